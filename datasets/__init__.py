@@ -1,0 +1,81 @@
+"""Data sets: files on disk to uint8 images and train ids. `DATASETS` is the list."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from datasets import camvid, cityscapes
+from datasets.base import ClassTable, SegmentationDataset
+from datasets.camvid import CamVid
+from datasets.cityscapes import Cityscapes
+from datasets.folder import Folder
+
+DATASETS: dict[str, type[SegmentationDataset]] = {
+    "cityscapes": Cityscapes,
+    "camvid": CamVid,
+    "folder": Folder,
+}
+TABLES = {"cityscapes": cityscapes.TABLE, "camvid": camvid.TABLE}
+
+
+def find_root(name: str, root: str | None) -> Path:
+    """`root`, else the environment's NAME_DATASET, else data/NAME."""
+    return Path(root or os.environ.get(f"{name.upper()}_DATASET") or f"data/{name}")
+
+
+def build_dataset(
+    name: str,
+    root: str | Path,
+    split: str,
+    transform: Callable | None = None,
+    holdout: str | None = None,
+) -> SegmentationDataset:
+    """A data set by its name in DATASETS.
+
+    Raises:
+        FileNotFoundError, ValueError: nothing there, or not as it should be; the message says what.
+    """
+    if not Path(root).is_dir():
+        raise FileNotFoundError(
+            f"{Path(root).resolve()}: no such folder; give --data-root or set {name.upper()}_DATASET"
+        )
+    return DATASETS[name](root, split, transform, holdout)
+
+
+def describe(dataset: SegmentationDataset, name: str) -> dict[str, Any]:
+    """What a checkpoint keeps of its data set: enough to color and to submit predictions."""
+    return {
+        "name": name,
+        "class_names": list(dataset.class_names),
+        "palette": [list(color) for color in dataset.palette],
+        "train_id_to_id": list(dataset.train_id_to_id),
+    }
+
+
+def complete(description: dict[str, Any], num_classes: int) -> dict[str, Any]:
+    """Fills in what a published checkpoint does not say; logits beyond the classes are void."""
+    table: ClassTable | None = TABLES.get(description["name"])
+    if "class_names" in description or table is None:
+        return description
+    void = num_classes - len(table.class_names)
+    return {
+        "name": description["name"],
+        "class_names": table.class_names + ["void"] * void,
+        "palette": [list(color) for color in table.palette] + [[0, 0, 0]] * void,
+        "train_id_to_id": table.train_id_to_id + [0] * void,
+    }
+
+
+def check_classes(class_names: list[str], dataset: SegmentationDataset, path: str) -> None:
+    """Refuses a network of other classes than the data set's.
+
+    Raises:
+        ValueError: the names differ.
+    """
+    own = dataset.class_names
+    if class_names[: len(own)] != own:
+        raise ValueError(
+            f"{path}: its {len(class_names)} classes ({', '.join(class_names[:3])}, ...) are not "
+            f"the data set's {len(own)} ({', '.join(own[:3])}, ...)"
+        )

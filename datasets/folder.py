@@ -1,0 +1,72 @@
+"""Your own data without code: `images/SPLIT/`, `labels/SPLIT/`, `classes.txt`.
+
+`classes.txt` has one line per class, in train-id order: `id name r g b`. Labels are single-channel
+PNGs of those ids, named as their images; ids that are not listed are ignored.
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from datasets.base import IGNORE, ClassTable, Sample, SegmentationDataset, visible
+
+SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
+
+
+def read_classes(path: Path) -> ClassTable:
+    """The table in a `classes.txt`.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: a line that is not `id name r g b`, an id twice.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: missing; one line per class: id name r g b")
+    ids, names, palette = [], [], []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        if not line.strip() or line.startswith("#"):
+            continue
+        try:
+            first, *name, r, g, b = line.split()
+            values = [int(first), int(r), int(g), int(b)]
+        except ValueError:
+            values = [-1]
+            name = []
+        if not name or not all(0 <= value <= 255 for value in values) or values[0] in ids:
+            raise ValueError(
+                f"{path}: line {number}: {line!r}; expected: id name r g b, each 0 to 255, ids once"
+            )
+        ids.append(values[0])
+        names.append(" ".join(name))
+        palette.append(tuple(values[1:]))
+    if not 1 <= len(ids) <= 254:
+        raise ValueError(f"{path}: {len(ids)} classes; 1 to 254 are possible")
+    table = np.full(256, IGNORE, np.uint8)
+    table[ids] = np.arange(len(ids))
+    return ClassTable(names, palette, ids, table)
+
+
+class Folder(SegmentationDataset):
+    """Splits are the folders under `images/`."""
+
+    def table(self) -> ClassTable:
+        return read_classes(self.root / "classes.txt")
+
+    def find(self, split: str) -> tuple[list[Sample], list[Path]]:
+        images, labels = (
+            {
+                path.stem: path
+                for path in visible((self.root / kind / split).glob("*"))
+                if path.suffix.lower() in suffixes
+            }
+            for kind, suffixes in (("images", SUFFIXES), ("labels", {".png"}))
+        )
+        if not images:
+            splits = ", ".join(path.name for path in visible((self.root / "images").glob("*")))
+            raise FileNotFoundError(
+                f"{self.root / 'images' / split}: no images; splits there: {splits or 'none'}"
+            )
+        samples = [
+            Sample(path, labels.get(name), None, name, split) for name, path in images.items()
+        ]
+        return samples, [labels[name] for name in sorted(labels.keys() - images.keys())]

@@ -1,0 +1,149 @@
+"""Paired transforms on uint8 images and labels, stateless: the same key, the same result."""
+
+import math
+
+import cv2
+import numpy as np
+
+from datasets.base import IGNORE
+
+PADDING = (124, 116, 104)  # the ImageNet mean, nearly zero after normalization
+RGB_TO_YIQ = np.array([[0.299, 0.587, 0.114], [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]])
+Pair = tuple[np.ndarray, np.ndarray | None]
+
+
+class TrainTransform:
+    """Random scale and crop, flip, color jitter, blur.
+
+    Args:
+        crop_size: (H, W) of the result.
+        scale: lowest and highest magnification.
+        flip: probability of mirroring.
+        jitter: brightness, contrast and saturation change by up to this factor.
+        hue: changes by up to this part of a turn.
+        blur: probability of a Gaussian blur, sigma 0.15 to 1.3 pixels.
+        seed: of the training.
+    """
+
+    def __init__(
+        self,
+        crop_size: tuple[int, int],
+        scale: tuple[float, float] = (0.5, 2.0),
+        flip: float = 0.5,
+        jitter: float = 0.25,
+        hue: float = 0.05,
+        blur: float = 0.5,
+        seed: int = 0,
+    ) -> None:
+        self.crop_size, self.scale = tuple(crop_size), tuple(scale)
+        self.flip, self.blur, self.seed = flip, blur, seed
+        self.change = np.array([jitter, jitter, jitter, hue])
+
+    def __call__(
+        self,
+        image: np.ndarray,
+        ids: np.ndarray,
+        epoch: int,
+        position: int,
+        center: tuple[int, int] | None = None,
+    ) -> Pair:
+        """(H, W, 3) and (H, W) uint8 -> the same at `crop_size`; `center` is (x, y) or None."""
+        rng = np.random.default_rng((2, self.seed, epoch, position))
+        window = self.draw_window(rng, image.shape[:2], center)
+        image = cut(image, window, self.crop_size, PADDING)
+        ids = cut(ids, window, self.crop_size, IGNORE)
+        if rng.random() < self.flip:
+            image, ids = image[:, ::-1], ids[:, ::-1]
+        image = color_jitter(image, rng.uniform(-self.change, self.change))
+        if rng.random() < self.blur:
+            image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.15, 1.3))
+        return image, np.ascontiguousarray(ids)
+
+    def draw_window(
+        self, rng: np.random.Generator, size: tuple[int, int], center: tuple[int, int] | None
+    ) -> tuple[int, int, int, int]:
+        """Top, left, height, width of the part of the image that becomes the crop.
+
+        It sticks out of the image where the image is smaller. With a center, the center is in it.
+        """
+        magnification = rng.uniform(*self.scale)
+        window = [max(1, round(side / magnification)) for side in self.crop_size]
+        start = []
+        for axis in (0, 1):
+            slack = size[axis] - window[axis]
+            low, high = min(0, slack), max(0, slack)
+            if center is not None:
+                place = center[1 - axis]
+                low = max(low, min(place - window[axis] + 1, high))
+                high = min(high, max(place, low))
+            start.append(int(rng.integers(low, high, endpoint=True)))
+        return start[0], start[1], window[0], window[1]
+
+
+def cut(
+    array: np.ndarray,
+    window: tuple[int, int, int, int],
+    size: tuple[int, int],
+    padding: int | tuple[int, ...],
+) -> np.ndarray:
+    """Resizes a window (top, left, height, width) of an array to `size`, padded where it is outside.
+
+    Only the window's pixels are touched, not the whole image. Two-dimensional arrays are labels
+    and get the nearest pixel.
+    """
+    scale = [size[axis] / window[2 + axis] for axis in (0, 1)]
+    source, target = [], []
+    for axis in (0, 1):
+        start, stop = window[axis], window[axis] + window[2 + axis]
+        inside = max(start, 0), min(stop, array.shape[axis])
+        source.append(slice(*inside))
+        low = round((inside[0] - start) * scale[axis])
+        high = max(low + 1, round((inside[1] - start) * scale[axis]))
+        target.append(slice(low, min(high, size[axis])))
+    height, width = (part.stop - part.start for part in target)
+    if array.ndim == 2:
+        method = cv2.INTER_NEAREST_EXACT
+    else:
+        method = cv2.INTER_AREA if scale[0] < 1 else cv2.INTER_LINEAR
+    resized = cv2.resize(array[tuple(source)], (width, height), interpolation=method)
+    if (height, width) == tuple(size):
+        return resized
+    result = np.empty((*size, *array.shape[2:]), array.dtype)
+    result[:] = padding
+    result[tuple(target)] = resized
+    return result
+
+
+def color_jitter(image: np.ndarray, change: np.ndarray) -> np.ndarray:
+    """Brightness and contrast as one table, saturation and hue as one matrix.
+
+    Args:
+        image: (H, W, 3) uint8 RGB.
+        change: brightness, contrast, saturation as offsets from factor 1; hue in turns.
+    """
+    brightness, contrast, saturation, hue = change
+    if not change.any():
+        return np.ascontiguousarray(image)
+    mean = image[::8, ::8].mean() * (1 + brightness)
+    table = (np.arange(256) * (1 + brightness) - mean) * (1 + contrast) + mean
+    image = cv2.LUT(image, np.clip(table + 0.5, 0, 255).astype(np.uint8))
+    # Chroma is a plane in YIQ: saturation scales it, hue turns it.
+    cos, sin = ((1 + saturation) * f(2 * math.pi * hue) for f in (math.cos, math.sin))
+    turn = np.array([[1, 0, 0], [0, cos, -sin], [0, sin, cos]])
+    return cv2.transform(image, np.linalg.inv(RGB_TO_YIQ) @ turn @ RGB_TO_YIQ)
+
+
+class EvalTransform:
+    """Resizes the image to `size` (H, W); the label keeps its own size, which is the one scored."""
+
+    def __init__(self, size: tuple[int, int] | None) -> None:
+        self.size = size
+
+    def __call__(
+        self, image: np.ndarray, ids: np.ndarray | None, *_: object
+    ) -> Pair:
+        if self.size is None or tuple(self.size) == image.shape[:2]:
+            return image, ids
+        down = self.size[0] * self.size[1] < image.shape[0] * image.shape[1]
+        method = cv2.INTER_AREA if down else cv2.INTER_LINEAR
+        return cv2.resize(image, self.size[::-1], interpolation=method), ids

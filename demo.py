@@ -1,0 +1,49 @@
+"""Segments one image: color mask, id mask, overlay.
+
+examples:
+  python demo.py --demo-image street.png --snapshot runs/NAME/best.pth
+  python demo.py --demo-image street.jpg --snapshot cityscapes.pth --save-dir out --legend
+
+PNG, JPEG, WebP, BMP and TIFF of any size; EXIF rotation is applied.
+"""
+
+import argparse
+from pathlib import Path
+
+import torch
+
+from datasets import complete
+from model import from_snapshot, read_snapshot
+from utils import distributed, options
+from utils.images import read_image
+from utils.inference import choose_precision, predict_image
+from utils.predictions import class_shares, write_prediction
+
+
+def parse_args() -> argparse.Namespace:
+    parser = options.Parser(__doc__)
+    parser.add_argument("--demo-image", required=True, metavar="FILE", help="the image")
+    options.add_snapshot(parser)
+    options.add_pictures(parser)
+    options.add_device(parser)
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_args()
+    device = distributed.start(args.device, args.threads)
+    image = read_image(args.demo_image, upright=True)
+    snapshot = read_snapshot(args.snapshot)
+    dataset = complete(snapshot["dataset"], snapshot["model"]["num_classes"])
+    network = from_snapshot(snapshot).to(device, memory_format=torch.channels_last)
+    precision = choose_precision(device, args.precision)
+    prediction = predict_image(network, image, args.eval_size, precision)
+    paths = write_prediction(Path(args.save_dir), Path(args.demo_image).stem, image, prediction,
+                             dataset, args.opacity, args.legend)
+    for name, share in class_shares(prediction, dataset).items():
+        print(f"{100 * share:6.2f} %  {name}")
+    print("\n".join(str(path) for path in paths))
+
+
+if __name__ == "__main__":
+    options.run(main)

@@ -1,0 +1,165 @@
+"""Networks: uint8 pixels in, logits out. `MODELS` is the list of what can be built."""
+
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from model.deeplabv3 import (
+    deeplabv3_resnet18,
+    deeplabv3_resnet34,
+    deeplabv3_resnet50,
+    deeplabv3_resnet101,
+    deeplabv3_resnet152,
+)
+from model.published import recognize
+from utils import checkpoint
+
+MODELS: dict[str, Callable[..., nn.Module]] = {
+    "deeplabv3_resnet18": deeplabv3_resnet18,
+    "deeplabv3_resnet34": deeplabv3_resnet34,
+    "deeplabv3_resnet50": deeplabv3_resnet50,
+    "deeplabv3_resnet101": deeplabv3_resnet101,
+    "deeplabv3_resnet152": deeplabv3_resnet152,
+}
+
+
+def check_name(name: str) -> str:
+    """The name itself, if it can be built; else ValueError with the names that can."""
+    if name not in MODELS:
+        raise ValueError(f"unknown network {name!r}; known: {', '.join(MODELS)}")
+    return name
+
+
+def build_model(name: str, num_classes: int, **options: Any) -> nn.Module:
+    """Builds a network with random weights.
+
+    Args:
+        name: a key of MODELS.
+        num_classes: channels of the logits.
+        **options: the builder's own, for example `output_stride`.
+
+    Returns:
+        The network. Its `config` (name, number of classes, every option) is what a checkpoint
+        needs to build it again.
+
+    Raises:
+        ValueError: unknown name or option.
+    """
+    builder = MODELS[check_name(name)]
+    defaults = {
+        key: parameter.default
+        for key, parameter in inspect.signature(builder).parameters.items()
+        if parameter.default is not parameter.empty
+    }
+    if unknown := set(options) - set(defaults):
+        raise ValueError(f"{name} has no option {sorted(unknown)}; it has {sorted(defaults)}")
+    options = defaults | options
+    network = builder(num_classes, **options)
+    network.config = {"arch": name, "num_classes": num_classes, "options": options}
+    return network
+
+
+def read_snapshot(path: str | Path) -> dict[str, Any]:
+    """A checkpoint in this project's form, whoever wrote it.
+
+    Returns:
+        At least `model` (arch, num_classes, options), `dataset` and `weights`.
+
+    Raises:
+        FileNotFoundError, ValueError: missing, damaged, or of no network known here.
+    """
+    content = checkpoint.read(path)
+    if "format" in content:
+        return content
+    return recognize(checkpoint.state_dict(content, path), path)
+
+
+def from_snapshot(snapshot: dict[str, Any], **options: Any) -> nn.Module:
+    """The network of a snapshot, in evaluation mode; `options` replace the stored ones."""
+    config = snapshot["model"]
+    options = config["options"] | options
+    network = build_model(config["arch"], config["num_classes"], **options)
+    load_weights(network, snapshot["weights"])
+    return network.eval()
+
+
+def load_model(path: str | Path, **options: Any) -> nn.Module:
+    """The network of a checkpoint file, ours or a published one, in evaluation mode.
+
+    Raises:
+        FileNotFoundError, ValueError: missing, damaged, or of no network known here.
+    """
+    return from_snapshot(read_snapshot(path), **options)
+
+
+def load_weights(network: nn.Module, weights: dict[str, Tensor], except_: str = "") -> list[str]:
+    """Copies weights into a network, every name and shape or an error.
+
+    Args:
+        network: gets the weights.
+        weights: state dict with this project's names.
+        except_: names with this prefix may differ in shape; those keep their values.
+
+    Returns:
+        The names left out by `except_`.
+
+    Raises:
+        ValueError: a tensor is missing, left over, or of another shape.
+    """
+    own = network.state_dict()
+    left_out = [
+        name
+        for name in own
+        if except_ and name.startswith(except_)
+        and (name not in weights or weights[name].shape != own[name].shape)
+    ]
+    faults = [f"{name} missing" for name in own if name not in weights and name not in left_out]
+    faults += [f"{name} unknown" for name in weights if name not in own and name not in left_out]
+    faults += [
+        f"{name} is {tuple(weights[name].shape)}, not {tuple(own[name].shape)}"
+        for name in own
+        if name in weights and name not in left_out and weights[name].shape != own[name].shape
+    ]
+    if faults:
+        raise ValueError(
+            f"the weights do not fit the network: {len(faults)} of {len(own)} tensors differ "
+            f"({'; '.join(faults[:3])})"
+        )
+    network.load_state_dict({k: own[k] if k in left_out else weights[k] for k in own})
+    return left_out
+
+
+def load_encoder(network: nn.Module, source: str) -> int:
+    """Fills the encoder alone: `source` is a file, or "imagenet" for torchvision's download.
+
+    Returns:
+        The number of tensors filled.
+
+    Raises:
+        ValueError: the file has none, or not all, of the encoder's tensors.
+    """
+    if source == "imagenet":
+        weights = network.encoder.imagenet_weights()
+    else:
+        weights = checkpoint.state_dict(checkpoint.read(source), source)
+    prefix = "encoder." if any(name.startswith("encoder.") for name in weights) else ""
+    weights = {
+        name.removeprefix(prefix): tensor
+        for name, tensor in weights.items()
+        if name.startswith(prefix) and not name.startswith("fc.")  # torchvision's classifier
+    }
+    try:
+        load_weights(network.encoder, weights)
+    except ValueError as error:
+        raise ValueError(f"{source}: not this encoder: {error}") from None
+    return len(weights)
+
+
+@torch.no_grad()
+def count_parameters(network: nn.Module) -> int:
+    """Parameters, buffers not counted."""
+    return sum(parameter.numel() for parameter in network.parameters())

@@ -1,0 +1,60 @@
+"""Building blocks that at least two networks use."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+IMAGENET_MEAN = (123.675, 116.28, 103.53)
+IMAGENET_STD = (58.395, 57.12, 57.375)
+
+
+class Normalize(nn.Module):
+    """Turns pixels into normalized values: `(images - mean) / std`, in at least float32.
+
+    The first line of every network, so that a checkpoint, an exported file and a demo cannot
+    disagree about preprocessing.
+
+    Args:
+        mean: one value per channel, in 0..255, RGB.
+        std: likewise.
+    """
+
+    def __init__(self, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+        super().__init__()
+        self.constants = tuple(mean), tuple(std)
+        for name, values in zip(("mean", "std"), self.constants, strict=True):
+            self.register_buffer(name, torch.tensor(values).view(-1, 1, 1), persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(N, C, H, W) uint8 or float in 0..255 -> the same shape, float."""
+        images = images.to(torch.promote_types(images.dtype, torch.float32))
+        return (images - self.mean) / self.std
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> nn.Module:
+        # .half() and .bfloat16() would round the constants; to_empty() would lose them.
+        super()._apply(fn, recurse)
+        dtype = torch.promote_types(self.mean.dtype, torch.float32)
+        for name, values in zip(("mean", "std"), self.constants, strict=True):
+            constants = torch.tensor(values, dtype=dtype, device=self.mean.device)
+            setattr(self, name, constants.view(-1, 1, 1))
+        return self
+
+
+def conv_bn_act(
+    in_channels: int, out_channels: int, kernel_size: int, bias: bool = False, **options: Any
+) -> nn.Sequential:
+    """Convolution that keeps the size (at stride 1), batch norm, ReLU."""
+    padding = options.get("dilation", 1) * (kernel_size // 2)
+    return nn.Sequential(
+        nn.Conv2d(in_channels, out_channels, kernel_size, padding=padding, bias=bias, **options),
+        nn.BatchNorm2d(out_channels),
+        nn.ReLU(inplace=True),
+    )
+
+
+def resize(features: Tensor, size: tuple[int, int], align_corners: bool = False) -> Tensor:
+    """Bilinear, to (H, W) = `size`."""
+    return F.interpolate(features, size=size, mode="bilinear", align_corners=align_corners)

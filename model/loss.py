@@ -1,0 +1,85 @@
+"""Losses: `(logits, target) -> ()`, the mean over the pixels that count."""
+
+import math
+from collections.abc import Callable
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from utils.metrics import IGNORE
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+
+
+def cross_entropy(logits: Tensor, target: Tensor, class_weights: Tensor | None = None) -> Tensor:
+    """Cross entropy, each pixel weighted by its class.
+
+    Args:
+        logits: (N, C, H, W) float, unnormalized.
+        target: (N, H, W) int64 train ids; 255 does not count.
+        class_weights: (C,) float, or None for 1.
+
+    Returns:
+        () float32: sum of weight * loss over sum of weight, 0 when no pixel counts.
+    """
+    losses = F.cross_entropy(
+        logits.float(), target, class_weights, ignore_index=IGNORE, reduction="sum"
+    )
+    counted = target != IGNORE
+    if class_weights is None:
+        return losses / counted.sum().clamp(min=1)
+    weights = class_weights[target.where(counted, 0)] * counted
+    return losses / weights.sum().clamp(min=torch.finfo(torch.float32).tiny)
+
+
+def ohem(
+    logits: Tensor,
+    target: Tensor,
+    class_weights: Tensor | None = None,
+    threshold: float = 0.7,
+    least: float = 1 / 16,
+) -> Tensor:
+    """Cross entropy of the hard pixels: online hard example mining.
+
+    Shrivastava et al., CVPR 2016, https://arxiv.org/abs/1604.03540, per pixel.
+
+    Args:
+        logits: (N, C, H, W) float, unnormalized.
+        target: (N, H, W) int64 train ids; 255 does not count.
+        class_weights: (C,) float on the hard pixels, or None for 1.
+        threshold: a pixel is hard when the probability of its class is below this.
+        least: part of all pixels that is kept, the hardest first, when fewer are hard.
+
+    Returns:
+        () float32, mean over the pixels kept, 0 when no pixel counts.
+    """
+    losses = F.cross_entropy(logits.float(), target, ignore_index=IGNORE, reduction="none")
+    with torch.no_grad():
+        hardest = losses.flatten().topk(math.ceil(least * losses.numel())).values
+        limit = hardest[-1].clamp(max=-math.log(threshold))
+        hard = target.where((losses >= limit), IGNORE)
+    return cross_entropy(logits, hard, class_weights)
+
+
+LOSSES: dict[str, Callable[..., Tensor]] = {
+    "cross_entropy": cross_entropy,
+    "ohem": ohem,
+}
+# shares of the classes' pixels -> weights: Paszke et al., ENet, 2016, with its constant and a
+# milder one that thin classes do not pay for in precision
+CLASS_WEIGHTS = {"none": None, "enet": 1.02, "enet110": 1.10}
+
+
+def class_weights(name: str, pixels: Tensor) -> Tensor | None:
+    """(C,) float32 weights 1 / ln(c + share) from (C,) pixel counts; None for "none"."""
+    constant = CLASS_WEIGHTS[name]
+    if constant is None:
+        return None
+    return (1 / (constant + pixels.double() / pixels.sum()).log()).float()
+
+
+def build_loss(name: str, epoch: int, class_weights: Tensor | None = None) -> Loss:
+    """The loss of an epoch; most are the same in every one."""
+    return partial(LOSSES[name], class_weights=class_weights)

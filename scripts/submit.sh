@@ -1,0 +1,12 @@
+#!/usr/bin/env bash
+# Predicts the test split for the benchmark server, on all GPUs here, or on the CPU.
+#
+#   ./scripts/submit.sh --snapshot runs/NAME/best.pth --data-root data/cityscapes
+#
+# Writes results/submit/pred/*.png (ids); --save-dir DIR for another place.
+set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
+ensure_environment "$ROOT/requirements.txt" torch torchvision cv2 PIL scipy tqdm tensorboard
+NPROC="${NPROC:-$("$PYTHON" -c 'import torch; print(max(1, torch.cuda.device_count()))')}"
+exec "$PYTHON" -m torch.distributed.run --standalone --nproc-per-node "$NPROC" "$ROOT/test.py" \
+    --save-dir results/submit "$@"

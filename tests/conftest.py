@@ -1,0 +1,103 @@
+"""What several test files share: drawn data sets, and running a script as a user does."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from datasets import camvid, cityscapes
+from utils.images import write_png
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.append(str(ROOT / "tests" / "fixtures"))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.get_closest_marker("gpu") and not torch.cuda.is_available():
+            item.add_marker(pytest.mark.skip(reason="no CUDA device"))
+
+
+def blobs(rng: np.random.Generator, size: tuple[int, int], ids: list[int]) -> np.ndarray:
+    """(H, W) uint8 label map of rectangles, every id at least once."""
+    height, width = size
+    label = np.full(size, ids[0], np.uint8)
+    for i in rng.permutation(np.resize(ids, max(12, 2 * len(ids)))):
+        y, x = rng.integers(0, height), rng.integers(0, width)
+        label[y : y + height // 4, x : x + width // 4] = i
+    label.ravel()[: len(ids)] = ids
+    return label
+
+
+def paint(rng: np.random.Generator, label: np.ndarray) -> np.ndarray:
+    """(H, W, 3) uint8 image in which a label's value decides the color, with noise."""
+    colors = np.random.default_rng(0).integers(0, 256, (256, 3))
+    return np.clip(colors[label] + rng.normal(0, 10, (*label.shape, 3)), 0, 255).astype(np.uint8)
+
+
+def draw_cityscapes(root: Path, train: int = 8, val: int = 3, size: tuple = (64, 128)) -> Path:
+    """A miniature in the Cityscapes layout."""
+    rng = np.random.default_rng(1)
+    ids = [label.id for label in cityscapes.LABELS if label.id >= 0]
+    for split, city, count in (("train", "aachen", train), ("val", "ulm", val), ("test", "bonn", 2)):
+        for i in range(count):
+            name, label = f"{city}_{i:06d}_000019", blobs(rng, size, ids)
+            image = root / "leftImg8bit" / split / city / f"{name}_leftImg8bit.png"
+            write_png(image, paint(rng, label))
+            if split != "test":
+                write_png(root / f"gtFine/{split}/{city}/{name}_gtFine_labelIds.png", label)
+    return root
+
+
+def draw_camvid(root: Path, size: tuple = (60, 80)) -> Path:
+    """A miniature in CamVid's layout: three sequences in train."""
+    rng = np.random.default_rng(2)
+    names = {"train": ["0001TP_1", "0001TP_2", "0006R0_1", "0006R0_2", "0016E5_1"],
+             "val": ["0016E5_7", "0016E5_8"], "test": ["Seq05VD_1"]}
+    for split, stems in names.items():
+        for stem in stems:
+            label = blobs(rng, size, list(range(12)))
+            write_png(root / split / f"{stem}.png", paint(rng, label))
+            if split != "test":
+                write_png(root / f"{split}annot" / f"{stem}.png", label)
+    return root
+
+
+def draw_folder(root: Path, size: tuple = (48, 64)) -> Path:
+    """A miniature of somebody's own data: three classes with ids 7, 3, 200."""
+    rng = np.random.default_rng(3)
+    for split, count in (("train", 5), ("val", 2)):
+        for i in range(count):
+            label = blobs(rng, size, [7, 3, 200, 9])
+            write_png(root / "images" / split / f"{i}.png", paint(rng, label))
+            write_png(root / "labels" / split / f"{i}.png", label)
+    (root / "classes.txt").write_text("7 road 128 64 128\n3 traffic light 250 170 30\n200 sky 0 0 255\n")
+    return root
+
+
+DRAW = {"cityscapes": draw_cityscapes, "camvid": draw_camvid, "folder": draw_folder}
+CLASSES = {"cityscapes": cityscapes.TABLE, "camvid": camvid.TABLE}
+
+
+@pytest.fixture(scope="session")
+def data_roots(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A drawn miniature of every data set. Read only."""
+    folder = tmp_path_factory.mktemp("data")
+    return {name: draw(folder / name) for name, draw in DRAW.items()}
+
+
+def run_script(
+    *words: object, ranks: int = 0, cwd: Path | None = None, env: dict | None = None
+) -> subprocess.CompletedProcess:
+    """Runs `python SCRIPT ...`, under torch.distributed.run when `ranks` are given."""
+    script, *rest = (str(word) for word in words)
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)]
+    command = [sys.executable, *(launch if ranks else []), str(ROOT / script), *rest]
+    return subprocess.run(
+        command, capture_output=True, text=True, cwd=cwd, timeout=300,
+        env={**os.environ, "PYTHONPATH": str(ROOT), **(env or {})},
+    )

@@ -1,0 +1,194 @@
+"""Contracts of networks, run over MODELS."""
+
+import json
+from pathlib import Path
+
+import make_weights
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import model
+from model.layers import IMAGENET_MEAN, IMAGENET_STD, Normalize
+from model.published import recognize
+from model.resnet import ResNetEncoder
+
+FIXTURES = Path(__file__).parent / "fixtures"
+FREGU856 = sorted(path.stem for path in FIXTURES.glob("fregu856_*.json"))
+PARAMETERS = {  # at 20 classes
+    "deeplabv3_resnet18": 15_315_028,
+    "deeplabv3_resnet34": 25_423_188,
+    "deeplabv3_resnet50": 39_049_812,
+    "deeplabv3_resnet101": 58_041_940,
+    "deeplabv3_resnet152": 73_685_588,
+}
+
+
+def upstream_weights(name: str) -> dict[str, torch.Tensor]:
+    reference = json.loads((FIXTURES / f"{name}.json").read_text())
+    return make_weights.fill([tuple(row) for row in reference["keys"]], reference["fill_seed"])
+
+
+@pytest.mark.parametrize("name", model.MODELS)
+def test_parameters(name: str) -> None:
+    with torch.device("meta"):
+        network = model.build_model(name, 20)
+    assert model.count_parameters(network) == PARAMETERS[name]
+
+
+@pytest.mark.parametrize("output_stride", [8, 16])
+@pytest.mark.parametrize("name", model.MODELS)
+def test_shapes(name: str, output_stride: int) -> None:
+    with torch.device("meta"):
+        network = model.build_model(name, 5, output_stride=output_stride).eval()
+        for height, width in ((32, 32), (97, 129)):
+            images = torch.empty(2, 3, height, width, dtype=torch.uint8)
+            assert network(images).shape == (2, 5, height, width)
+            coarse = network(images, full_size=False)
+            cells = tuple(-(-n // output_stride) for n in (height, width))
+            assert coarse.shape == (2, 5, *cells)
+            assert network.upsample(coarse, (height, width)).shape == (2, 5, height, width)
+
+
+@pytest.mark.parametrize("name", FREGU856)
+def test_parity_with_published_outputs(name: str) -> None:
+    reference, outputs = (
+        json.loads((FIXTURES / f"{name}.json").read_text()), np.load(FIXTURES / f"{name}.npz")
+    )
+    network = model.from_snapshot(recognize(upstream_weights(name), name)).double()
+    assert model.count_parameters(network) == reference["param_count"]
+    for i in (0, 1):
+        height, width, seed = (int(n) for n in outputs[f"in{i}"])
+        blue_green_red = make_weights.image(height, width, seed).double()
+        pixels = blue_green_red.flip(1) * network.normalize.std + network.normalize.mean
+        with torch.no_grad():
+            logits = network(pixels)
+        stride = int(outputs[f"out{i}_stride"])
+        difference = logits[:, :, ::stride, ::stride].numpy() - outputs[f"out{i}"]
+        assert np.abs(difference).max() <= 1e-5 * outputs[f"out{i}_stats"][2]
+        assert (logits.argmax(1)[0].numpy() == outputs[f"out{i}_argmax"]).mean() >= 0.9999
+
+
+def test_published_checkpoint_sees_what_upstream_saw(tmp_path: Path) -> None:
+    """uint8 RGB into ours = BGR normalized with RGB statistics into theirs."""
+    name = "fregu856_deeplabv3_ResNet18_OS8"
+    weights = upstream_weights(name)
+    torch.save({f"module.{key}": tensor for key, tensor in weights.items()}, tmp_path / "x.pth")
+    network = model.load_model(tmp_path / "x.pth")
+    assert network.config["arch"] == "deeplabv3_resnet18"
+    assert network.config["options"]["output_stride"] == 8
+    rgb = torch.from_numpy(make_weights.photo(64, 96)).permute(2, 0, 1)[None]
+    mean, std = (torch.tensor(v).view(3, 1, 1) for v in (IMAGENET_MEAN, IMAGENET_STD))
+    theirs = nn.functional.conv2d(
+        (rgb.flip(1) - mean) / std, weights["resnet.resnet.0.weight"], stride=2, padding=3
+    )
+    ours = network.encoder.conv1(network.normalize(rgb))
+    torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
+def test_names_are_frozen() -> None:
+    """Checkpoints in the world carry these names."""
+    with torch.device("meta"):
+        names = list(model.build_model("deeplabv3_resnet18", 19).state_dict())
+    frozen = (FIXTURES / "names_deeplabv3_resnet18.txt").read_text().split()
+    assert names == frozen
+
+
+def test_encoder_has_torchvision_names() -> None:
+    from torchvision.models import resnet50
+
+    with torch.device("meta"):
+        theirs = {k: v.shape for k, v in resnet50().state_dict().items() if not k.startswith("fc.")}
+        ours = {k: v.shape for k, v in ResNetEncoder(50, 16).state_dict().items()}
+    assert ours == theirs
+
+
+def test_full_size_is_upsampled_coarse() -> None:
+    network = model.build_model("deeplabv3_resnet18", 4).eval()
+    images = torch.randint(0, 256, (1, 3, 70, 50), dtype=torch.uint8)
+    coarse = network(images, full_size=False)
+    torch.testing.assert_close(network(images), network.upsample(coarse, (70, 50)))
+
+
+@pytest.mark.parametrize("name", model.MODELS)
+def test_every_parameter_gets_a_gradient(name: str) -> None:
+    with torch.device("meta"):
+        network = model.build_model(name, 3).train()
+        images = torch.empty(2, 3, 64, 64, dtype=torch.uint8)
+        network(images).square().mean().backward()
+    assert not [n for n, p in network.named_parameters() if p.grad is None]
+
+
+def test_normalize_keeps_its_constants() -> None:
+    images = torch.randint(0, 256, (1, 3, 8, 8), dtype=torch.uint8)
+    expected = (images.double() - torch.tensor(IMAGENET_MEAN).double().view(3, 1, 1)) / (
+        torch.tensor(IMAGENET_STD).double().view(3, 1, 1)
+    )
+    for convert in (nn.Module.float, nn.Module.half, nn.Module.bfloat16):
+        normalize = convert(Normalize(IMAGENET_MEAN, IMAGENET_STD))
+        assert normalize(images).dtype == torch.float32
+        torch.testing.assert_close(normalize(images).double(), expected, rtol=1e-6, atol=1e-6)
+    doubled = Normalize(IMAGENET_MEAN, IMAGENET_STD).double()
+    assert torch.equal(doubled(images.double()), doubled(images))
+    empty = Normalize(IMAGENET_MEAN, IMAGENET_STD).to("meta").to_empty(device="cpu")
+    assert empty.mean.flatten().tolist() == pytest.approx(IMAGENET_MEAN)
+    assert not doubled.state_dict()
+
+
+def test_options_are_recorded() -> None:
+    with torch.device("meta"):
+        network = model.build_model("deeplabv3_resnet18", 7, mean=(1.0, 2.0, 3.0))
+    assert network.config == {
+        "arch": "deeplabv3_resnet18",
+        "num_classes": 7,
+        "options": {"output_stride": 16, "mean": (1.0, 2.0, 3.0), "std": IMAGENET_STD},
+    }
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: model.build_model("resnet19", 19), "deeplabv3_resnet18"),
+        (lambda: model.build_model("deeplabv3_resnet18", 19, stride=8), "output_stride"),
+        (lambda: model.build_model("deeplabv3_resnet18", 19, output_stride=4), "8 or 16"),
+        (lambda: recognize({"conv.weight": torch.zeros(1)}, "x.pth"), "conv.weight"),
+    ],
+)
+def test_refusals_name_what_is_allowed(call, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+def test_load_weights_is_strict() -> None:
+    network = model.build_model("deeplabv3_resnet18", 19)
+    weights = network.state_dict()
+    missing = {k: v for k, v in weights.items() if k != "encoder.conv1.weight"}
+    with pytest.raises(ValueError, match=r"encoder\.conv1\.weight missing"):
+        model.load_weights(network, missing)
+    with pytest.raises(ValueError, match="extra unknown"):
+        model.load_weights(network, weights | {"extra": torch.zeros(1)})
+    other = model.build_model("deeplabv3_resnet18", 11).state_dict()
+    with pytest.raises(ValueError, match=r"classifier\.weight is"):
+        model.load_weights(network, other)
+    before = network.classifier.weight.clone()
+    assert model.load_weights(network, other, except_="classifier.") == [
+        "classifier.weight", "classifier.bias",
+    ]
+    assert torch.equal(network.classifier.weight, before)
+    assert torch.equal(network.encoder.conv1.weight, other["encoder.conv1.weight"])
+
+
+def test_encoder_alone_is_filled(tmp_path: Path) -> None:
+    from torchvision.models import resnet18
+
+    torch.save(resnet18().state_dict(), tmp_path / "resnet18.pth")
+    network = model.build_model("deeplabv3_resnet18", 19)
+    classifier = network.classifier.weight.clone()
+    assert model.load_encoder(network, str(tmp_path / "resnet18.pth")) == 120
+    expected = torch.load(tmp_path / "resnet18.pth")
+    for name, tensor in network.encoder.state_dict().items():
+        assert torch.equal(tensor, expected[name])
+    assert torch.equal(network.classifier.weight, classifier)
+    with pytest.raises(ValueError, match="not this encoder"):
+        model.load_encoder(model.build_model("deeplabv3_resnet34", 19), str(tmp_path / "resnet18.pth"))

@@ -1,0 +1,209 @@
+"""Trains a segmentation network.
+
+examples:
+  python train.py --dataset camvid --data-root data/camvid --arch deeplabv3_resnet18
+  python -m torch.distributed.run --standalone --nproc-per-node 8 train.py --batch-size 16
+  python train.py --resume runs/deeplabv3_resnet18-camvid-20260101-120000
+  python train.py --dataset folder --data-root mine --init runs/cityscapes/best.pth
+
+Recipes with published settings are in scripts/train_*.sh. A run's folder gets last.pth and
+last.prev.pth (to resume), best.pth (highest val mIoU), log.jsonl, TensorBoard events.
+"""
+
+import argparse
+import signal
+import time
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from datasets import DATASETS, build_dataset, describe, find_root
+from datasets.base import SegmentationDataset
+from datasets.class_pixels import count_class_pixels, fingerprint
+from datasets.sampler import TrainSampler
+from datasets.transforms import EvalTransform, TrainTransform
+from model import MODELS, build_model, load_encoder, load_weights, read_snapshot
+from model.loss import CLASS_WEIGHTS, LOSSES, Loss, build_loss, class_weights
+from utils import checkpoint, distributed, options
+from utils.inference import autocast, choose_precision, validate
+from utils.log import Log
+from utils.optimization import (
+    OPTIMIZERS,
+    SCHEDULES,
+    Schedule,
+    Settings,
+    TrainingState,
+    backward,
+    build_optimizer,
+    make_ema,
+    parameter_groups,
+    seed_step,
+    train_mode,
+    update,
+)
+from utils.predictions import compare
+from utils.run_folder import RunFolder, check_same_training
+from utils.signals import Stopped, StopRequest
+
+
+def parse_args() -> tuple[argparse.Namespace, dict[str, Any] | None]:
+    parser = options.Parser(__doc__)
+    options.add_data(parser, DATASETS, default="cityscapes", split=None)
+    options.add_network(parser, MODELS)
+    options.add_run(parser)
+    options.add_augmentation(parser)
+    options.add_optimization(parser, LOSSES, CLASS_WEIGHTS, SCHEDULES, OPTIMIZERS)
+    options.add_device(parser)
+    return options.parse_resumable(parser)
+
+
+def train_until(
+    end: int,
+    state: TrainingState,
+    batches: Iterator[tuple[Tensor, Tensor]],
+    loss_function: Loss,
+    settings: Settings,
+    stop: StopRequest,
+    log: Log,
+) -> None:
+    """Steps to `end`, or raises Stopped at the border of a step."""
+    train_mode(state.network, settings.freeze_bn)
+    while state.step < end:
+        seed_step(settings.seed, state.step)
+        loss = 0.0
+        for micro, (images, target) in enumerate(islice(batches, settings.accumulate), start=1):
+            images = images.to(settings.device, non_blocking=True).permute(0, 3, 1, 2)
+            target = target.to(settings.device, non_blocking=True).long()
+            with distributed.accumulate(state.network, last=micro == settings.accumulate):
+                with autocast(settings.device, settings.precision):
+                    logits = state.network(images)
+                loss += backward(state, loss_function(logits, target) / settings.accumulate)
+        figures = update(state, settings.clip, settings.ema)
+        loss, stopped = distributed.mean_over_ranks(loss, bool(stop), device=settings.device)
+        log.step(state.step, loss, figures)
+        if stopped:
+            raise Stopped(stop.number or signal.SIGTERM)
+
+
+def build_data(args: argparse.Namespace) -> tuple[SegmentationDataset, SegmentationDataset]:
+    """Training and validation split, with pairs and sizes checked."""
+    crop = TrainTransform(
+        args.crop_size, args.scale, args.flip, args.jitter, args.hue, args.blur, args.seed
+    )
+    root = find_root(args.dataset, args.data_root)
+    train = build_dataset(args.dataset, root, "train", crop, args.holdout)
+    val = build_dataset(args.dataset, root, "val", EvalTransform(args.eval_size), args.holdout)
+    for dataset in (train, val):
+        dataset.samples = dataset.samples[: args.limit]
+        dataset.sizes()
+    return train, val
+
+
+def build_network(args: argparse.Namespace, num_classes: int) -> nn.Module:
+    """The network with its starting weights."""
+    torch.manual_seed(args.seed)
+    network = build_model(args.arch, num_classes, output_stride=args.output_stride)
+    if args.init:
+        weights = read_snapshot(args.init)["weights"]
+        new = load_weights(network, weights, except_="classifier.")
+        distributed.say(f"weights: {args.init}; new: {', '.join(new) or 'nothing'}")
+    if args.pretrained_encoder:
+        count = load_encoder(network, args.pretrained_encoder)
+        distributed.say(f"encoder: {args.pretrained_encoder}, {count} tensors; the rest is new")
+    return network
+
+
+def build_state(
+    args: argparse.Namespace, network: nn.Module, settings: Settings, total_steps: int
+) -> TrainingState:
+    """Network, running mean, optimizer, schedule and scaler, at step 0."""
+    network = network.to(settings.device, memory_format=torch.channels_last)
+    if args.sync_bn:
+        network = distributed.synchronize_batch_norm(network, settings.device)
+    groups = parameter_groups(
+        network, args.lr, args.weight_decay, args.encoder_lr_factor, args.decay_all
+    )
+    return TrainingState(
+        network=distributed.wrap(network, args.compile),
+        ema=make_ema(network) if args.ema else None,
+        optimizer=build_optimizer(args.optimizer, groups, args.momentum),
+        schedule=Schedule(args.schedule, total_steps, args.warmup_steps),
+        scaler=torch.amp.GradScaler(settings.device.type, enabled=settings.precision == "fp16"),
+    )
+
+
+def main() -> None:
+    args, last = parse_args()
+    stop = StopRequest()
+    device = distributed.start(args.device, args.threads)
+    rank, world = distributed.rank(), distributed.world()
+    options.check_training(args, world)
+    settings = Settings(device, choose_precision(device, args.precision), args.accumulate,
+                        args.clip, args.ema, args.freeze_bn, args.seed)
+
+    train, val = build_data(args)
+    batch = args.accumulate, world, args.batch_size // (args.accumulate * world)
+    sampler = TrainSampler(len(train), args.epochs, batch, rank, args.seed, args.max_steps)
+    total_steps, epochs = sampler.offsets[-1], len(sampler.offsets) - 1
+    network = build_network(args, len(train.class_names))
+    config = network.config
+    weights = None
+    if args.class_weights != "none":
+        with distributed.main_first():
+            pixels = count_class_pixels(train, args.workers)
+        weights = class_weights(args.class_weights, pixels).to(device)
+
+    state = build_state(args, network, settings, total_steps)
+    run = {"seed": args.seed, "batch": args.batch_size, "steps": total_steps,
+           "samples": fingerprint(train), "world": world, "threads": torch.get_num_threads(),
+           "torch": str(torch.__version__)}
+    if last:
+        check_same_training(last["run"], run)
+        state.load_state_dict(last)
+    sampler.start_step = state.step
+    name = f"{args.arch}-{args.dataset}-{time.strftime('%Y%m%d-%H%M%S')}"
+    folder = RunFolder(args.run_dir or f"runs/{name}", resume=bool(last), main=rank == 0)
+    log = Log(folder.path, total_steps, state.step, args.batch_size, args.log_every, rank == 0)
+
+    def content() -> dict[str, Any]:
+        return {"format": checkpoint.FORMAT, "model": config, "run": run,
+                "dataset": describe(val, args.dataset), "args": options.to_json(args),
+                **state.state_dict()}
+
+    batches = iter(DataLoader(train, batch_sampler=sampler, num_workers=args.workers,
+                              generator=torch.Generator(), pin_memory=device.type == "cuda"))
+    log.line(f"{len(train)} train and {len(val)} val images, step {state.step} of {total_steps}, "
+             f"{settings.precision} on {device}: {folder.path}")
+    try:
+        for epoch in range(state.epoch, epochs):
+            loss_function = build_loss(args.loss, epoch, weights)
+            while state.step < (end := sampler.offsets[epoch + 1]):
+                until = min(end, (state.step // args.save_every + 1) * args.save_every)
+                train_until(until, state, batches, loss_function, settings, stop, log)
+                if until < end:
+                    folder.save(content())
+            state.epoch = epoch + 1
+            if state.epoch == epochs or state.epoch % args.val_every == 0:
+                distributed.broadcast_buffers(state.validated)
+                confusion = validate(state.validated.eval(), val, settings.precision,
+                                     args.workers, stop)
+                if log.validation(state, confusion):
+                    folder.save_best({**content(), "optimizer": None, "raw_weights": None})
+                for title, picture in compare(state.validated, val, range(min(3, len(val)))):
+                    log.picture(f"val/{title}", state.step, picture)
+            folder.save(content())
+    except Stopped as stopped:
+        folder.save(content())
+        log.line(f"{stopped}: saved at step {state.step}; go on with --resume {folder.path}")
+        raise
+    finally:
+        log.close()
+        distributed.stop()
+
+
+if __name__ == "__main__":
+    options.run(main)

@@ -1,0 +1,1 @@
+"""What every script needs around networks and data sets."""

@@ -1,0 +1,165 @@
+"""One process or many: everything here does nothing, correctly, when there is one."""
+
+import contextlib
+import ctypes
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+TIMEOUT = timedelta(minutes=10)
+
+
+def start(device: str, threads: int | None = None) -> torch.device:
+    """Joins the processes that `torch.distributed.run` launched; sets this process's threads.
+
+    Args:
+        device: "auto", "cpu", "cuda", "cuda:N" or "mps".
+        threads: of this process on the CPU; default cores / local ranks.
+
+    Returns:
+        This process's device.
+
+    Raises:
+        ValueError: the device is not there.
+    """
+    local_rank = int(os.environ.get("LOCAL_RANK", 0))
+    local_world = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+    chosen = find_device(device, local_rank, local_world)
+    torch.set_num_threads(threads or max(1, len(os.sched_getaffinity(0)) // local_world))
+    if "RANK" in os.environ and "WORLD_SIZE" in os.environ:
+        _leave_with_parent()
+        cuda = {"device_id": chosen} if chosen.type == "cuda" else {}
+        backend = "nccl" if chosen.type == "cuda" else "gloo"
+        dist.init_process_group(backend, timeout=TIMEOUT, **cuda)
+    return chosen
+
+
+def find_device(name: str, local_rank: int = 0, local_world: int = 1) -> torch.device:
+    """The device of a name; "auto" takes CUDA, then MPS, then the CPU.
+
+    Raises:
+        ValueError: the device is not there.
+    """
+    gpus = torch.cuda.device_count()
+    if name == "auto":
+        mps = torch.backends.mps.is_available() and local_world == 1
+        name = "cuda" if gpus else "mps" if mps else "cpu"
+    kind, _, number = name.partition(":")
+    if kind == "cuda":
+        number = int(number or local_rank)
+        if number >= gpus or local_world > max(gpus, 1):
+            raise ValueError(
+                f"--device {name}: {gpus} CUDA GPUs visible, {local_world} processes here; "
+                "use --device cpu or fewer processes"
+            )
+        torch.cuda.set_device(number)
+        return torch.device("cuda", number)
+    if kind == "mps" and not torch.backends.mps.is_available():
+        raise ValueError(f"--device {name}: no MPS device here; use --device cpu")
+    return torch.device(kind)
+
+
+def _leave_with_parent() -> None:
+    """Asks Linux to end this process when its launcher dies: no orphan writes the run folder."""
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError, AttributeError):
+            ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
+
+
+def stop() -> None:
+    """Leaves the process group."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def rank() -> int:
+    """This process's number among all."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def world() -> int:
+    """Processes in all."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def say(text: str) -> None:
+    """Prints a line, once."""
+    if rank() == 0:
+        print(text, flush=True)
+
+
+def barrier() -> None:
+    """Waits for the others."""
+    if dist.is_initialized():
+        dist.barrier()
+
+
+@contextlib.contextmanager
+def main_first() -> Iterator[bool]:
+    """Runs the block on the main rank, then on the others: what it caches is made once."""
+    if rank() > 0:
+        barrier()
+    yield rank() == 0
+    if rank() == 0:
+        barrier()
+
+
+def synchronize_batch_norm(network: nn.Module, device: torch.device) -> nn.Module:
+    """Batch statistics over all ranks; PyTorch has it on CUDA only."""
+    if device.type != "cuda":
+        say(f"--sync-bn: not on {device.type}; every process keeps its own batch statistics")
+        return network
+    return nn.SyncBatchNorm.convert_sync_batchnorm(network)
+
+
+def wrap(network: nn.Module, compiled: bool = False) -> nn.Module:
+    """The network to train: itself, compiled if wished, in DistributedDataParallel if needed."""
+    network = torch.compile(network) if compiled else network
+    return DistributedDataParallel(network) if world() > 1 else network
+
+
+def unwrap(network: nn.Module) -> nn.Module:
+    """The plain network, not compiled."""
+    network = network.module if isinstance(network, DistributedDataParallel) else network
+    return getattr(network, "_orig_mod", network)
+
+
+def accumulate(network: nn.Module, last: bool) -> contextlib.AbstractContextManager:
+    """Around forward and backward: gradients travel with the last micro-batch of a step only."""
+    if isinstance(network, DistributedDataParallel) and not last:
+        return network.no_sync()
+    return contextlib.nullcontext()
+
+
+def sum_over_ranks(tensor: Tensor) -> Tensor:
+    """The sum over all ranks, in place, exact for integers."""
+    if dist.is_initialized():
+        dist.all_reduce(tensor)
+    return tensor
+
+
+def mean_over_ranks(*values: float, device: torch.device) -> list[float]:
+    """The means of some numbers over all ranks; the numbers themselves with one rank."""
+    if not dist.is_initialized():
+        return list(values)
+    total = sum_over_ranks(torch.tensor(values, dtype=torch.float32, device=device))
+    return [value / world() for value in total.tolist()]
+
+
+def broadcast_buffers(network: nn.Module) -> None:
+    """Gives every rank the main rank's batch statistics, so that all evaluate one network."""
+    if dist.is_initialized():
+        for buffer in network.buffers():
+            dist.broadcast(buffer, src=0)
+
+
+def shard(length: int) -> range:
+    """This rank's part of range(length): each index on exactly one rank, none twice."""
+    return range(rank(), length, world())

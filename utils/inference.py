@@ -1,0 +1,129 @@
+"""From images to label maps."""
+
+import signal
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from utils import distributed
+from utils.metrics import ConfusionMatrix
+from utils.signals import Stopped, StopRequest
+
+SMALLEST = 32  # pixels a side that every network takes
+
+
+def autocast(device: torch.device, precision: str) -> torch.autocast:
+    """Mixed precision on `device`; `precision` is "fp32" (off), "bf16" or "fp16"."""
+    dtype = torch.float16 if precision == "fp16" else torch.bfloat16
+    return torch.autocast(device.type, dtype=dtype, enabled=precision != "fp32")
+
+
+def choose_precision(device: torch.device, precision: str) -> str:
+    """ "auto" is bf16 where the hardware is fast at it, else fp32."""
+    if precision != "auto":
+        return precision
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+    if device.type == "cpu":
+        fast = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+        return "bf16" if fast else "fp32"
+    return "fp32"
+
+
+@torch.inference_mode()
+def predict(
+    network: nn.Module, image: Tensor, size: tuple[int, int] | None = None, precision: str = "fp32"
+) -> Tensor:
+    """Label map of one image.
+
+    Args:
+        network: as built by `model`, in evaluation mode.
+        image: (h, w, 3) uint8 RGB, on any device.
+        size: (H, W) of the result; default that of the image.
+
+    Returns:
+        (H, W) uint8, the channel of the largest logit.
+    """
+    device = next(network.parameters()).device
+    height, width = image.shape[:2]
+    rows, columns = (torch.arange(max(n, SMALLEST)).clamp(max=n - 1) for n in (height, width))
+    if height < SMALLEST or width < SMALLEST:
+        image = image[rows][:, columns]  # repeats the last row and column
+    images = image.to(device).permute(2, 0, 1)[None]
+    with autocast(device, precision):
+        coarse = network(images, full_size=False).float()
+    if images.shape[-2:] != (height, width):
+        coarse = network.upsample(coarse, images.shape[-2:])[:, :, :height, :width]
+    logits = network.upsample(coarse, size or (height, width))
+    return logits.argmax(1)[0].to(torch.uint8)
+
+
+def predict_image(
+    network: nn.Module, image: np.ndarray, size: tuple[int, int] | None, precision: str
+) -> Tensor:
+    """Label map of an (H, W, 3) uint8 RGB array, seen by the network at `size` (h, w)."""
+    pixels = image if size is None else cv2.resize(image, tuple(size)[::-1])
+    return predict(network, torch.from_numpy(pixels), image.shape[:2], precision)
+
+
+def validate(
+    network: nn.Module,
+    dataset: Any,
+    precision: str,
+    workers: int = 0,
+    stop: StopRequest | None = None,
+    progress: bool = False,
+) -> ConfusionMatrix:
+    """Scores a network on a data set, each rank on its own part, summed over ranks.
+
+    One image per forward: the figures do not depend on any batch size.
+
+    Args:
+        network: the plain module, in evaluation mode.
+        dataset: gives (image, target) per index; the score is taken at the target's size.
+            Logits beyond its classes are void.
+        precision: of the forward.
+        workers: processes that read, per rank.
+        stop: asked before each image.
+        progress: shows a bar on the main rank.
+
+    Returns:
+        The matrix over all ranks, the same on each.
+
+    Raises:
+        Stopped: a rank was asked to stop.
+    """
+    device = next(network.parameters()).device
+    confusion = ConfusionMatrix(dataset.class_names, device)
+    samples = read_shard(dataset, workers)
+    silent = None if progress and distributed.rank() == 0 else True
+    for image, target in tqdm(samples, disable=silent, unit="image"):
+        if stop:
+            break
+        prediction = predict(network, image, tuple(target.shape), precision)
+        confusion.update(target.to(device), prediction)
+    counts = torch.tensor([confusion.images, bool(stop)], device=device)
+    distributed.sum_over_ranks(confusion.matrix)
+    confusion.images, stopped = distributed.sum_over_ranks(counts).tolist()
+    if stopped:
+        raise Stopped((stop and stop.number) or signal.SIGTERM)
+    if confusion.images != len(dataset):
+        raise RuntimeError(f"{confusion.images} of {len(dataset)} images were scored")
+    return confusion
+
+
+def read_shard(dataset: Any, workers: int) -> DataLoader:
+    """This rank's samples, one at a time; each sample on exactly one rank."""
+    return DataLoader(
+        dataset,
+        batch_size=None,
+        sampler=distributed.shard(len(dataset)),
+        num_workers=workers,
+        generator=torch.Generator(),  # else its start would draw from the global one
+        pin_memory=torch.cuda.is_available(),
+    )

@@ -1,0 +1,126 @@
+"""What a training says: console, progress bar, log.jsonl, TensorBoard; from the main rank only."""
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from utils import checkpoint
+from utils.metrics import ConfusionMatrix
+from utils.optimization import TrainingState
+
+
+class Log:
+    """Records of a training.
+
+    Args:
+        folder: gets `log.jsonl` and TensorBoard events; None for console only.
+        total_steps: of the training.
+        start_step: records from here on are of an earlier, interrupted attempt and are dropped.
+        images_per_step: for the rate.
+        every: steps between records.
+        main: False makes every method do nothing.
+    """
+
+    def __init__(
+        self,
+        folder: Path | None,
+        total_steps: int,
+        start_step: int = 0,
+        images_per_step: int = 1,
+        every: int = 10,
+        main: bool = True,
+    ) -> None:
+        self.main, self.every, self.images_per_step = main, every, images_per_step
+        self.total_steps = total_steps
+        self.losses: list[float] = []
+        self.started = self.said = time.monotonic()
+        self.timed_step = start_step
+        if not main:
+            return
+        self.bar = tqdm(
+            total=total_steps, initial=start_step, unit="step", disable=not sys.stderr.isatty(),
+            dynamic_ncols=True,
+        )
+        # Imported late: it takes a second that --help should not.
+        from torch.utils.tensorboard import SummaryWriter
+
+        self.board = SummaryWriter(folder, purge_step=start_step)
+        self.file = folder / "log.jsonl"
+        if self.file.exists():
+            lines = self.file.read_text(encoding="utf-8").splitlines(keepends=True)
+            kept = [line for line in lines if line.endswith("\n") and _step(line) <= start_step]
+            checkpoint.write_bytes(self.file, "".join(kept).encode())
+
+    def line(self, text: str) -> None:
+        """Says a line, above the bar."""
+        if self.main:
+            self.bar.write(text, file=sys.stdout)
+            sys.stdout.flush()
+
+    def step(self, step: int, loss: float, figures: dict[str, float]) -> None:
+        """Takes one step's loss; every now and then records the mean."""
+        if not self.main:
+            return
+        self.losses.append(loss)
+        self.bar.update(step - self.bar.n)
+        if step % self.every and step != self.total_steps:
+            return
+        now = time.monotonic()
+        rate = (step - self.timed_step) * self.images_per_step / max(now - self.started, 1e-9)
+        self.started, self.timed_step = now, step
+        mean = sum(self.losses) / len(self.losses)
+        self.losses.clear()
+        self.record("train", step, {"loss": mean, **figures, "images_per_second": rate})
+        self.bar.set_postfix_str(f"loss {mean:.3f}, {rate:.1f} images/s")
+        if self.bar.disable and (now - self.said > 10 or step == self.total_steps):
+            self.said = now
+            self.line(f"step {step}/{self.total_steps}  loss {mean:.4f}  {rate:.1f} images/s")
+
+    def record(self, kind: str, step: int, figures: dict[str, Any]) -> None:
+        """Writes figures to log.jsonl and TensorBoard, under the tag `kind`."""
+        if not self.main:
+            return
+        with self.file.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"kind": kind, "step": step, **figures}) + "\n")
+        for name, value in figures.items():
+            values = value if isinstance(value, dict) else {"": value}
+            for key, number in values.items():
+                if number is not None:
+                    self.board.add_scalar(f"{kind}/{name}/{key}".rstrip("/"), number, step)
+
+    def validation(self, state: TrainingState, confusion: ConfusionMatrix) -> bool:
+        """Records a validation; True, and state.best, when it is the best so far."""
+        summary = confusion.summary()
+        best = summary["mean_iou"] > state.best
+        state.best = max(state.best, summary["mean_iou"])
+        figures = ("mean_iou", "pixel_accuracy", "mean_accuracy", "iou")
+        self.record("val", state.step, {name: summary[name] for name in figures})
+        self.line(
+            f"step {state.step}/{self.total_steps}  val mIoU {100 * summary['mean_iou']:.2f} %, "
+            f"best {100 * state.best:.2f} %"
+        )
+        self.started, self.timed_step = time.monotonic(), state.step  # the rate is of training
+        return best
+
+    def picture(self, name: str, step: int, picture: np.ndarray) -> None:
+        """Gives TensorBoard an (H, W, 3) uint8 picture."""
+        if self.main:
+            self.board.add_image(name, picture, step, dataformats="HWC")
+
+    def close(self) -> None:
+        """Ends bar and files."""
+        if self.main:
+            self.bar.close()
+            self.board.close()
+
+
+def _step(line: str) -> int:
+    try:
+        return json.loads(line)["step"]
+    except (ValueError, KeyError):
+        return sys.maxsize

@@ -1,0 +1,101 @@
+"""Segmentation metrics: integers until the last line."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+IGNORE = 255  # in targets: does not count, in training and scoring
+
+
+class ConfusionMatrix:
+    """Counts of (target class, predicted class) over a whole data set.
+
+    The matrix has C rows and C + 1 columns: the last column counts predictions outside the
+    classes (void logits), which are misses.
+
+    Args:
+        class_names: C names in train-id order.
+        device: where the counting is done.
+    """
+
+    def __init__(self, class_names: list[str], device: torch.device | str = "cpu") -> None:
+        self.class_names = class_names
+        size = len(class_names)
+        self.matrix = torch.zeros(size, size + 1, dtype=torch.int64, device=device)
+        self.images = 0
+
+    def update(self, target: Tensor, prediction: Tensor) -> None:
+        """Counts one image.
+
+        Args:
+            target: (H, W) train ids; 255 does not count.
+            prediction: (H, W) channels of the largest logit.
+        """
+        size = len(self.class_names)
+        counted = target != IGNORE
+        rows = target[counted].long()
+        columns = prediction[counted].long().clamp(max=size)
+        counts = torch.bincount(rows * (size + 1) + columns, minlength=self.matrix.numel())
+        self.matrix += counts.view_as(self.matrix)
+        self.images += 1
+
+    def iou(self) -> Tensor:
+        """(C,) float64 intersection over union; nan for a class that neither occurs nor is said."""
+        matrix = self.matrix.double()
+        hits = matrix.diagonal()
+        return hits / (matrix.sum(1) + matrix.sum(0)[: len(hits)] - hits)
+
+    def accuracy(self) -> Tensor:
+        """(C,) float64 share of each class's pixels that are found; nan for an absent class."""
+        matrix = self.matrix.double()
+        return matrix.diagonal() / matrix.sum(1)
+
+    def mean_iou(self) -> float:
+        """Mean over the classes that are not nan."""
+        return self.iou().nanmean().item()
+
+    def summary(self) -> dict[str, Any]:
+        """All figures as plain numbers, None for nan."""
+        matrix = self.matrix.double()
+        shares = (matrix.sum(1) / matrix.sum()).tolist()
+
+        def plain(values: Tensor) -> dict[str, float | None]:
+            pairs = zip(self.class_names, values.tolist(), strict=True)
+            return {name: None if value != value else value for name, value in pairs}
+
+        return {
+            "mean_iou": self.mean_iou(),
+            "pixel_accuracy": (matrix.diagonal().sum() / matrix.sum()).item(),
+            "mean_accuracy": self.accuracy().nanmean().item(),
+            "iou": plain(self.iou()),
+            "accuracy": plain(self.accuracy()),
+            "pixel_share": dict(zip(self.class_names, shares, strict=True)),
+            "images": self.images,
+            "confusion_matrix": self.matrix.tolist(),
+        }
+
+    def table(self) -> str:
+        """IoU, accuracy and pixel share per class, in percent, as lines of text."""
+        width = max(len(name) for name in [*self.class_names, "mean of classes"])
+        shares = (self.matrix.sum(1) / self.matrix.sum()).tolist()
+        rows = zip(
+            self.class_names, self.iou().tolist(), self.accuracy().tolist(), shares, strict=True
+        )
+        lines = [f"{'class':{width}}    IoU    acc.  pixels"]
+        lines += [
+            f"{name:{width}}  {percent(iou)}  {percent(accuracy)}  {percent(share)}"
+            for name, iou, accuracy, share in rows
+        ]
+        summary = self.summary()
+        lines.append(
+            f"{'mean of classes':{width}}  {percent(summary['mean_iou'])}  "
+            f"{percent(summary['mean_accuracy'])}"
+        )
+        lines.append(f"{'all pixels':{width}}          {percent(summary['pixel_accuracy'])}")
+        return "\n".join(lines)
+
+
+def percent(value: float) -> str:
+    """Six characters; "  -   " for nan."""
+    return "  -   " if value != value else f"{100 * value:6.2f}"

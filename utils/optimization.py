@@ -1,0 +1,213 @@
+"""Optimizers, learning-rate schedules, and one training step's update."""
+
+import math
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from utils import distributed
+
+OPTIMIZERS = ("sgd", "adam", "adamw")
+
+
+def poly(progress: float) -> float:
+    """(1 - progress)^0.9, Liu et al., ParseNet, 2015."""
+    return (1 - progress) ** 0.9
+
+
+def cosine(progress: float) -> float:
+    """Half a cosine from 1 to 0, Loshchilov and Hutter, ICLR 2017."""
+    return (1 + math.cos(math.pi * progress)) / 2
+
+
+def constant(progress: float) -> float:
+    """1."""
+    return 1.0
+
+
+# progress in 0..1 after warm-up -> factor on the learning rate
+SCHEDULES: dict[str, Callable[[float], float]] = {
+    "poly": poly, "cosine": cosine, "constant": constant,
+}
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Factor on the learning rate at a step: linear warm-up, then the named curve."""
+
+    name: str
+    total_steps: int
+    warmup_steps: int = 0
+
+    def __call__(self, step: int) -> float:
+        if step < self.warmup_steps:
+            return (step + 1) / (self.warmup_steps + 1)
+        rest = max(1, self.total_steps - self.warmup_steps)
+        return SCHEDULES[self.name]((step - self.warmup_steps) / rest)
+
+
+def parameter_groups(
+    network: nn.Module, lr: float, weight_decay: float, encoder_lr_factor: float, decay_all: bool
+) -> list[dict[str, Any]]:
+    """Encoder and rest, each with and without weight decay (norms and biases have none)."""
+    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    for name, parameter in network.named_parameters():
+        if parameter.requires_grad:
+            key = name.startswith("encoder."), decay_all or parameter.ndim > 1
+            groups.setdefault(key, []).append(parameter)
+    return [
+        {
+            "params": parameters,
+            "lr": lr * (encoder_lr_factor if encoder else 1),
+            "initial_lr": lr * (encoder_lr_factor if encoder else 1),
+            "weight_decay": weight_decay if decay else 0.0,
+        }
+        for (encoder, decay), parameters in groups.items()
+    ]
+
+
+def build_optimizer(
+    name: str, groups: list[dict[str, Any]], momentum: float
+) -> torch.optim.Optimizer:
+    """SGD with momentum, Adam or AdamW; `momentum` is beta 1 of the latter two."""
+    if name == "sgd":
+        return torch.optim.SGD(groups, momentum=momentum)
+    kind = torch.optim.AdamW if name == "adamw" else torch.optim.Adam
+    return kind(groups, betas=(momentum, 0.999))
+
+
+def train_mode(network: nn.Module, freeze_bn: bool) -> None:
+    """network.train(); with `freeze_bn` batch norms keep the statistics that they have."""
+    network.train()
+    for module in network.modules():
+        if freeze_bn and isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.eval()
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What every step of a training shares."""
+
+    device: torch.device
+    precision: str  # fp32, bf16, fp16
+    accumulate: int  # forwards per step
+    clip: float  # largest gradient norm, 0 for none
+    ema: float  # decay of the running mean
+    freeze_bn: bool
+    seed: int
+
+
+@dataclass
+class TrainingState:
+    """What a training is at one instant. Data; the functions below change it."""
+
+    network: nn.Module  # wrapped for several ranks
+    ema: nn.Module | None  # running mean of the weights, plain
+    optimizer: torch.optim.Optimizer
+    schedule: Schedule
+    scaler: torch.amp.GradScaler  # does nothing unless fp16
+    step: int = 0
+    epoch: int = 0  # finished: trained and validated
+    best: float = 0.0  # highest validation mIoU
+
+    @property
+    def validated(self) -> nn.Module:
+        """The network that is evaluated and shipped: the running mean when there is one."""
+        return self.ema or distributed.unwrap(self.network)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain tensors and numbers."""
+        return {
+            "weights": self.validated.state_dict(),
+            "raw_weights": distributed.unwrap(self.network).state_dict() if self.ema else None,
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "step": self.step,
+            "epoch": self.epoch,
+            "best": self.best,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Everything back, exactly."""
+        self.validated.load_state_dict(state["weights"])
+        if self.ema:
+            distributed.unwrap(self.network).load_state_dict(state["raw_weights"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
+        self.step, self.epoch, self.best = state["step"], state["epoch"], state["best"]
+
+
+def seed_step(seed: int, step: int) -> None:
+    """Makes the dropout of a step a function of (seed, step, rank)."""
+    entropy = np.random.SeedSequence((3, seed, step, distributed.rank()))
+    torch.manual_seed(int(entropy.generate_state(1)[0]))
+
+
+def make_ema(network: nn.Module) -> nn.Module:
+    """A frozen copy in evaluation mode."""
+    return deepcopy(network).eval().requires_grad_(False)
+
+
+@torch.no_grad()
+def update_ema(ema: nn.Module, network: nn.Module, decay: float) -> None:
+    """ema <- decay * ema + (1 - decay) * network, for every floating tensor; others are copied."""
+    averages, values = ema.state_dict(), network.state_dict()
+    floating = [key for key, value in values.items() if value.is_floating_point()]
+    torch._foreach_lerp_(
+        [averages[key] for key in floating], [values[key] for key in floating], 1 - decay
+    )
+    for key in values.keys() - set(floating):
+        averages[key].copy_(values[key])
+
+
+def backward(state: TrainingState, loss: Tensor) -> float:
+    """Adds the gradients of one micro-batch.
+
+    Returns:
+        The loss as a number.
+
+    Raises:
+        FloatingPointError: it is not finite; nothing was changed.
+    """
+    value = loss.item()
+    if not math.isfinite(value):
+        raise FloatingPointError(f"loss {value} at step {state.step}")
+    state.scaler.scale(loss).backward()
+    return value
+
+
+def update(state: TrainingState, clip: float = 0.0, ema: float = 0.0) -> dict[str, float]:
+    """One optimizer step from the gradients gathered: unscale, clip, step, average.
+
+    Args:
+        state: is changed.
+        clip: largest norm of the gradient; 0 for none.
+        ema: decay of the running mean, reached gradually: min(decay, (1 + step) / (10 + step)).
+
+    Returns:
+        Learning rate of the first group and norm of the gradient before clipping.
+
+    Raises:
+        FloatingPointError: the gradient is not finite, and not because fp16 looks for its scale.
+    """
+    factor = state.schedule(state.step)
+    for group in state.optimizer.param_groups:
+        group["lr"] = group["initial_lr"] * factor
+    state.scaler.unscale_(state.optimizer)
+    parameters = [p for group in state.optimizer.param_groups for p in group["params"]]
+    norm = nn.utils.clip_grad_norm_(parameters, clip or math.inf).item()
+    if not math.isfinite(norm) and state.scaler.get_scale() <= 1:
+        raise FloatingPointError(f"gradient norm {norm} at step {state.step}")
+    state.scaler.step(state.optimizer)
+    state.scaler.update()
+    state.optimizer.zero_grad(set_to_none=True)
+    if state.ema is not None:
+        decay = min(ema, (1 + state.step) / (10 + state.step))
+        update_ema(state.ema, distributed.unwrap(state.network), decay)
+    state.step += 1
+    return {"lr": state.optimizer.param_groups[0]["lr"], "grad_norm": norm}

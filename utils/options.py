@@ -1,0 +1,315 @@
+"""Every option of every script, in groups that the scripts compose."""
+
+import argparse
+import json
+import math
+import os
+import sys
+import traceback
+from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from utils import run_folder
+from utils.signals import Stopped
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse with this project's habits: `--crop_size` is `--crop-size`, errors are one line."""
+
+    def __init__(self, doc: str | None) -> None:
+        description, _, examples = (doc or "").partition("\n\n")
+        super().__init__(
+            description=description,
+            epilog=examples,
+            formatter_class=_Formatter,
+            allow_abbrev=False,
+        )
+        self.add_argument("--debug", action="store_true", help="show the traceback of an error")
+
+    def parse_known_args(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> tuple[argparse.Namespace, list[str]]:
+        words = [_kebab(word) for word in (sys.argv[1:] if args is None else args)]
+        return super().parse_known_args(words, namespace)
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"error: {message}; {self.prog} --help lists the options\n")
+
+
+class _Formatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=30, width=100)
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        return action.help if action.default in (None, False) else super()._get_help_string(action)
+
+
+def _kebab(word: str) -> str:
+    name, equals, value = word.partition("=")
+    return name.replace("_", "-") + equals + value if name.startswith("--") else word
+
+
+def positive(text: str) -> int:
+    """A whole number from 1."""
+    if not text.isdigit() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1")
+    return int(text)
+
+
+def share(text: str) -> float:
+    """A number from 0 to 1."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 1")
+    return value
+
+
+def at_least_zero(text: str) -> float:
+    """A finite number from 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0")
+    return value
+
+
+def add_device(parser: argparse.ArgumentParser) -> None:
+    """Where and how it computes."""
+    group = parser.add_argument_group("device")
+    group.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
+    group.add_argument("--precision", default="auto", choices=("auto", "fp32", "bf16", "fp16"),
+                       help="of the forward; auto is bf16 where the hardware is fast at it")
+    group.add_argument("--threads", type=positive, metavar="N",
+                       help="CPU threads per process (default: cores / processes)")
+
+
+def add_data(
+    parser: argparse.ArgumentParser, names: Collection[str], default: str | None, split: str | None
+) -> None:
+    """Which images."""
+    group = parser.add_argument_group("data")
+    group.add_argument("--dataset", default=default, choices=tuple(names),
+                       help="layout and classes"
+                       + ("" if default else " (default: those of the snapshot)"))
+    group.add_argument("--data-root", metavar="DIR",
+                       help="folder of the data set (default: $NAME_DATASET, else data/NAME)")
+    if split:
+        group.add_argument("--split", default=split, help="part of the data set")
+    group.add_argument("--holdout", metavar="GROUP",
+                       help="city or sequence of train that becomes val")
+    group.add_argument("--limit", type=positive, metavar="N", help="first N images of a split only")
+    group.add_argument("--workers", type=int, default=min(4, os.cpu_count() or 1), metavar="N",
+                       help="processes that read images, per process that computes")
+
+
+def add_eval_size(group: Any) -> None:
+    """The size that a network sees in evaluation."""
+    group.add_argument("--eval-size", type=positive, nargs=2, metavar=("H", "W"),
+                       help="pixels, images are resized to this before the network; scores and "
+                       "predictions have the original size (default: no resize)")
+
+
+def add_snapshot(parser: argparse.ArgumentParser) -> None:
+    """Which network."""
+    group = parser.add_argument_group("network")
+    group.add_argument("--snapshot", required=True, metavar="FILE",
+                       help="checkpoint of train.py or a published one; says all about the network")
+    add_eval_size(group)
+
+
+def add_pictures(parser: argparse.ArgumentParser) -> None:
+    """What the demos draw and where."""
+    group = parser.add_argument_group("pictures")
+    group.add_argument("--save-dir", default="results", metavar="DIR", help="gets the pictures")
+    group.add_argument("--opacity", type=share, default=0.5, metavar="X",
+                       help="of the colors in the overlay")
+    group.add_argument("--legend", action=argparse.BooleanOptionalAction, default=False,
+                       help="names of the classes beside the overlay")
+
+
+def add_network(parser: argparse.ArgumentParser, names: Collection[str]) -> None:
+    """The network to train."""
+    group = parser.add_argument_group("network")
+    group.add_argument("--arch", default="deeplabv3_resnet18", help=", ".join(names))
+    group.add_argument("--output-stride", type=int, choices=(8, 16), default=16,
+                       help="pixels per feature cell of the encoder; 8 is finer and slower")
+
+
+def add_augmentation(parser: argparse.ArgumentParser) -> None:
+    """How training images vary."""
+    group = parser.add_argument_group("augmentation")
+    group.add_argument("--crop-size", type=positive, nargs=2, default=(512, 512),
+                       metavar=("H", "W"), help="pixels")
+    group.add_argument("--scale", type=float, nargs=2, default=(0.5, 2.0), metavar=("MIN", "MAX"),
+                       help="random magnification before the crop")
+    group.add_argument("--flip", type=share, default=0.5, metavar="P",
+                       help="probability of mirroring")
+    group.add_argument("--jitter", type=share, default=0.25, metavar="X",
+                       help="brightness, contrast and saturation change by up to this factor")
+    group.add_argument("--hue", type=share, default=0.05, metavar="X",
+                       help="hue changes by up to this part of a turn")
+    group.add_argument("--blur", type=share, default=0.5, metavar="P",
+                       help="probability of a Gaussian blur, sigma 0.15 to 1.3 pixels")
+
+
+def add_optimization(
+    parser: argparse.ArgumentParser,
+    losses: Collection[str],
+    class_weights: Collection[str],
+    schedules: Collection[str],
+    optimizers: Collection[str],
+) -> None:
+    """How weights are found."""
+    group = parser.add_argument_group("optimization")
+    group.add_argument("--epochs", type=positive, default=200, metavar="N",
+                       help="passes over the training split")
+    group.add_argument("--max-steps", type=positive, metavar="N",
+                       help="end after N optimizer steps, if the epochs are longer")
+    group.add_argument("--batch-size", type=positive, default=8, metavar="N",
+                       help="images per optimizer step, over all processes")
+    group.add_argument("--accumulate", type=positive, default=1, metavar="N",
+                       help="forwards that a step is split into, to save memory")
+    group.add_argument("--loss", default="cross_entropy", choices=tuple(losses),
+                       help="ohem: cross entropy of the hard pixels")
+    group.add_argument("--class-weights", default="none", choices=tuple(class_weights),
+                       help="from the classes' pixel shares p: enet 1/ln(1.02+p), "
+                       "enet110 1/ln(1.10+p)")
+    group.add_argument("--optimizer", default="sgd", choices=tuple(optimizers), help="update rule")
+    group.add_argument("--lr", type=at_least_zero, default=0.01, metavar="X", help="learning rate")
+    group.add_argument("--encoder-lr-factor", type=at_least_zero, default=1.0, metavar="X",
+                       help="the encoder's learning rate is this times --lr")
+    group.add_argument("--momentum", type=share, default=0.9, metavar="X",
+                       help="of SGD; beta 1 of Adam and AdamW")
+    group.add_argument("--weight-decay", type=at_least_zero, default=1e-4, metavar="X",
+                       help="on convolution weights")
+    group.add_argument("--decay-all", action=argparse.BooleanOptionalAction, default=False,
+                       help="weight decay on norms and biases too")
+    group.add_argument("--schedule", default="poly", choices=tuple(schedules),
+                       help="learning rate from --lr to 0 over the steps")
+    group.add_argument("--warmup-steps", type=int, default=0, metavar="N",
+                       help="steps of linear rise before the schedule")
+    group.add_argument("--clip", type=at_least_zero, default=0.0, metavar="X",
+                       help="largest norm of the gradient; 0 is none")
+    group.add_argument("--ema", type=share, default=0.0, metavar="X",
+                       help="decay of a running mean of the weights, which is then validated and "
+                       "saved, for example 0.999; 0 is none")
+    group.add_argument("--freeze-bn", action=argparse.BooleanOptionalAction, default=False,
+                       help="batch norms keep their statistics")
+    group.add_argument("--sync-bn", action=argparse.BooleanOptionalAction, default=False,
+                       help="batch statistics over all processes; CUDA only")
+    group.add_argument("--compile", action=argparse.BooleanOptionalAction, default=False,
+                       help="torch.compile the training forward")
+    group.add_argument("--seed", type=int, default=0, metavar="N",
+                       help="of weights, order, augmentation and dropout")
+
+
+def add_run(parser: argparse.ArgumentParser) -> None:
+    """Where a training starts, what it writes, when."""
+    group = parser.add_argument_group("start and output")
+    group.add_argument("--run-dir", metavar="DIR",
+                       help="folder of checkpoints and logs (default: runs/ARCH-DATASET-TIME)")
+    group.add_argument("--resume", nargs="?", const="", metavar="DIR",
+                       help="continue the training in DIR, or in --run-dir, with its options; "
+                       "options given beside it replace them")
+    group.add_argument("--init", "--snapshot", metavar="FILE",
+                       help="start from a network's weights; a head of another class count is new")
+    group.add_argument("--pretrained-encoder", metavar="FILE|imagenet",
+                       help="weights for the encoder alone; imagenet downloads torchvision's")
+    group.add_argument("--val-every", type=positive, default=1, metavar="N",
+                       help="epochs between validations")
+    add_eval_size(group)
+    group.add_argument("--save-every", type=positive, default=500, metavar="N",
+                       help="steps between checkpoints; every validation writes one too")
+    group.add_argument("--log-every", type=positive, default=10, metavar="N",
+                       help="steps between records in log.jsonl and TensorBoard")
+
+
+def check_training(args: argparse.Namespace, world: int) -> None:
+    """Refuses combinations that would fail later.
+
+    Raises:
+        ValueError: what was given, what is allowed.
+    """
+    forwards = world * args.accumulate
+    if args.batch_size % forwards:
+        raise ValueError(
+            f"--batch-size {args.batch_size} does not divide into {world} processes x "
+            f"--accumulate {args.accumulate}"
+        )
+    if args.batch_size < 2 * forwards and not (args.sync_bn and world > 1) and not args.freeze_bn:
+        raise ValueError(
+            f"--batch-size {args.batch_size} leaves one image per forward; batch norm needs two: "
+            f"at least --batch-size {2 * forwards}"
+        )
+    if not 0 < args.scale[0] <= args.scale[1]:
+        raise ValueError(f"--scale {args.scale[0]} {args.scale[1]}: 0 < MIN <= MAX is expected")
+    if min(args.crop_size) < 32:
+        raise ValueError(f"--crop-size {args.crop_size}: networks need at least 32 pixels a side")
+    if args.init and args.pretrained_encoder:
+        raise ValueError("--init and --pretrained-encoder: give one of them")
+
+
+def parse_resumable(parser: Parser) -> tuple[argparse.Namespace, dict[str, Any] | None]:
+    """The options, and with --resume the newest checkpoint, whose options fill in the rest.
+
+    Raises:
+        FileNotFoundError, ValueError: nothing to resume.
+    """
+    args = parser.parse_args()
+    if args.resume is None:
+        return args, None
+    folder = args.resume or args.run_dir
+    if not folder:
+        runs = sorted(Path("runs").glob(f"*/{run_folder.LAST}"), key=lambda p: p.stat().st_mtime)
+        if not runs:
+            raise FileNotFoundError("--resume: no training under runs/; give its folder")
+        folder = runs[-1].parent
+    last = run_folder.read_last(Path(folder))
+    args = parser.parse_args(namespace=argparse.Namespace(**json.loads(last["args"])))
+    args.run_dir = str(folder)
+    return args, last
+
+
+def to_json(args: argparse.Namespace) -> str:
+    """The options as a checkpoint keeps them."""
+    passing = ("resume", "debug")
+    return json.dumps({key: value for key, value in vars(args).items() if key not in passing})
+
+
+def run(main: Callable[[], None]) -> NoReturn:
+    """Runs a script: exit 0 done, 2 wrong input, 1 a crash, 128 + signal when asked to stop.
+
+    Faults that this project found get one line; those of other code a traceback.
+    """
+    try:
+        main()
+    except Stopped as stopped:
+        sys.exit(stopped.code)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:  # | head
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except Exception as error:
+        message = str(error).strip()
+        last = traceback.extract_tb(error.__traceback__)[-1].filename
+        if message.startswith("Caught ") and "Original Traceback" in message:  # in a worker
+            files = [line for line in message.splitlines() if line.startswith('  File "')]
+            last = files[-1].split('"')[1]
+            message = message.splitlines()[-1].partition(": ")[2]
+        ours = Path(last).is_relative_to(ROOT) and ".venv" not in Path(last).parts
+        if "--debug" in sys.argv or not ours:
+            traceback.print_exc()
+            sys.exit(1)
+        print(f"error: {message}", file=sys.stderr)
+        lost = isinstance(error, FloatingPointError) or getattr(error, "errno", None) in (27, 28)
+        sys.exit(1 if lost else 2)
+    sys.exit(0)
