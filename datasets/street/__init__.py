@@ -1,0 +1,1 @@
+"""How `datasets.scene` describes streets and how `datasets.render` draws them."""

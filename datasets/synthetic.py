@@ -1,0 +1,199 @@
+"""Draws street scenes and writes them as a Cityscapes data set: images, ids, instances, colors.
+
+examples:
+  python -m datasets.synthetic data/synthetic
+  python -m datasets.synthetic data/synthetic --train 400 --val 50 --size 512x1024 --workers 8
+
+The same arguments give the same bytes with any number of workers. A second run finds everything
+there, one that was stopped goes on. Read the folder with `--dataset cityscapes`.
+"""
+
+import argparse
+import contextlib
+import hashlib
+import json
+import multiprocessing
+import os
+import signal
+from collections.abc import Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn
+
+import cv2
+import numpy as np
+from tqdm import tqdm
+
+from datasets.cityscapes import LABELS
+from datasets.render import render
+from datasets.scene import make_scene
+from utils import exit_codes, options
+from utils.images import write_png
+from utils.signals import Stopped
+
+VERSION = 1  # to be raised whenever the same seed gives other bytes
+CITIES = {"train": ("aldern", "brookau", "cindal"), "val": ("dornfels",), "test": ("eschwald",)}
+RECORD = "synthetic.json"
+SMALLEST, MOST_PIXELS = 32, 2048 * 4096
+Size = tuple[int, int]
+
+
+def image_seed(seed: int, split: str, index: int) -> int:
+    """The seed of a split's scene; consecutive ones differ by one, so rare classes take turns."""
+    digest = hashlib.sha256(f"{seed} {split}".encode()).digest()
+    return int.from_bytes(digest[:5], "big") * 10_000_000 + index
+
+
+def image_paths(out: Path, split: str, index: int) -> dict[str, Path]:
+    """The files of one image by their kind; `leftImg8bit` is last and is written last."""
+    city = CITIES[split][index % len(CITIES[split])]
+    name = f"{city}_{index:06d}_000019"
+    labelled = () if split == "test" else ("labelIds", "instanceIds", "color")
+    paths = {kind: out / "gtFine" / split / city / f"{name}_gtFine_{kind}.png" for kind in labelled}
+    return paths | {"leftImg8bit": out / "leftImg8bit" / split / city / f"{name}_leftImg8bit.png"}
+
+
+def write_city(
+    out: str | Path,
+    counts: Mapping[str, int],
+    size: Size = (256, 512),
+    seed: int = 0,
+    workers: int = 1,
+) -> int:
+    """Writes a data set in the flat Cityscapes layout.
+
+    Args:
+        out: its folder; made, or continued if it was begun with the same arguments.
+        counts: number of images of each split: train, val, test (which gets no labels).
+        size: height and width in pixels.
+        seed: any whole number.
+        workers: processes; the bytes do not depend on it.
+
+    Returns:
+        How many images were drawn; 0 if all were there.
+
+    Raises:
+        ValueError: the folder holds something else, or the arguments are out of range.
+    """
+    out = Path(out)
+    counts = {split: counts.get(split, 0) for split in CITIES}
+    _check_size(size)
+    _claim(out, {"version": VERSION, "seed": seed, "size": list(size), **counts})
+    jobs = [(split, k) for split, count in counts.items() for k in range(count)]
+    todo = [job for job in jobs if not image_paths(out, *job)["leftImg8bit"].exists()]
+    bar = tqdm(total=len(jobs), initial=len(jobs) - len(todo), unit="image", disable=None)
+    with bar, _mapping(min(workers, len(todo))) as map_jobs:
+        for _ in map_jobs(partial(_write_image, out, size, seed), todo):
+            bar.update()
+    return len(todo)
+
+
+def _check_size(size: Size) -> None:
+    if min(size) < SMALLEST or size[0] * size[1] > MOST_PIXELS:
+        raise ValueError(f"size {size[0]}x{size[1]}: height and width must be at least {SMALLEST} "
+                         f"and together at most {MOST_PIXELS:,} pixels")  # fmt: skip
+
+
+def _claim(out: Path, arguments: dict) -> None:
+    """Marks the folder as one of these arguments, unless it is somebody else's."""
+    record = out / RECORD
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"{out}: not a folder; give another one")
+    if record.exists():
+        try:
+            found = json.loads(record.read_text(encoding="utf-8"))
+        except ValueError:
+            raise ValueError(f"{record}: damaged; delete {out} or give another folder") from None
+        if found != arguments:
+            differ = {key: found.get(key) for key in arguments if found.get(key) != arguments[key]}
+            raise ValueError(f"{out}: was made with {differ}; give these, or another folder")
+        return
+    if any((out / kind).exists() for kind in ("leftImg8bit", "gtFine")):
+        raise ValueError(f"{out}: holds another data set; give another folder")
+    out.mkdir(parents=True, exist_ok=True)
+    begun = record.with_name(f".{RECORD}.{os.getpid()}")
+    begun.write_text(json.dumps(arguments) + "\n", encoding="utf-8")
+    begun.replace(record)
+
+
+def _write_image(out: Path, size: Size, seed: int, job: tuple[str, int]) -> None:
+    split, index = job
+    scene = make_scene(image_seed(seed, split, index))
+    image, label_ids, instance_ids = render(scene, scene.camera, *size)
+    colors = np.zeros((256, 3), np.uint8)
+    for label in LABELS:
+        if label.id >= 0:
+            colors[label.id] = label.color
+    arrays = {"labelIds": label_ids, "instanceIds": instance_ids, "leftImg8bit": image}
+    arrays["color"] = colors[label_ids]
+    for kind, path in image_paths(out, split, index).items():
+        write_png(path, arrays[kind])
+
+
+@contextlib.contextmanager
+def _mapping(workers: int) -> Iterator:
+    """A `map` over processes, or the plain one."""
+    if workers <= 1:
+        yield map
+        return
+    # Not fork: a process that has threads may not be copied safely.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    with context.Pool(workers, _start_worker) as pool:
+        yield pool.imap_unordered
+
+
+def _start_worker() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends the pool
+    cv2.setNumThreads(1)
+
+
+def _size(text: str) -> Size:
+    height, cross, width = text.partition("x")
+    if not (cross and height.isdigit() and width.isdigit()):
+        raise argparse.ArgumentTypeError(f"{text!r} is not HEIGHTxWIDTH, such as 256x512")
+    try:
+        _check_size((int(height), int(width)))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return int(height), int(width)
+
+
+def _count(text: str) -> int:
+    if not text.isdigit():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0")
+    return int(text)
+
+
+def parse_args() -> argparse.Namespace:
+    parser = options.Parser(__doc__)
+    parser.prog = "python -m datasets.synthetic"
+    parser.add_argument("out", type=Path, metavar="OUT", help="folder to write")
+    for split, count in (("train", 96), ("val", 16), ("test", 4)):
+        said = "images without labels" if split == "test" else "labelled images"
+        parser.add_argument(f"--{split}", type=_count, default=count, metavar="N",
+                            help=f"number of {said} of the {split} split")  # fmt: skip
+    parser.add_argument("--size", type=_size, default="256x512", metavar="HxW",
+                        help="height and width in pixels")  # fmt: skip
+    parser.add_argument("--seed", type=_count, default=0, help="another seed, other streets")
+    parser.add_argument("--workers", type=options.positive, default=os.cpu_count() or 1,
+                        help="processes that draw")  # fmt: skip
+    return parser.parse_args()
+
+
+def main() -> None:
+    def stop(number: int, _: FrameType | None) -> NoReturn:
+        raise Stopped(number)
+
+    args = parse_args()
+    signal.signal(signal.SIGTERM, stop)
+    counts = {split: getattr(args, split) for split in CITIES}
+    drawn = write_city(args.out, counts, args.size, args.seed, args.workers)
+    said = ", ".join(f"{count} {split}" for split, count in counts.items())
+    there = f"{drawn} drawn" if drawn else "all were there"
+    print(f"{args.out.resolve()}: {said} images of {args.size[0]}x{args.size[1]} ({there})")
+
+
+if __name__ == "__main__":
+    exit_codes.run(main)
