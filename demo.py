@@ -15,6 +15,7 @@ import torch
 from datasets import complete
 from model import from_snapshot, read_snapshot
 from utils import distributed, options
+from utils.exit_codes import run
 from utils.images import read_image
 from utils.inference import choose_precision, predict_image
 from utils.predictions import class_shares, write_prediction
@@ -46,4 +47,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    options.run(main)
+    run(main)

@@ -3,7 +3,7 @@
 examples:
   python demo_folder.py --demo-folder photos --snapshot runs/NAME/best.pth --save-dir out
 
-Files that are no images are passed over with a line; the exit code is then 1.
+Damaged images are passed over with a line; the exit code is then 1.
 """
 
 import argparse
@@ -14,8 +14,10 @@ import torch
 from tqdm import tqdm
 
 from datasets import complete
+from datasets.folder import SUFFIXES
 from model import from_snapshot, read_snapshot
 from utils import distributed, options
+from utils.exit_codes import run
 from utils.images import read_image, shown
 from utils.inference import choose_precision, predict_image
 from utils.predictions import write_prediction
@@ -37,9 +39,9 @@ def main() -> None:
     if not folder.is_dir():
         raise FileNotFoundError(f"{shown(folder)}: no such folder")
     files = sorted(path for path in folder.iterdir()
-                   if not path.name.startswith(".") and not path.is_dir())
+                   if path.suffix.lower() in SUFFIXES and not path.name.startswith("."))
     if not files:
-        raise FileNotFoundError(f"{shown(folder)}: no files in it")
+        raise FileNotFoundError(f"{shown(folder)}: no images in it")
     snapshot = read_snapshot(args.snapshot)
     dataset = complete(snapshot["dataset"], snapshot["model"]["num_classes"])
     network = from_snapshot(snapshot).to(device, memory_format=torch.channels_last)
@@ -63,4 +65,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    options.run(main)
+    run(main)

@@ -19,6 +19,7 @@ from datasets import DATASETS, build_dataset, check_classes, complete, find_root
 from datasets.transforms import EvalTransform
 from model import from_snapshot, read_snapshot
 from utils import checkpoint, distributed, options
+from utils.exit_codes import run
 from utils.inference import choose_precision, validate
 
 
@@ -59,4 +60,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    options.run(main)
+    run(main)

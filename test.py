@@ -20,6 +20,7 @@ from datasets import DATASETS, build_dataset, check_classes, complete, find_root
 from datasets.transforms import EvalTransform
 from model import from_snapshot, read_snapshot
 from utils import checkpoint, distributed, options
+from utils.exit_codes import run
 from utils.images import write_png
 from utils.inference import choose_precision, predict, read_shard
 from utils.predictions import to_ids
@@ -71,4 +72,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    options.run(main)
+    run(main)

@@ -29,6 +29,7 @@ from datasets.transforms import EvalTransform, TrainTransform
 from model import MODELS, build_model, load_encoder, load_weights, read_snapshot
 from model.loss import CLASS_WEIGHTS, LOSSES, Loss, build_loss, class_weights
 from utils import checkpoint, distributed, options
+from utils.exit_codes import run
 from utils.inference import autocast, choose_precision, validate
 from utils.log import Log
 from utils.optimization import (
@@ -47,7 +48,7 @@ from utils.optimization import (
 )
 from utils.predictions import compare
 from utils.run_folder import RunFolder, check_same_training
-from utils.signals import Stopped, StopRequest
+from utils.signals import Stopped, StopRequest, outlive_stop
 
 
 def parse_args() -> tuple[argparse.Namespace, dict[str, Any] | None]:
@@ -117,6 +118,17 @@ def build_network(args: argparse.Namespace, num_classes: int) -> nn.Module:
     return network
 
 
+def weigh_classes(
+    args: argparse.Namespace, train: SegmentationDataset, device: torch.device
+) -> Tensor | None:
+    """Weights of the classes in the loss; their pixels are counted once and cached."""
+    if args.class_weights == "none":
+        return None
+    with distributed.main_first():
+        pixels = count_class_pixels(train, args.workers)
+    return class_weights(args.class_weights, pixels).to(device)
+
+
 def build_state(
     args: argparse.Namespace, network: nn.Module, settings: Settings, total_steps: int
 ) -> TrainingState:
@@ -150,32 +162,31 @@ def main() -> None:
     sampler = TrainSampler(len(train), args.epochs, batch, rank, args.seed, args.max_steps)
     total_steps, epochs = sampler.offsets[-1], len(sampler.offsets) - 1
     network = build_network(args, len(train.class_names))
-    config = network.config
-    weights = None
-    if args.class_weights != "none":
-        with distributed.main_first():
-            pixels = count_class_pixels(train, args.workers)
-        weights = class_weights(args.class_weights, pixels).to(device)
-
+    weights = weigh_classes(args, train, device)
     state = build_state(args, network, settings, total_steps)
-    run = {"seed": args.seed, "batch": args.batch_size, "steps": total_steps,
-           "samples": fingerprint(train), "world": world, "threads": torch.get_num_threads(),
-           "torch": str(torch.__version__)}
+    run = {"arch": args.arch, "optimizer": args.optimizer, "seed": args.seed,
+           "batch": args.batch_size, "steps": total_steps, "samples": fingerprint(train),
+           "world": world, "threads": torch.get_num_threads(), "torch": str(torch.__version__)}
     if last:
         check_same_training(last["run"], run)
         state.load_state_dict(last)
+        if state.epoch == epochs:
+            distributed.say(f"{args.run_dir}: already complete, step {state.step} of {total_steps}")
+            return distributed.stop()
     sampler.start_step = state.step
     name = f"{args.arch}-{args.dataset}-{time.strftime('%Y%m%d-%H%M%S')}"
     folder = RunFolder(args.run_dir or f"runs/{name}", resume=bool(last), main=rank == 0)
     log = Log(folder.path, total_steps, state.step, args.batch_size, args.log_every, rank == 0)
+    log.losses = last["losses"] if last else []
 
     def content() -> dict[str, Any]:
-        return {"format": checkpoint.FORMAT, "model": config, "run": run,
+        return {"format": checkpoint.FORMAT, "model": network.config, "run": run,
                 "dataset": describe(val, args.dataset), "args": options.to_json(args),
-                **state.state_dict()}
+                "losses": log.losses, **state.state_dict()}
 
     batches = iter(DataLoader(train, batch_sampler=sampler, num_workers=args.workers,
-                              generator=torch.Generator(), pin_memory=device.type == "cuda"))
+                              worker_init_fn=outlive_stop, generator=torch.Generator(),
+                              pin_memory=device.type == "cuda"))
     log.line(f"{len(train)} train and {len(val)} val images, step {state.step} of {total_steps}, "
              f"{settings.precision} on {device}: {folder.path}")
     try:
@@ -186,15 +197,14 @@ def main() -> None:
                 train_until(until, state, batches, loss_function, settings, stop, log)
                 if until < end:
                     folder.save(content())
-            state.epoch = epoch + 1
-            if state.epoch == epochs or state.epoch % args.val_every == 0:
+            if epoch + 1 == epochs or (epoch + 1) % args.val_every == 0:
                 distributed.broadcast_buffers(state.validated)
                 confusion = validate(state.validated.eval(), val, settings.precision,
                                      args.workers, stop)
                 if log.validation(state, confusion):
                     folder.save_best({**content(), "optimizer": None, "raw_weights": None})
-                for title, picture in compare(state.validated, val, range(min(3, len(val)))):
-                    log.picture(f"val/{title}", state.step, picture)
+                log.pictures(state.step, compare(state.validated, val, range(min(3, len(val)))))
+            state.epoch = epoch + 1
             folder.save(content())
     except Stopped as stopped:
         folder.save(content())
@@ -206,4 +216,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    options.run(main)
+    run(main)

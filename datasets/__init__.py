@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from datasets import camvid, cityscapes
-from datasets.base import ClassTable, SegmentationDataset
+from datasets.base import SegmentationDataset
 from datasets.camvid import CamVid
 from datasets.cityscapes import Cityscapes
+from datasets.classes import ClassTable
 from datasets.folder import Folder
 
 DATASETS: dict[str, type[SegmentationDataset]] = {
@@ -38,7 +39,8 @@ def build_dataset(
     """
     if not Path(root).is_dir():
         raise FileNotFoundError(
-            f"{Path(root).resolve()}: no such folder; give --data-root or set {name.upper()}_DATASET"
+            f"{Path(root).resolve()}: no such folder; give --data-root DIR, or set "
+            f"{name.upper()}_DATASET"
         )
     return DATASETS[name](root, split, transform, holdout)
 

@@ -1,9 +1,7 @@
 """What every data set is: a list of files, a class table, and how a sample is read."""
 
-from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -12,44 +10,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from datasets.classes import UNKNOWN, ClassTable
+from datasets.pairing import Sample
 from utils.images import read_image, read_label, read_size
-from utils.metrics import IGNORE
-
-UNKNOWN = 254  # in id_to_train_id: an id that the data set does not have
 
 Key = tuple[int, int, int, tuple[int, int] | None]
-
-
-@dataclass(frozen=True)
-class ClassTable:
-    """Names and numbers of a data set's classes; lists are in train-id order."""
-
-    class_names: list[str]
-    palette: list[tuple[int, int, int]]
-    train_id_to_id: list[int]
-    id_to_train_id: np.ndarray  # (256,) uint8: a train id, IGNORE or UNKNOWN
-
-
-@dataclass(frozen=True)
-class Sample:
-    image: Path
-    label: Path | None
-    instance: Path | None
-    name: str  # unique in its split; predictions are named after it
-    group: str  # city or sequence
-
-
-def lookup_table(id_to_train_id: dict[int, int]) -> np.ndarray:
-    """(256,) uint8 from id -> train id; 255 is always ignored, other ids are UNKNOWN."""
-    table = np.full(256, UNKNOWN, np.uint8)
-    table[IGNORE] = IGNORE
-    table[list(id_to_train_id)] = list(id_to_train_id.values())
-    return table
-
-
-def visible(paths: Iterable[Path]) -> list[Path]:
-    """Sorted, without hidden files (`._x.png` of unpacked Mac archives)."""
-    return sorted(path for path in paths if not path.name.startswith("."))
 
 
 class SegmentationDataset(Dataset):
@@ -79,44 +44,26 @@ class SegmentationDataset(Dataset):
         table = self.table()
         self.class_names, self.palette = table.class_names, table.palette
         self.train_id_to_id, self.id_to_train_id = table.train_id_to_id, table.id_to_train_id
-        if holdout:
-            source = "train" if split == "val" else split
-            listed = [s for s in self._listed(source) if (s.group == holdout) == (split == "val")]
-            if len(listed) in (0, len(self._listed(source))) and split in ("train", "val"):
-                groups = sorted({s.group for s in self._listed("train")})
-                raise ValueError(f"holdout {holdout!r}: the groups are {', '.join(groups)}")
-            self.samples = listed
-        else:
-            self.samples = self._listed(split)
+        parts = ("train", "val") if split == "trainval" else (split,)
+        self.samples = [sample for part in parts for sample in self.find(part)]
+        if holdout and split in ("train", "val"):
+            samples = self.find("train")
+            self.samples = [s for s in samples if (s.group == holdout) == (split == "val")]
+            if not self.samples or len(self.samples) == len(samples):
+                groups = ", ".join(sorted({sample.group for sample in samples}))
+                raise ValueError(f"holdout {holdout!r}: the groups of train are {groups}")
 
     def table(self) -> ClassTable:
         """The classes."""
         raise NotImplementedError
 
-    def find(self, split: str) -> tuple[list[Sample], list[Path]]:
-        """The samples of a split, and the labels that belong to none of them.
+    def find(self, split: str) -> list[Sample]:
+        """The samples of a split.
 
         Raises:
-            FileNotFoundError: no image; the message says where and for what it looked.
+            FileNotFoundError: there are none; the message says where and for what it looked.
         """
         raise NotImplementedError
-
-    def _listed(self, split: str) -> list[Sample]:
-        samples, orphans = [], []
-        for part in ("train", "val") if split == "trainval" else (split,):
-            found, rest = self.find(part)
-            samples, orphans = samples + found, orphans + rest
-        bare = [sample.image for sample in samples if sample.label is None]
-        if bare and len(bare) < len(samples):
-            raise ValueError(
-                f"{bare[0]}: no label; {len(bare)} of {len(samples)} images of {split} have none"
-            )
-        if orphans:
-            raise ValueError(f"{orphans[0]}: no image; {len(orphans)} labels of {split} have none")
-        name, count = Counter(sample.name for sample in samples).most_common(1)[0]
-        if count > 1:
-            raise ValueError(f"{self.root}: {count} images of {split} are called {name}")
-        return samples
 
     def sizes(self) -> list[tuple[int, int]]:
         """(H, W) of every image, from the headers.

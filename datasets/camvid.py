@@ -5,7 +5,10 @@ Brostow, Fauqueur, Cipolla, "Semantic object classes in video", 2009. Labels are
 
 from pathlib import Path
 
-from datasets.base import IGNORE, ClassTable, Sample, SegmentationDataset, lookup_table, visible
+from datasets.base import SegmentationDataset
+from datasets.classes import ClassTable, lookup_table
+from datasets.pairing import Sample, by_name, pair
+from utils.metrics import IGNORE
 
 CLASSES = (
     ("sky", (128, 128, 128)),
@@ -37,9 +40,9 @@ class CamVid(SegmentationDataset):
     def table(self) -> ClassTable:
         return TABLE
 
-    def find(self, split: str) -> tuple[list[Sample], list[Path]]:
-        images = {path.stem: path for path in visible((self.root / split).glob("*.png"))}
-        labels = {path.stem: path for path in visible((self.root / f"{split}annot").glob("*.png"))}
+    def find(self, split: str) -> list[Sample]:
+        images = by_name((self.root / split).glob("*.png"))
+        labels = by_name((self.root / f"{split}annot").glob("*.png"))
         names = self.root / f"{split}.txt"
         if names.exists():  # lines "/SegNet/CamVid/train/NAME.png /SegNet/CamVid/trainannot/..."
             listed = [Path(line.split()[0]).stem for line in names.read_text().splitlines() if line]
@@ -56,8 +59,4 @@ class CamVid(SegmentationDataset):
             )
         if not labels and split != "test":
             raise FileNotFoundError(f"{self.root}: no {split}annot/*.png beside {split}/")
-        samples = [
-            Sample(path, labels.get(name), None, name, name.split("_")[0])
-            for name, path in images.items()
-        ]
-        return samples, [labels[name] for name in sorted(labels.keys() - images.keys())]
+        return pair(images, labels, lambda name, _: name.split("_")[0])

@@ -7,7 +7,10 @@ Cordts et al., CVPR 2016, https://arxiv.org/abs/1604.01685. Two layouts are foun
 from pathlib import Path
 from typing import NamedTuple
 
-from datasets.base import IGNORE, ClassTable, Sample, SegmentationDataset, lookup_table, visible
+from datasets.base import SegmentationDataset
+from datasets.classes import ClassTable, lookup_table
+from datasets.pairing import Sample, by_name, pair
+from utils.metrics import IGNORE
 
 
 class Label(NamedTuple):
@@ -60,8 +63,7 @@ LABELS = (
     Label("license plate",       -1,  -1, "vehicle",      False, True,  (0, 0, 142)),
 )
 # fmt: on
-CLASSES = sorted((label for label in LABELS if 0 <= label.train_id < IGNORE),
-                 key=lambda label: label.train_id)
+CLASSES = [label for label in LABELS if 0 <= label.train_id < IGNORE]  # already in that order
 TABLE = ClassTable(
     class_names=[label.name for label in CLASSES],
     palette=[label.color for label in CLASSES],
@@ -81,50 +83,38 @@ class Cityscapes(SegmentationDataset):
     def table(self) -> ClassTable:
         return TABLE
 
-    def find(self, split: str) -> tuple[list[Sample], list[Path]]:
-        images = {
-            path.name.removesuffix("_leftImg8bit.png"): path
-            for path in self._glob("leftImg8bit", f"{split}/*/*_leftImg8bit.png")
-        }
+    def find(self, split: str) -> list[Sample]:
+        images = self._glob("leftImg8bit", split, "_leftImg8bit.png")
         if not images:
             raise FileNotFoundError(
                 f"{self.root}: no leftImg8bit/{split}/CITY/*_leftImg8bit.png{self._hint()}"
             )
-        for kind in ("labelIds", "labelTrainIds"):
-            labels = {
-                path.name.removesuffix(f"_gtFine_{kind}.png"): path
-                for path in self._glob("gtFine", f"{split}/*/*_gtFine_{kind}.png")
-            }
-            if labels:
-                if kind == "labelTrainIds":
-                    self.id_to_train_id, self.train_id_to_id = TRAIN_IDS, list(range(len(CLASSES)))
-                break
-        if not labels and split != "test":
-            raise FileNotFoundError(
-                f"{self.root}: no gtFine/{split}/CITY/*_gtFine_labelIds.png; unpack gtFine there"
-            )
         # The test split comes with dummy labels in which nothing counts.
-        labels = {} if split == "test" else labels
-        samples = [
-            Sample(path, labels.get(key), self._instances(labels.get(key)), key, path.parent.name)
-            for key, path in images.items()
-        ]
-        return samples, [labels[key] for key in sorted(labels.keys() - images.keys())]
+        labels = {} if split == "test" else self._glob("gtFine", split, "_gtFine_labelIds.png")
+        if not labels and split != "test":
+            labels = self._glob("gtFine", split, "_gtFine_labelTrainIds.png")
+            if not labels:
+                raise FileNotFoundError(
+                    f"{self.root}: no gtFine/{split}/CITY/*_gtFine_labelIds.png, only the images"
+                )
+            self.id_to_train_id, self.train_id_to_id = TRAIN_IDS, list(range(len(CLASSES)))
+        return pair(images, labels, lambda _, path: path.parent.name, instances)
 
-    def _glob(self, kind: str, pattern: str) -> list[Path]:
+    def _glob(self, kind: str, split: str, suffix: str) -> dict[str, Path]:
         for folder in LAYOUTS[kind]:
-            if found := visible((self.root / folder).glob(pattern)):
+            if found := by_name((self.root / folder / split).glob(f"*/*{suffix}"), suffix):
                 return found
-        return []
-
-    def _instances(self, label: Path | None) -> Path | None:
-        name = label and label.name.replace("labelTrainIds", "labelIds")
-        path = label and label.with_name(name.replace("_labelIds", "_instanceIds"))
-        return path if path and path.exists() else None
+        return {}
 
     def _hint(self) -> str:
-        near = [self.root.parent, *(p for p in visible(self.root.glob("*")) if p.is_dir())]
+        near = [self.root.parent, *(path for path in self.root.glob("*") if path.is_dir())]
         for folder in near:
             if any((folder / layout).is_dir() for layout in LAYOUTS["leftImg8bit"]):
                 return f"; did you mean {folder}?"
         return "; the folder that holds leftImg8bit/ and gtFine/ is expected"
+
+
+def instances(label: Path) -> Path | None:
+    """The instance map beside a label, if there is one."""
+    path = label.with_name(f"{label.name.rsplit('_', 1)[0]}_instanceIds.png")
+    return path if path.exists() else None

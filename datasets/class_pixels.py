@@ -28,12 +28,13 @@ class _Histograms(Dataset):
         return np.bincount(target.ravel(), minlength=256)
 
 
-def fingerprint(dataset: SegmentationDataset) -> str:
-    """Changes when the list of files, their sizes or their times change."""
+def fingerprint(dataset: SegmentationDataset, times: bool = False) -> str:
+    """Changes when the list of files or their sizes change; with `times`, also when those do."""
     digest = hashlib.sha256()
     for sample in dataset.samples:
         status = os.stat(sample.label or sample.image)
-        digest.update(f"{sample.name} {status.st_size} {status.st_mtime_ns}\n".encode())
+        time = status.st_mtime_ns if times else ""
+        digest.update(f"{sample.name} {status.st_size} {time}\n".encode())
     return digest.hexdigest()[:16]
 
 
@@ -53,7 +54,8 @@ def cache_folder(root: Path) -> Path:
 
 def count_class_pixels(dataset: SegmentationDataset, workers: int = 0) -> torch.Tensor:
     """(C,) int64 pixels of each class in a split; ignored pixels are not counted."""
-    path = cache_folder(dataset.root) / f"class_pixels_{dataset.split}_{fingerprint(dataset)}.json"
+    name = f"class_pixels_{dataset.split}_{fingerprint(dataset, times=True)}.json"
+    path = cache_folder(dataset.root) / name
     size = len(dataset.class_names)
     if path.exists():
         pixels = json.loads(path.read_text())["pixels"]

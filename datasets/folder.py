@@ -8,9 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets.base import IGNORE, ClassTable, Sample, SegmentationDataset, visible
+from datasets.base import SegmentationDataset
+from datasets.classes import ClassTable
+from datasets.pairing import Sample, by_name, pair
+from utils.metrics import IGNORE
 
-SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
+SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}  # of images
 
 
 def read_classes(path: Path) -> ClassTable:
@@ -52,21 +55,11 @@ class Folder(SegmentationDataset):
     def table(self) -> ClassTable:
         return read_classes(self.root / "classes.txt")
 
-    def find(self, split: str) -> tuple[list[Sample], list[Path]]:
-        images, labels = (
-            {
-                path.stem: path
-                for path in visible((self.root / kind / split).glob("*"))
-                if path.suffix.lower() in suffixes
-            }
-            for kind, suffixes in (("images", SUFFIXES), ("labels", {".png"}))
-        )
+    def find(self, split: str) -> list[Sample]:
+        folder = self.root / "images" / split
+        images = by_name(p for p in folder.glob("*") if p.suffix.lower() in SUFFIXES)
         if not images:
-            splits = ", ".join(path.name for path in visible((self.root / "images").glob("*")))
-            raise FileNotFoundError(
-                f"{self.root / 'images' / split}: no images; splits there: {splits or 'none'}"
-            )
-        samples = [
-            Sample(path, labels.get(name), None, name, split) for name, path in images.items()
-        ]
-        return samples, [labels[name] for name in sorted(labels.keys() - images.keys())]
+            splits = ", ".join(sorted(path.name for path in (self.root / "images").glob("*")))
+            raise FileNotFoundError(f"{folder}: no images; splits there: {splits or 'none'}")
+        labels = by_name((self.root / "labels" / split).glob("*.png"))
+        return pair(images, labels, lambda name, _: split)

@@ -5,7 +5,7 @@ import math
 import cv2
 import numpy as np
 
-from datasets.base import IGNORE
+from utils.metrics import IGNORE
 
 PADDING = (124, 116, 104)  # the ImageNet mean, nearly zero after normalization
 RGB_TO_YIQ = np.array([[0.299, 0.587, 0.114], [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]])
@@ -86,7 +86,7 @@ def cut(
     size: tuple[int, int],
     padding: int | tuple[int, ...],
 ) -> np.ndarray:
-    """Resizes a window (top, left, height, width) of an array to `size`, padded where it is outside.
+    """Resizes a window (top, left, height, width) of an array to `size`, padded outside the array.
 
     Only the window's pixels are touched, not the whole image. Two-dimensional arrays are labels
     and get the nearest pixel.

@@ -43,7 +43,8 @@ def draw_cityscapes(root: Path, train: int = 8, val: int = 3, size: tuple = (64,
     """A miniature in the Cityscapes layout."""
     rng = np.random.default_rng(1)
     ids = [label.id for label in cityscapes.LABELS if label.id >= 0]
-    for split, city, count in (("train", "aachen", train), ("val", "ulm", val), ("test", "bonn", 2)):
+    parts = (("train", "aachen", train), ("val", "ulm", val), ("test", "bonn", 2))
+    for split, city, count in parts:
         for i in range(count):
             name, label = f"{city}_{i:06d}_000019", blobs(rng, size, ids)
             image = root / "leftImg8bit" / split / city / f"{name}_leftImg8bit.png"
@@ -75,7 +76,8 @@ def draw_folder(root: Path, size: tuple = (48, 64)) -> Path:
             label = blobs(rng, size, [7, 3, 200, 9])
             write_png(root / "images" / split / f"{i}.png", paint(rng, label))
             write_png(root / "labels" / split / f"{i}.png", label)
-    (root / "classes.txt").write_text("7 road 128 64 128\n3 traffic light 250 170 30\n200 sky 0 0 255\n")
+    classes = "7 road 128 64 128\n3 traffic light 250 170 30\n200 sky 0 0 255\n"
+    (root / "classes.txt").write_text(classes)
     return root
 
 

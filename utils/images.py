@@ -76,7 +76,7 @@ def read_image(path: PathLike, upright: bool = False) -> np.ndarray:
     if pixels.dtype == np.uint16:
         pixels = ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
     # To look for EXIF behind the pixels of a PNG, PIL would decode it once more.
-    if upright and image.format != "TIFF" and (image.format != "PNG" or b"eXIf" in data):
+    if upright and (image.format != "PNG" or b"eXIf" in data):
         pixels = _turn(pixels, image.getexif().get(0x0112, 1))
     return pixels
 
@@ -161,7 +161,7 @@ def _read(path: PathLike) -> tuple[bytes, ImageFile]:
     with _open(path) as file:
         stream = BytesIO(file.read())
     data, image = stream.getvalue(), _read_header(path, stream)
-    # PIL and older versions of cv2 may fill what is missing with gray or black and go on.
+    # Older cv2, and PIL once any library set LOAD_TRUNCATED_IMAGES, fill what is missing.
     with _blaming(path, image.format):
         if image.format == "PNG":
             _check_png(data)

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from utils import distributed
 from utils.metrics import ConfusionMatrix
-from utils.signals import Stopped, StopRequest
+from utils.signals import Stopped, StopRequest, outlive_stop
 
 SMALLEST = 32  # pixels a side that every network takes
 
@@ -125,5 +125,6 @@ def read_shard(dataset: Any, workers: int) -> DataLoader:
         sampler=distributed.shard(len(dataset)),
         num_workers=workers,
         generator=torch.Generator(),  # else its start would draw from the global one
+        worker_init_fn=outlive_stop,
         pin_memory=torch.cuda.is_available(),
     )

@@ -3,6 +3,7 @@
 import json
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,7 @@ class Log:
         # Imported late: it takes a second that --help should not.
         from torch.utils.tensorboard import SummaryWriter
 
-        self.board = SummaryWriter(folder, purge_step=start_step)
+        self.board = SummaryWriter(folder, purge_step=start_step + 1)
         self.file = folder / "log.jsonl"
         if self.file.exists():
             lines = self.file.read_text(encoding="utf-8").splitlines(keepends=True)
@@ -107,10 +108,11 @@ class Log:
         self.started, self.timed_step = time.monotonic(), state.step  # the rate is of training
         return best
 
-    def picture(self, name: str, step: int, picture: np.ndarray) -> None:
-        """Gives TensorBoard an (H, W, 3) uint8 picture."""
+    def pictures(self, step: int, pictures: Iterable[tuple[str, np.ndarray]]) -> None:
+        """Gives TensorBoard named (H, W, 3) uint8 pictures."""
         if self.main:
-            self.board.add_image(name, picture, step, dataformats="HWC")
+            for name, picture in pictures:
+                self.board.add_image(f"val/{name}", picture, step, dataformats="HWC")
 
     def close(self) -> None:
         """Ends bar and files."""

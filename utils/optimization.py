@@ -133,11 +133,17 @@ class TrainingState:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Everything back, exactly."""
+        """Everything back, exactly; groups keep the initial rates and decays given now."""
         self.validated.load_state_dict(state["weights"])
-        if self.ema:
-            distributed.unwrap(self.network).load_state_dict(state["raw_weights"])
+        raw = state["raw_weights"] or state["weights"]  # the running mean may be switched on now
+        distributed.unwrap(self.network).load_state_dict(raw)
+        groups = [
+            {key: value for key, value in group.items() if key not in ("params", "lr")}
+            for group in self.optimizer.param_groups
+        ]
         self.optimizer.load_state_dict(state["optimizer"])
+        for group, now in zip(self.optimizer.param_groups, groups, strict=True):
+            group.update(now)
         self.scaler.load_state_dict(state["scaler"])
         self.step, self.epoch, self.best = state["step"], state["epoch"], state["best"]
 

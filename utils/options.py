@@ -5,15 +5,11 @@ import json
 import math
 import os
 import sys
-import traceback
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 from utils import run_folder
-from utils.signals import Stopped
-
-ROOT = Path(__file__).resolve().parent.parent
 
 
 class Parser(argparse.ArgumentParser):
@@ -282,34 +278,3 @@ def to_json(args: argparse.Namespace) -> str:
     """The options as a checkpoint keeps them."""
     passing = ("resume", "debug")
     return json.dumps({key: value for key, value in vars(args).items() if key not in passing})
-
-
-def run(main: Callable[[], None]) -> NoReturn:
-    """Runs a script: exit 0 done, 2 wrong input, 1 a crash, 128 + signal when asked to stop.
-
-    Faults that this project found get one line; those of other code a traceback.
-    """
-    try:
-        main()
-    except Stopped as stopped:
-        sys.exit(stopped.code)
-    except KeyboardInterrupt:
-        sys.exit(130)
-    except BrokenPipeError:  # | head
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
-    except Exception as error:
-        message = str(error).strip()
-        last = traceback.extract_tb(error.__traceback__)[-1].filename
-        if message.startswith("Caught ") and "Original Traceback" in message:  # in a worker
-            files = [line for line in message.splitlines() if line.startswith('  File "')]
-            last = files[-1].split('"')[1]
-            message = message.splitlines()[-1].partition(": ")[2]
-        ours = Path(last).is_relative_to(ROOT) and ".venv" not in Path(last).parts
-        if "--debug" in sys.argv or not ours:
-            traceback.print_exc()
-            sys.exit(1)
-        print(f"error: {message}", file=sys.stderr)
-        lost = isinstance(error, FloatingPointError) or getattr(error, "errno", None) in (27, 28)
-        sys.exit(1 if lost else 2)
-    sys.exit(0)

@@ -30,6 +30,7 @@ class RunFolder:
     def __init__(self, path: str | Path, resume: bool, main: bool = True) -> None:
         self.path = Path(path).resolve()
         self.main = main
+        self.saved = False
         if not main:
             return
         if not resume and any((self.path / name).exists() for name in (LAST, SPARE, BEST)):
@@ -37,19 +38,26 @@ class RunFolder:
                 f"{self.path}: holds the checkpoints of a training; continue it with --resume "
                 f"{path}, or choose another --run-dir"
             )
-        self.path.mkdir(parents=True, exist_ok=True)
-        self._lock()
-        for rest in self.path.glob(".*.tmp-*"):  # of a process killed while writing
-            rest.unlink()
-        with (self.path / "command.txt").open("a", encoding="utf-8") as file:
-            file.write(shlex.join([Path(sys.executable).name, *sys.argv]) + "\n")
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._lock()
+            for rest in self.path.glob(".*.tmp-*"):  # of a process killed while writing
+                rest.unlink()
+            with (self.path / "command.txt").open("a", encoding="utf-8") as file:
+                file.write(shlex.join([Path(sys.executable).name, *sys.argv]) + "\n")
+        except OSError as error:
+            raise OSError(
+                error.errno,
+                f"{self.path}: cannot be written ({error.strerror}); choose another --run-dir",
+            ) from None
 
     def _lock(self) -> None:
         """Two trainings in one folder would mix their checkpoints."""
         self.lock = (self.path / ".lock").open("a+")
         try:
-            fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+            # Not flock: workers would inherit that and keep it after a kill of the main process.
+            fcntl.lockf(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError):
             self.lock.seek(0)
             raise ValueError(
                 f"{self.path}: in use by {self.lock.read().strip() or 'another process'}"
@@ -61,17 +69,22 @@ class RunFolder:
         self.lock.flush()
 
     def save(self, content: dict[str, Any]) -> None:
-        """Writes last.pth; the one before stays as last.prev.pth."""
+        """Writes last.pth; the one before stays as last.prev.pth.
+
+        Only a file that this process wrote becomes the spare: one found here may be damaged, and
+        the spare what was resumed from.
+        """
         if not self.main:
             return
         path = self.path / LAST
         spare = self.path / SPARE
-        if path.exists():
+        if self.saved:
             # A second name first: at no instant is there no last.pth.
-            with contextlib.suppress(FileNotFoundError):
-                spare.unlink()
-            os.link(path, spare)
+            with contextlib.suppress(OSError):  # some file systems have no second names
+                spare.unlink(missing_ok=True)
+                os.link(path, spare)
         checkpoint.write(path, content)
+        self.saved = True
 
     def save_best(self, content: dict[str, Any]) -> None:
         """Writes best.pth."""
@@ -86,25 +99,29 @@ def read_last(folder: Path) -> dict[str, Any]:
         FileNotFoundError: there is none.
         ValueError: neither it nor its spare can be read.
     """
-    fault: Exception = FileNotFoundError(f"{folder}: no {LAST} to resume from")
-    for name in (LAST, SPARE):
-        if not (folder / name).exists():
-            continue
+    names = [name for name in (LAST, SPARE) if (folder / name).exists()]
+    if not names:
+        raise FileNotFoundError(f"{folder}: no {LAST} to resume from")
+    for name in names:
         try:
-            return checkpoint.read(folder / name)
+            content = checkpoint.read(folder / name)
+            break
         except ValueError as error:
-            fault = error
-            print(f"warning: {error}", file=sys.stderr)
-    raise fault
+            if name == names[-1]:
+                raise
+            print(f"warning: {error}; {SPARE} is used", file=sys.stderr)
+    if "run" not in content:
+        raise ValueError(f"{folder / name}: not written by a training; use it with --init")
+    return content
 
 
 def check_same_training(then: dict[str, Any], now: dict[str, Any]) -> None:
     """Refuses to continue with what would be another training; says what changes last digits.
 
     Raises:
-        ValueError: seed, batch, steps or list of images differ.
+        ValueError: network, optimizer, seed, batch, steps or list of images differ.
     """
-    for key in ("seed", "batch", "steps", "samples"):
+    for key in ("arch", "optimizer", "seed", "batch", "steps", "samples"):
         if then[key] != now[key]:
             raise ValueError(
                 f"--resume: {key} was {then[key]} and is {now[key]}, which is another training; "

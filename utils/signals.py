@@ -1,7 +1,8 @@
-"""SIGTERM and SIGINT: asked once, a training saves and leaves; asked twice, it leaves at once."""
+"""SIGTERM and SIGINT: asked once, a training saves and leaves; asked again, it leaves at once."""
 
 import os
 import signal
+import time
 from types import FrameType
 
 
@@ -14,17 +15,28 @@ class Stopped(Exception):
 
 
 class StopRequest:
-    """Remembers the first stop signal. The handler does nothing else: no I/O, no exception."""
+    """Remembers the first stop signal. The handler does nothing else: no I/O, no exception.
 
-    def __init__(self) -> None:
-        self.number = 0
+    Args:
+        patience: seconds in which further signals are the same request. A launcher passes on what
+            the terminal or the cluster has sent to the whole group already.
+    """
+
+    def __init__(self, patience: float = 1.0) -> None:
+        self.number, self.patience, self.since = 0, patience, 0.0
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._handle)
 
     def _handle(self, number: int, _: FrameType | None) -> None:
-        if self.number:
+        if self.number and time.monotonic() - self.since >= self.patience:
             os._exit(128 + number)
-        self.number = number
+        if not self.number:
+            self.number, self.since = number, time.monotonic()
 
     def __bool__(self) -> bool:
         return self.number > 0
+
+
+def outlive_stop(_: int) -> None:
+    """For DataLoader workers: a signal to the whole group must not end them before the step."""
+    StopRequest(patience=0)

@@ -1,0 +1,113 @@
+"""Prepares a data set, once: train-id labels, class frequencies and weights.
+
+examples:
+  python preprocess_data.py --dataset cityscapes --data-root data/cityscapes --train-ids
+  python preprocess_data.py --dataset camvid --class-weights weights.json --split train
+  python preprocess_data.py --dataset cityscapes --train-ids --save-dir meta/label_imgs
+
+Nothing here is needed for training: train.py maps ids while it reads. It serves other programs
+that want `_gtFine_labelTrainIds.png` files, or flat NAME.png files of train ids (fregu856's
+meta/label_imgs). Safe to interrupt: finished files are passed over.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import torch
+from torch.utils.data import DataLoader, Dataset
+from tqdm import tqdm
+
+from datasets import DATASETS, build_dataset, find_root
+from datasets.base import SegmentationDataset
+from datasets.class_pixels import count_class_pixels
+from datasets.pairing import Sample
+from model.loss import CLASS_WEIGHTS, class_weights
+from utils import checkpoint, options
+from utils.exit_codes import run
+from utils.images import write_png
+
+
+def parse_args() -> argparse.Namespace:
+    parser = options.Parser(__doc__)
+    options.add_data(parser, DATASETS, default="cityscapes", split="train")
+    group = parser.add_argument_group("what to prepare")
+    group.add_argument("--train-ids", action=argparse.BooleanOptionalAction, default=False,
+                       help="write every label as train ids, 255 where nothing counts")
+    group.add_argument("--save-dir", metavar="DIR",
+                       help="folder of these labels, as NAME.png (default: beside the labels)")
+    group.add_argument("--class-weights", metavar="FILE",
+                       help="write pixels, shares and weights of the classes there, as JSON")
+    return parser.parse_args()
+
+
+def train_id_path(sample: Sample, folder: str | None) -> Path:
+    """Where the train-id label of a sample goes.
+
+    Raises:
+        ValueError: beside the labels it would be taken for one of them.
+    """
+    if folder:
+        return Path(folder) / f"{sample.name}.png"
+    name = sample.label.name.replace("_labelIds", "_labelTrainIds")
+    if name == sample.label.name:
+        raise ValueError(f"{sample.label}: give --save-dir; only *_labelIds.png have a place "
+                         "for train ids beside them")
+    return sample.label.with_name(name)
+
+
+class TrainIdLabels(Dataset):
+    """Writes the label of a sample when it is read; True if it had to."""
+
+    def __init__(self, dataset: SegmentationDataset, folder: str | None) -> None:
+        self.dataset, self.folder = dataset, folder
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> bool:
+        sample = self.dataset.samples[index]
+        path = train_id_path(sample, self.folder)
+        # Files are written whole or not at all, so one that is there is finished.
+        if path.exists() and path.stat().st_mtime >= sample.label.stat().st_mtime:
+            return False
+        write_png(path, self.dataset.to_train_ids(self.dataset.read_ids(index), index))
+        return True
+
+
+def weights_report(dataset: SegmentationDataset, pixels: torch.Tensor) -> dict[str, dict]:
+    """Per class: pixels, share of the counted pixels, every kind of weight."""
+    kinds = [kind for kind, constant in CLASS_WEIGHTS.items() if constant]
+    columns = {"pixels": pixels, "share": pixels.double() / pixels.sum(),
+               **{kind: class_weights(kind, pixels) for kind in kinds}}
+    return {name: {kind: values[i].item() for kind, values in columns.items()}
+            for i, name in enumerate(dataset.class_names)}
+
+
+def main() -> None:
+    args = parse_args()
+    if not (args.train_ids or args.class_weights):
+        raise ValueError("nothing to do: give --train-ids, --class-weights FILE, or both")
+    root = find_root(args.dataset, args.data_root)
+    dataset = build_dataset(args.dataset, root, args.split, holdout=args.holdout)
+    dataset.samples = dataset.samples[: args.limit]
+    if dataset.samples[0].label is None:
+        raise ValueError(f"--split {args.split} has no labels")
+    dataset.sizes()
+    if args.train_ids:
+        train_id_path(dataset.samples[0], args.save_dir)
+        jobs = DataLoader(TrainIdLabels(dataset, args.save_dir), None, num_workers=args.workers)
+        written = sum(tqdm(jobs, disable=None, unit="label"))
+        where = train_id_path(dataset.samples[0], args.save_dir).parent
+        print(f"{written} train-id labels written, {len(dataset) - written} were there: {where}")
+    if args.class_weights:
+        report = weights_report(dataset, count_class_pixels(dataset, args.workers))
+        checkpoint.write_bytes(Path(args.class_weights), json.dumps(report, indent=1).encode())
+        for name, row in report.items():
+            print(f"{name:16} {100 * row['share']:6.2f} %  enet {row['enet']:6.2f}  "
+                  f"enet110 {row['enet110']:5.2f}")
+        print(f"class weights of {len(dataset)} labels: {args.class_weights}")
+
+
+if __name__ == "__main__":
+    run(main)

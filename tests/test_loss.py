@@ -1,0 +1,111 @@
+"""Contracts of losses, run over LOSSES."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from model.loss import CLASS_WEIGHTS, LOSSES, build_loss, class_weights, cross_entropy, ohem
+
+FIXTURES = Path(__file__).parent / "fixtures"
+
+
+def example(classes: int = 5, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    logits = torch.randn(2, classes, 9, 11, generator=generator, requires_grad=True)
+    target = torch.randint(0, classes, (2, 9, 11), generator=generator)
+    target[0, :4] = 255
+    return logits, target
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("name", LOSSES)
+def test_contract(name: str, weighted: bool) -> None:
+    logits, target = example()
+    weights = torch.rand(5) + 0.5 if weighted else None
+    loss_function = build_loss(name, epoch=0, class_weights=weights)
+    loss = loss_function(logits, target)
+    assert loss.shape == ()
+    assert loss > 0
+    loss.backward()
+    gradient = logits.grad.clone()
+    assert gradient.isfinite().all()
+    assert (gradient[0, :, :4] == 0).all(), "ignored pixels move nothing"
+
+    # what an ignored pixel says does not matter
+    other = logits.detach().clone()
+    other[0, :, :4] = 100
+    assert torch.equal(loss_function(other, target), loss)
+
+    # more confident in the truth is better
+    truth = F.one_hot(target.clamp(max=4), 5).permute(0, 3, 1, 2) * 3.0
+    assert loss_function(logits + truth, target) < loss
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("name", LOSSES)
+def test_nothing_counted(name: str, weighted: bool) -> None:
+    logits, target = example()
+    weights = torch.rand(5) if weighted else None
+    loss = build_loss(name, 0, weights)(logits, torch.full_like(target, 255))
+    loss.backward()
+    assert loss == 0
+    assert (logits.grad == 0).all()
+
+
+@pytest.mark.parametrize("size", [1e4, 1e30])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("name", LOSSES)
+def test_extreme_logits(name: str, dtype: torch.dtype, size: float) -> None:
+    logits, target = example()
+    extreme = (logits.detach().sign() * size).to(dtype).requires_grad_()
+    loss = build_loss(name, 0)(extreme, target)
+    loss.backward()
+    assert loss.isfinite()
+    assert extreme.grad.isfinite().all()
+
+
+def test_cross_entropy_is_torch_s() -> None:
+    logits, target = example()
+    weights = torch.rand(5) + 0.1
+    torch.testing.assert_close(
+        cross_entropy(logits, target), F.cross_entropy(logits, target, ignore_index=255)
+    )
+    torch.testing.assert_close(
+        cross_entropy(logits, target, weights),
+        F.cross_entropy(logits, target, weights, ignore_index=255),
+    )
+
+
+def test_class_of_weight_zero_alone() -> None:
+    logits, target = example()
+    loss = cross_entropy(logits, torch.zeros_like(target), torch.tensor([0.0, 1, 1, 1, 1]))
+    assert loss == 0
+
+
+def test_ohem_keeps_the_hard_pixels() -> None:
+    """Three pixels: two easy (p = 0.99, 0.9), one hard (p = 0.1)."""
+    p = torch.tensor([0.99, 0.9, 0.1])
+    logits = torch.stack([p.log(), (1 - p).log()])[None, :, None]  # (1, 2, 1, 3)
+    target = torch.zeros(1, 1, 3, dtype=torch.int64)
+    assert ohem(logits, target).item() == pytest.approx(-torch.tensor(0.1).log().item(), rel=1e-5)
+    # with none below the threshold, the hardest 2 of 3 are kept
+    easy = ohem(logits, target, threshold=0.05, least=0.6)
+    expected = -(torch.tensor(0.1).log() + torch.tensor(0.9).log()) / 2
+    assert easy.item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_enet_weights_equal_published() -> None:
+    reference = json.loads((FIXTURES / "enet_class_weights.json").read_text())
+    weights = class_weights("enet", torch.tensor(reference["histogram"]))
+    assert weights.tolist() == pytest.approx(reference["class_weights"], rel=1e-6)
+
+
+def test_class_weights() -> None:
+    pixels = torch.tensor([900, 90, 10])
+    assert class_weights("none", pixels) is None
+    strong, mild = (class_weights(name, pixels) for name in ("enet", "enet110"))
+    assert strong[2] / strong[0] > mild[2] / mild[0] > 1
+    assert set(CLASS_WEIGHTS) == {"none", "enet", "enet110"}

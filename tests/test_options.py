@@ -1,0 +1,230 @@
+"""Every option of train.py has an effect, on a network that trains in no time."""
+
+import json
+import os
+import signal
+import sys
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import draw_camvid
+from torch import Tensor, nn
+
+import model
+import train
+from model.layers import Normalize, conv_bn_act, resize
+from model.loss import LOSSES
+from utils import checkpoint, distributed, options
+
+
+class Tiny(nn.Module):
+    """A network with every part that options reach: encoder, batch norm, dropout, classifier."""
+
+    def __init__(self, num_classes: int, output_stride: int) -> None:
+        super().__init__()
+        self.normalize = Normalize((120.0,) * 3, (60.0,) * 3)
+        self.encoder = conv_bn_act(3, 8, 3, stride=output_stride // 4)
+        self.dropout = nn.Dropout2d(0.2)
+        self.classifier = nn.Conv2d(8, num_classes, 1)
+
+    def forward(self, images: Tensor, full_size: bool = True) -> Tensor:
+        coarse = self.classifier(self.dropout(self.encoder(self.normalize(images))))
+        return self.upsample(coarse, images.shape[-2:]) if full_size else coarse
+
+    def upsample(self, coarse: Tensor, size: tuple[int, int]) -> Tensor:
+        return resize(coarse, size)
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Trains Tiny in this process; gives the content of last.pth and the records."""
+    root = draw_camvid(tmp_path / "camvid")
+    monkeypatch.setitem(model.MODELS, "tiny", lambda num_classes, output_stride=8: Tiny(
+        num_classes, output_stride))
+    threads, handlers = torch.get_num_threads(), [
+        (s, signal.getsignal(s)) for s in (signal.SIGINT, signal.SIGTERM)
+    ]
+    count = 0
+
+    def start(*words: object) -> tuple[dict, list[dict]]:
+        nonlocal count
+        count += 1
+        folder = tmp_path / f"run{count}"
+        base = ["--dataset", "camvid", "--data-root", root, "--arch", "tiny", "--run-dir", folder,
+                "--crop-size", 32, 32, "--batch-size", 2, "--epochs", 3, "--workers", 0,
+                "--precision", "fp32", "--log-every", 1, "--threads", 1]
+        monkeypatch.setattr(sys, "argv", ["train.py", *map(str, [*base, *words])])
+        train.main()
+        lines = (folder / "log.jsonl").read_text().splitlines()
+        return checkpoint.read(folder / "last.pth"), [json.loads(line) for line in lines]
+
+    yield start
+    torch.set_num_threads(threads)
+    for number, handler in handlers:
+        signal.signal(number, handler)
+
+
+def same(first: dict, second: dict) -> bool:
+    pairs = zip(first["weights"].values(), second["weights"].values(), strict=True)
+    return all(torch.equal(a, b) for a, b in pairs)
+
+
+@pytest.mark.parametrize("words", [
+    ["--seed", 1], ["--crop-size", 48, 40], ["--scale", 1, 1], ["--flip", 0], ["--jitter", 0],
+    ["--hue", 0.5], ["--blur", 0], ["--epochs", 2], ["--max-steps", 4], ["--batch-size", 4],
+    ["--loss", "ohem"], ["--class-weights", "enet"], ["--class-weights", "enet110"],
+    ["--optimizer", "adam"], ["--optimizer", "adamw"], ["--lr", 0.1],
+    ["--encoder-lr-factor", 0.1], ["--momentum", 0.5], ["--weight-decay", 0.5],
+    ["--decay-all"], ["--schedule", "cosine"], ["--schedule", "constant"],
+    ["--warmup-steps", 3], ["--clip", 0.01], ["--ema", 0.9], ["--freeze-bn"],
+    ["--precision", "bf16"], ["--limit", 4], ["--holdout", "0006R0"],
+], ids=lambda words: " ".join(map(str, words)))
+def test_changes_the_weights(words: list, run, monkeypatch: pytest.MonkeyPatch) -> None:
+    base = ["--decay-all", "--weight-decay", 0.5] if words == ["--weight-decay", 0.5] else []
+    if words == ["--loss", "ohem"]:  # at the start every pixel is hard for the default
+        monkeypatch.setitem(LOSSES, "ohem", partial(LOSSES["ohem"], threshold=0.01, least=0.1))
+    if words == ["--decay-all"]:
+        words = ["--decay-all", "--weight-decay", 0.5]
+        base = ["--weight-decay", 0.5]
+    before, after = run(*base), run(*words)
+    assert not same(before[0], after[0])
+
+
+@pytest.mark.parametrize("words", [
+    ["--workers", 2], ["--val-every", 2], ["--save-every", 1], ["--log-every", 3],
+    ["--eval-size", 40, 56], ["--sync-bn"], ["--device", "cpu"], ["--crop_size", 32, 32],
+    ["--max-steps", 1000],
+], ids=lambda words: " ".join(map(str, words)))
+def test_does_not_change_the_weights(words: list, run) -> None:
+    assert same(run()[0], run(*words)[0])
+
+
+def test_accumulation_is_the_larger_batch_without_batch_statistics(run) -> None:
+    whole, _ = run("--batch-size", 4, "--freeze-bn", "--max-steps", 1, "--epochs", 9)
+    split, _ = run("--batch-size", 4, "--freeze-bn", "--max-steps", 1, "--epochs", 9,
+                   "--accumulate", 2)
+    for a, b in zip(whole["weights"].values(), split["weights"].values(), strict=True):
+        torch.testing.assert_close(a, b, rtol=0.2, atol=2e-3)  # dropout differs
+    assert not same(whole, split)
+
+
+def test_output_stride_is_stored(run) -> None:
+    assert run("--output-stride", 16)[0]["model"]["options"]["output_stride"] == 16
+
+
+def test_records(run) -> None:
+    _, records = run("--val-every", 2, "--log-every", 3)
+    assert [r["step"] for r in records if r["kind"] == "train"] == [3, 6]
+    assert [r["step"] for r in records if r["kind"] == "val"] == [4, 6]
+    _, records = run("--eval-size", 40, 56)
+    other = [r["mean_iou"] for r in run()[1] if r["kind"] == "val"]
+    assert [r["mean_iou"] for r in records if r["kind"] == "val"] != other
+
+
+def test_schedule_and_factor(run) -> None:
+    _, records = run("--warmup-steps", 2, "--lr", 0.3, "--schedule", "constant")
+    rates = [r["lr"] for r in records if r["kind"] == "train"]
+    assert rates == pytest.approx([0.1, 0.2, 0.3, 0.3, 0.3, 0.3])
+
+
+def test_save_every(run, monkeypatch) -> None:
+    saved = []
+    write = checkpoint.write
+    monkeypatch.setattr(checkpoint, "write", lambda path, content: (
+        saved.append((Path(path).name, content["step"])), write(path, content)))
+    run("--save-every", 1)
+    assert [step for name, step in saved if name == "last.pth"] == [1, 2, 3, 4, 5, 6]
+
+
+def test_init_makes_a_new_head_only(run, tmp_path: Path) -> None:
+    first, _ = run()
+    path = tmp_path / "run1" / "best.pth"
+    second, _ = run("--init", path, "--lr", 0)
+    best = checkpoint.read(path)
+    assert all(torch.equal(second["weights"][k], best["weights"][k])
+               for k in best["weights"] if "running" not in k and "batches" not in k)
+    small = {**best, "weights": {**best["weights"],
+                                 "classifier.weight": torch.zeros(3, 8, 1, 1),
+                                 "classifier.bias": torch.zeros(3)}}
+    checkpoint.write(tmp_path / "three.pth", small)
+    third, _ = run("--snapshot", tmp_path / "three.pth", "--lr", 0)
+    assert torch.equal(third["weights"]["encoder.0.weight"], best["weights"]["encoder.0.weight"])
+    assert third["weights"]["classifier.weight"].shape == (11, 8, 1, 1)
+
+
+def test_pretrained_encoder(run, tmp_path: Path) -> None:
+    first, _ = run()
+    after, _ = run("--pretrained-encoder", tmp_path / "run1" / "best.pth", "--lr", 0)
+    best = checkpoint.read(tmp_path / "run1" / "best.pth")["weights"]
+    assert torch.equal(after["weights"]["encoder.0.weight"], best["encoder.0.weight"])
+    assert not torch.equal(after["weights"]["classifier.weight"], best["classifier.weight"])
+
+
+def test_compile_is_for_training_only(run, monkeypatch) -> None:
+    called = {"compiled": 0}
+
+    class Compiled(nn.Module):
+        def __init__(self, network: nn.Module) -> None:
+            super().__init__()
+            self._orig_mod = network
+
+        def forward(self, images: Tensor) -> Tensor:
+            called["compiled"] += 1
+            return self._orig_mod(images)
+
+    monkeypatch.setattr(torch, "compile", Compiled)
+    plain, _ = run()
+    compiled, _ = run("--compile")
+    assert called["compiled"] == 6  # steps; validation is not compiled
+    assert same(plain, compiled)
+
+
+def test_threads(run) -> None:
+    content, _ = run()
+    assert content["run"]["threads"] == 1
+    content, _ = run("--threads", 2)
+    assert content["run"]["threads"] == 2
+    assert torch.get_num_threads() == 2
+
+
+def test_default_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    threads = torch.get_num_threads()
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "1000")
+    distributed.start("cpu")
+    assert torch.get_num_threads() == 1
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "1")
+    distributed.start("cpu")
+    assert torch.get_num_threads() == len(os.sched_getaffinity(0))
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.parametrize(("words", "message"), [
+    (["--batch-size", 3, "--accumulate", 2], "does not divide"),
+    (["--batch-size", 2, "--accumulate", 2], "batch norm needs two"),
+    (["--scale", 2, 1], "MIN <= MAX"),
+    (["--crop-size", 16, 64], "at least 32"),
+    (["--init", "a", "--pretrained-encoder", "b"], "give one"),
+    (["--arch", "resnet"], "known: deeplabv3_resnet18"),
+    (["--batch-size", 64], "only 5"),
+    (["--data-root", "/nowhere"], "no such folder"),
+    (["--resume", "/nowhere"], "no last.pth"),
+    (["--init", "/nowhere.pth"], "no such checkpoint"),
+    (["--holdout", "x"], "the groups of train are"),
+])
+def test_refusals(words: list, message: str, run) -> None:
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        run(*words)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="has CUDA")
+def test_no_cuda_is_said(run) -> None:
+    with pytest.raises(ValueError, match="0 CUDA GPUs visible"):
+        run("--device", "cuda")
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "x", "1.5"])
+def test_positive(text: str) -> None:
+    with pytest.raises(Exception, match="whole number"):
+        options.positive(text)

@@ -1,0 +1,109 @@
+"""Every scripts/*.sh: parsed, its options accepted, its words passed on."""
+
+import importlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+SCRIPTS = sorted(path.name for path in (ROOT / "scripts").glob("*.sh"))
+STUB = """#!/bin/bash
+# Stands for Python: notes the words, lets what checks the environment succeed.
+case "$1" in
+    -c) [[ "$2" == *device_count* ]] && echo 2; exit 0 ;;
+    -) cat >/dev/null; echo image.png; exit 0 ;;
+esac
+printf '%s\\n' "$@" --end-- >>"$RECORD"
+"""
+
+
+@pytest.fixture
+def recorded(tmp_path: Path):
+    """Runs a script with a stub for Python; gives the commands that it would have run."""
+    python = tmp_path / "env" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text(STUB)
+    python.chmod(0o755)
+    record = tmp_path / "record"
+
+    def run(name: str, *words: str) -> list[list[str]]:
+        record.write_text("")
+        env = {**os.environ, "VIRTUAL_ENV": str(tmp_path / "env"), "RECORD": str(record)}
+        done = subprocess.run(["bash", str(ROOT / "scripts" / name), *words], env=env,
+                              cwd=tmp_path, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, done.stderr
+        return [block.splitlines() for block in record.read_text().split("--end--\n")[:-1]]
+
+    return run
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_syntax(name: str) -> None:
+    done = subprocess.run(["bash", "-n", str(ROOT / "scripts" / name)], capture_output=True)
+    assert done.returncode == 0, done.stderr
+    assert "cd " not in (ROOT / "scripts" / name).read_text().replace('$(cd "$(dirname', "")
+
+
+def accepts(command: list[str], monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Whether the Python script in a command parses its options."""
+    place = next(i for i, word in enumerate(command) if word.endswith(".py"))
+    script = Path(command[place])
+    assert script.parent == ROOT
+    monkeypatch.setattr(sys, "argv", command[place:])
+    try:
+        importlib.import_module(script.stem).parse_args()
+    except SystemExit as stop:
+        return stop.code == 0
+    except FileNotFoundError as error:  # --resume of a run that the stub did not make
+        return "resume" in str(error)
+    return True
+
+
+@pytest.mark.parametrize(("name", "words"), [
+    ("train_cityscapes.sh", []),
+    ("train_camvid.sh", []),
+    ("evaluate.sh", ["--snapshot", "x.pth"]),
+    ("submit.sh", ["--snapshot", "x.pth"]),
+])
+def test_launchers(name: str, words: list[str], recorded, monkeypatch) -> None:
+    (command,) = recorded(name, *words, "--workers", "7")
+    assert command[:2] == ["-m", "torch.distributed.run"]
+    assert command[command.index("--nproc-per-node") + 1] == "2"
+    assert command[-2:] == ["--workers", "7"]
+    assert accepts(command, monkeypatch)
+    assert not accepts([*command, "--nonsense"], monkeypatch)
+
+
+def test_nodes_and_processes_from_the_environment(recorded, monkeypatch) -> None:
+    monkeypatch.setenv("NPROC", "4")
+    monkeypatch.setenv("LAUNCH", "--nnodes 2 --rdzv-endpoint host:29500")
+    (command,) = recorded("train_cityscapes.sh")
+    assert command[2:8] == [
+        "--nproc-per-node", "4", "--nnodes", "2", "--rdzv-endpoint", "host:29500",
+    ]
+
+
+def test_quickstart_draws_trains_scores_shows(recorded, monkeypatch) -> None:
+    draw, train, score, demo = recorded("quickstart.sh", "--max-steps", "5")
+    assert draw[:2] == ["-m", "datasets.synthetic"]
+    assert Path(train[0]).name == "train.py"
+    assert train[-2:] == ["--max-steps", "5"]
+    assert train[train.index("--data-root") + 1] == draw[2]
+    for command in (train, score, demo):
+        assert accepts(command, monkeypatch)
+    assert demo[demo.index("--demo-image") + 1] == "image.png"
+
+
+def test_quickstart_on_real_data(recorded) -> None:
+    commands = recorded("quickstart.sh", "--dataset", "camvid", "--data-root", "my data")
+    assert [Path(command[0]).name for command in commands] == ["train.py", "evaluate.py", "demo.py"]
+    assert commands[1][commands[1].index("--data-root") + 1] == "my data"
+
+
+def test_run_tests_passes_words_on(recorded) -> None:
+    (command,) = recorded("run_tests.sh", "-k", "metrics")
+    assert command[:2] == ["-m", "pytest"]
+    assert command[-2:] == ["-k", "metrics"]

@@ -1,0 +1,196 @@
+"""Augmentation: stateless, paired, in the ranges that the options state."""
+
+import numpy as np
+import pytest
+
+from datasets.sampler import TrainSampler
+from datasets.transforms import PADDING, EvalTransform, TrainTransform, color_jitter, cut
+from utils.metrics import IGNORE
+
+PLAIN = {"flip": 0, "jitter": 0, "hue": 0, "blur": 0}
+
+
+def picture(height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+    """Red is the row, green the column, blue and the label a function of both."""
+    y, x = np.mgrid[:height, :width]
+    image = np.stack([y, x, (y // 8 + x // 8) % 2 * 200], -1).astype(np.uint8)
+    return image, ((y // 8 + x // 8) % 2).astype(np.uint8)
+
+
+def test_same_key_same_result_other_key_other() -> None:
+    image, ids = picture(100, 120)
+    transform = TrainTransform((64, 64), seed=5)
+    first, again = transform(image, ids, 2, 7), transform(image, ids, 2, 7)
+    assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
+    for other in (transform(image, ids, 3, 7), transform(image, ids, 2, 8),
+                  TrainTransform((64, 64), seed=6)(image, ids, 2, 7)):
+        assert not np.array_equal(first[0], other[0])
+
+
+def test_global_generators_are_not_touched() -> None:
+    image, ids = picture(64, 64)
+    np.random.seed(0)  # noqa: NPY002
+    expected = np.random.random()  # noqa: NPY002
+    np.random.seed(0)  # noqa: NPY002
+    TrainTransform((32, 32))(image, ids, 0, 0)
+    assert np.random.random() == expected  # noqa: NPY002
+
+
+def test_plain_crop_is_a_piece_of_the_image() -> None:
+    image, ids = picture(100, 120)
+    transform = TrainTransform((40, 50), scale=(1, 1), **PLAIN)
+    for position in range(20):
+        crop, label = transform(image, ids, 0, position)
+        y, x = crop[0, 0, :2]
+        assert np.array_equal(crop, image[y : y + 40, x : x + 50])
+        assert np.array_equal(label, ids[y : y + 40, x : x + 50])
+
+
+def test_crops_reach_every_corner() -> None:
+    image, ids = picture(60, 70)
+    transform = TrainTransform((40, 50), scale=(1, 1), **PLAIN)
+    starts = np.array([transform(image, ids, 0, p)[0][0, 0, :2] for p in range(400)])
+    assert starts.min(0).tolist() == [0, 0]
+    assert starts.max(0).tolist() == [20, 20]
+
+
+@pytest.mark.parametrize("size", [(20, 30), (10, 200), (200, 10)])
+def test_small_images_are_padded(size: tuple[int, int]) -> None:
+    image, ids = picture(*size)
+    transform = TrainTransform((64, 64), scale=(1, 1), **PLAIN)
+    for position in range(10):
+        crop, label = transform(image, ids, 0, position)
+        assert crop.shape == (64, 64, 3)
+        padded = label == IGNORE
+        assert (crop[padded] == PADDING).all()
+        assert (~padded).sum() == min(64, size[0]) * min(64, size[1])
+
+
+def test_scale_is_in_its_range() -> None:
+    transform = TrainTransform((64, 64), scale=(0.5, 2.0))
+    rng = np.random.default_rng(0)
+    windows = [transform.draw_window(rng, (500, 500), None)[2] for _ in range(500)]
+    assert 32 <= min(windows) <= 33
+    assert 120 <= max(windows) <= 128
+
+
+def test_center_is_in_the_crop() -> None:
+    transform = TrainTransform((40, 40), scale=(0.5, 2.0))
+    rng = np.random.default_rng(0)
+    for center in ((0, 0), (119, 99), (60, 50), (3, 97)):
+        for _ in range(50):
+            top, left, height, width = transform.draw_window(rng, (100, 120), center)
+            assert left <= center[0] < left + width
+            assert top <= center[1] < top + height
+
+
+def test_image_and_label_are_resized_alike() -> None:
+    """Where the checkerboard's blue is clear, the label agrees, at any scale."""
+    image, ids = picture(160, 160)
+    transform = TrainTransform((96, 96), scale=(0.5, 2.0), jitter=0, hue=0, blur=0)
+    for position in range(30):
+        crop, label = transform(image, ids, 0, position)
+        blue = crop[..., 2].astype(int)
+        clear = (label != IGNORE) & ((blue < 20) | (blue > 180))
+        assert ((blue[clear] > 100) == (label[clear] == 1)).mean() > 0.98
+
+
+def test_labels_are_never_mixed() -> None:
+    ids = np.array([[0, 200], [200, 0]], np.uint8).repeat(20, 0).repeat(20, 1)
+    label = cut(ids, (3, 5, 21, 17), (64, 64), IGNORE)
+    assert set(np.unique(label)) == {0, 200}
+
+
+def test_flip_mirrors_both() -> None:
+    image, ids = picture(32, 32)
+    always = TrainTransform((32, 32), scale=(1, 1), **{**PLAIN, "flip": 1})
+    crop, label = always(image, ids, 0, 0)
+    assert np.array_equal(crop, image[:, ::-1])
+    assert np.array_equal(label, ids[:, ::-1])
+    half = TrainTransform((32, 32), scale=(1, 1), **{**PLAIN, "flip": 0.5})
+    flips = sum(half(image, ids, 0, p)[0][0, 0, 1] > 0 for p in range(200))
+    assert 70 < flips < 130
+
+
+@pytest.mark.parametrize("option", ["jitter", "hue", "blur"])
+def test_colors_change_and_labels_do_not(option: str) -> None:
+    image, ids = picture(64, 64)
+    changed = TrainTransform((64, 64), scale=(1, 1), **{**PLAIN, option: 0.5})
+    results = [changed(image, ids, 0, p) for p in range(4)]
+    assert any(not np.array_equal(crop, image) for crop, _ in results)
+    assert all(np.array_equal(label, ids) for _, label in results)
+
+
+def test_color_jitter_by_hand() -> None:
+    gray = np.full((16, 16, 3), 100, np.uint8)
+    assert (color_jitter(gray, np.array([0.2, 0, 0, 0])) == 120).all()
+    assert np.abs(color_jitter(gray, np.array([0, 0, 0.9, 0.3])).astype(int) - 100).max() <= 1
+    two = np.concatenate([np.full((8, 8, 3), 90, np.uint8), np.full((8, 8, 3), 110, np.uint8)])
+    assert set(np.unique(color_jitter(two, np.array([0, 0.5, 0, 0])))) == {85, 115}
+    color = np.full((8, 8, 3), (120, 100, 80), np.uint8)
+    grayer = color_jitter(color, np.array([0, 0, -1.0, 0]))
+    assert np.ptp(grayer[0, 0].astype(int)) <= 1
+
+
+def test_eval_transform() -> None:
+    image, ids = picture(64, 64)
+    same, label = EvalTransform(None)(image, ids)
+    assert same is image
+    small, label = EvalTransform((32, 48))(image, ids)
+    assert small.shape == (32, 48, 3)
+    assert label is ids
+
+
+def keys(sampler: TrainSampler) -> list:
+    return list(sampler)
+
+
+def test_sampler_covers_an_epoch_once() -> None:
+    sampler = TrainSampler(20, 2, (1, 1, 5))
+    batches = keys(sampler)
+    assert len(batches) == len(sampler) == 8
+    for epoch in (0, 1):
+        seen = [index for batch in batches for e, _, index, _ in batch if e == epoch]
+        assert sorted(seen) == list(range(20))
+    assert [k[2] for b in batches[:4] for k in b] != [k[2] for b in batches[4:] for k in b]
+
+
+def test_sampler_drops_incomplete_batches() -> None:
+    sampler = TrainSampler(23, 1, (1, 1, 5))
+    assert sampler.offsets == [0, 4]
+    assert len(keys(sampler)) == 4
+
+
+@pytest.mark.parametrize("batch", [(1, 4, 2), (2, 2, 2), (4, 1, 2), (8, 1, 1)])
+def test_positions_do_not_depend_on_ranks(batch: tuple[int, int, int]) -> None:
+    """The same images with the same augmentation in each step, however it is split."""
+    whole = keys(TrainSampler(50, 2, (1, 1, 8), seed=3))
+    ranks = [keys(TrainSampler(50, 2, batch, rank, seed=3)) for rank in range(batch[1])]
+    for step, expected in enumerate(whole):
+        micro = range(step * batch[0], (step + 1) * batch[0])
+        together = [key for m in micro for rank in ranks for key in rank[m]]
+        assert together == expected
+
+
+@pytest.mark.parametrize("start", [0, 1, 5, 6, 7, 11, 12])
+def test_sampler_resumes_anywhere(start: int) -> None:
+    whole = keys(TrainSampler(25, 2, (2, 1, 2)))
+    resumed = TrainSampler(25, 2, (2, 1, 2))
+    resumed.start_step = start
+    assert keys(resumed) == whole[2 * start :]
+    assert len(resumed) == len(whole) - 2 * start
+
+
+@pytest.mark.parametrize(("max_steps", "offsets"), [
+    (None, [0, 5, 10, 15]), (100, [0, 5, 10, 15]), (12, [0, 5, 10, 12]),
+    (10, [0, 5, 10]), (3, [0, 3]),
+])
+def test_max_steps(max_steps: int | None, offsets: list[int]) -> None:
+    sampler = TrainSampler(10, 3, (1, 1, 2), max_steps=max_steps)
+    assert sampler.offsets == offsets
+    assert len(keys(sampler)) == offsets[-1]
+
+
+def test_sampler_refuses_too_few_images() -> None:
+    with pytest.raises(ValueError, match="batch of 8 images, but only 7"):
+        TrainSampler(7, 1, (2, 2, 2))

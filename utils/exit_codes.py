@@ -1,0 +1,55 @@
+"""How a script ends: 0 done, 1 a crash, 2 wrong input, 128 + signal when asked to stop."""
+
+import errno
+import gc
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn
+
+from utils.signals import Stopped
+
+ROOT = Path(__file__).resolve().parent.parent
+DISK_FAULTS = (errno.EFBIG, errno.ENOSPC, errno.EDQUOT, errno.EIO)  # not the user's input
+
+
+def run(main: Callable[[], None]) -> NoReturn:
+    """Runs a script and exits.
+
+    Faults that this project found get one line; those of other code a traceback.
+    """
+    try:
+        main()
+        code = 0
+    except Stopped as stopped:
+        code = stopped.code
+    except KeyboardInterrupt:
+        code = 130
+    except BrokenPipeError:  # | head
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    except Exception as error:
+        code = report(error)
+    # Out here the exception is gone. With main's frame goes its DataLoader, which ends its workers;
+    # left to the interpreter, they would be waited for without having been told.
+    gc.collect()
+    sys.exit(code)
+
+
+def report(error: Exception) -> int:
+    """Says what went wrong, in one line if this project found it; returns the exit code."""
+    message = str(getattr(error, "strerror", None) or error).strip()
+    last = traceback.extract_tb(error.__traceback__)[-1].filename
+    if message.startswith("Caught ") and "Original Traceback" in message:  # in a worker
+        files = [line for line in message.splitlines() if line.startswith('  File "')]
+        last = files[-1].split('"')[1]
+        message = message.splitlines()[-1].partition(": ")[2]
+    ours = Path(last).is_relative_to(ROOT) and ".venv" not in Path(last).parts
+    if "--debug" in sys.argv or not ours:
+        traceback.print_exception(error)
+        return 1
+    print(f"error: {message}", file=sys.stderr)
+    lost = isinstance(error, FloatingPointError) or getattr(error, "errno", None) in DISK_FAULTS
+    return 1 if lost else 2
