@@ -23,7 +23,7 @@ from torch.utils.data import DataLoader
 
 from datasets import DATASETS, build_dataset, describe, find_root
 from datasets.base import SegmentationDataset
-from datasets.class_pixels import count_class_pixels, fingerprint
+from datasets.class_pixels import count_class_pixels
 from datasets.sampler import TrainSampler
 from datasets.transforms import EvalTransform, TrainTransform
 from model import MODELS, build_model, load_encoder, load_weights, read_snapshot
@@ -104,15 +104,15 @@ def build_data(args: argparse.Namespace) -> tuple[SegmentationDataset, Segmentat
     return train, val
 
 
-def build_network(args: argparse.Namespace, num_classes: int) -> nn.Module:
-    """The network with its starting weights."""
+def build_network(args: argparse.Namespace, num_classes: int, start: bool) -> nn.Module:
+    """The network, if this is the `start` of a training with its starting weights."""
     torch.manual_seed(args.seed)
     network = build_model(args.arch, num_classes, output_stride=args.output_stride)
-    if args.init:
+    if args.init and start:
         weights = read_snapshot(args.init)["weights"]
         new = load_weights(network, weights, except_="classifier.")
         distributed.say(f"weights: {args.init}; new: {', '.join(new) or 'nothing'}")
-    if args.pretrained_encoder:
+    if args.pretrained_encoder and start:
         count = load_encoder(network, args.pretrained_encoder)
         distributed.say(f"encoder: {args.pretrained_encoder}, {count} tensors; the rest is new")
     return network
@@ -161,14 +161,14 @@ def main() -> None:
     batch = args.accumulate, world, args.batch_size // (args.accumulate * world)
     sampler = TrainSampler(len(train), args.epochs, batch, rank, args.seed, args.max_steps)
     total_steps, epochs = sampler.offsets[-1], len(sampler.offsets) - 1
-    network = build_network(args, len(train.class_names))
+    network = build_network(args, len(train.class_names), start=not last)
     weights = weigh_classes(args, train, device)
     state = build_state(args, network, settings, total_steps)
-    run = {"arch": args.arch, "optimizer": args.optimizer, "seed": args.seed,
-           "batch": args.batch_size, "steps": total_steps, "samples": fingerprint(train),
-           "world": world, "threads": torch.get_num_threads(), "torch": str(torch.__version__)}
+    this = {"arch": args.arch, "optimizer": args.optimizer, "seed": args.seed,
+            "batch": args.batch_size, "steps": total_steps, "samples": train.digest(),
+            "world": world, "threads": torch.get_num_threads(), "torch": str(torch.__version__)}
     if last:
-        check_same_training(last["run"], run)
+        check_same_training(last["run"], this)
         state.load_state_dict(last)
         if state.epoch == epochs:
             distributed.say(f"{args.run_dir}: already complete, step {state.step} of {total_steps}")
@@ -180,7 +180,7 @@ def main() -> None:
     log.losses = last["losses"] if last else []
 
     def content() -> dict[str, Any]:
-        return {"format": checkpoint.FORMAT, "model": network.config, "run": run,
+        return {"format": checkpoint.FORMAT, "model": network.config, "run": this,
                 "dataset": describe(val, args.dataset), "args": options.to_json(args),
                 "losses": log.losses, **state.state_dict()}
 

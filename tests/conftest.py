@@ -1,15 +1,19 @@
 """What several test files share: drawn data sets, and running a script as a user does."""
 
+import importlib
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
 from datasets import camvid, cityscapes
+from utils import exit_codes
 from utils.images import write_png
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -90,6 +94,26 @@ def data_roots(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A drawn miniature of every data set. Read only."""
     folder = tmp_path_factory.mktemp("data")
     return {name: draw(folder / name) for name, draw in DRAW.items()}
+
+
+@pytest.fixture
+def call(capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch):
+    """Runs a script in this process, which saves the start-up; same result as `run_script`."""
+    threads = torch.get_num_threads()
+    handlers = [(number, signal.getsignal(number)) for number in (signal.SIGINT, signal.SIGTERM)]
+
+    def run(script: str, *words: object) -> SimpleNamespace:
+        monkeypatch.setattr(sys, "argv", [script, *map(str, words)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as stop:
+            exit_codes.run(importlib.import_module(Path(script).stem).main)
+        said = capsys.readouterr()
+        return SimpleNamespace(returncode=stop.value.code or 0, stdout=said.out, stderr=said.err)
+
+    yield run
+    torch.set_num_threads(threads)
+    for number, handler in handlers:
+        signal.signal(number, handler)
 
 
 def run_script(

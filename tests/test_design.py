@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, run_script
+from conftest import ROOT
 
 SCRIPTS = sorted(path.name for path in ROOT.glob("*.py"))
 PACKAGES = ("model", "datasets", "utils")
@@ -79,8 +79,10 @@ def test_every_option_is_read() -> None:
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
-def test_help(script: str, tmp_path: Path) -> None:
-    done = run_script(script, "--help", cwd=tmp_path)
+def test_help(script: str, call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "100")
+    done = call(script, "--help")
     assert done.returncode == 0, done.stderr
     assert "examples:" in done.stdout
     assert done.stdout.count("\n") > 10
@@ -89,9 +91,9 @@ def test_help(script: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
-def test_unknown_and_abbreviated_options(script: str) -> None:
+def test_unknown_and_abbreviated_options(script: str, call) -> None:
     for word in ("--nonsense", "--hel"):
-        done = run_script(script, word)
+        done = call(script, word)
         assert done.returncode == 2
         assert done.stderr.startswith("error: ")
         assert done.stderr.count("\n") == 1

@@ -120,39 +120,39 @@ def test_demo(trained: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 500), (33, 31)])
-def test_demo_takes_any_size(size: tuple[int, int], trained: Path, tmp_path: Path) -> None:
+def test_demo_takes_any_size(size: tuple[int, int], call, trained: Path, tmp_path: Path) -> None:
     write_png(tmp_path / "x.png", np.zeros((*size, 3), np.uint8))
-    done = run_script("demo.py", "--demo-image", tmp_path / "x.png", "--snapshot",
+    done = call("demo.py", "--demo-image", tmp_path / "x.png", "--snapshot",
                       trained / "best.pth", "--save-dir", tmp_path)
     assert done.returncode == 0, done.stderr
     assert read_label(tmp_path / "x_id_mask.png").shape == size
 
 
-def test_demo_folder(trained: Path, tmp_path: Path) -> None:
+def test_demo_folder(call, trained: Path, tmp_path: Path) -> None:
     folder = tmp_path / "in"
     for name in ("a.png", "b.png"):
         write_png(folder / name, np.full((40, 50, 3), 99, np.uint8))
     shutil.copy(folder / "a.png", folder / "notes.txt")
     words = ["--demo-folder", folder, "--snapshot", trained / "best.pth", "--save-dir",
              tmp_path / "out"]
-    done = run_script("demo_folder.py", *words)
+    done = call("demo_folder.py", *words)
     assert done.returncode == 0, done.stderr
     assert "2 of 2" in done.stdout
     assert len(list((tmp_path / "out").iterdir())) == 6
     (folder / "c.jpg").write_bytes(b"\xff\xd8 cut off")
     write_png(folder / "a.webp", np.zeros((40, 50, 3), np.uint8))  # same stem, in truth a PNG
-    done = run_script("demo_folder.py", *words)
+    done = call("demo_folder.py", *words)
     assert done.returncode == 1
     assert "3 of 4" in done.stdout
     assert "c.jpg" in done.stderr
     assert (tmp_path / "out" / "a.webp_overlay.png").exists()
 
 
-def test_preprocessing(tmp_path: Path) -> None:
+def test_preprocessing(call, tmp_path: Path) -> None:
     root = draw_cityscapes(tmp_path, train=3, val=1)
     words = ["--data-root", root, "--workers", 0, "--train-ids",
              "--class-weights", tmp_path / "w.json"]
-    done = run_script("preprocess_data.py", *words)
+    done = call("preprocess_data.py", *words)
     assert done.returncode == 0, done.stderr
     assert "3 train-id labels written" in done.stdout
     labels = sorted(root.glob("gtFine/train/*/*_labelIds.png"))
@@ -165,9 +165,9 @@ def test_preprocessing(tmp_path: Path) -> None:
     weights = json.loads((tmp_path / "w.json").read_text())
     assert list(weights)[:2] == ["road", "sidewalk"]
     assert weights["road"]["enet"] == pytest.approx(1 / np.log(1.02 + weights["road"]["share"]))
-    again = run_script("preprocess_data.py", *words)
+    again = call("preprocess_data.py", *words)
     assert "0 train-id labels written, 3 were there" in again.stdout
-    flat = run_script("preprocess_data.py", "--data-root", root, "--workers", 0, "--train-ids",
+    flat = call("preprocess_data.py", "--data-root", root, "--workers", 0, "--train-ids",
                       "--save-dir", tmp_path / "meta" / "label_imgs")
     assert flat.returncode == 0, flat.stderr
     assert sorted(p.name for p in (tmp_path / "meta/label_imgs").iterdir()) == [
@@ -175,7 +175,7 @@ def test_preprocessing(tmp_path: Path) -> None:
     ]
 
 
-def test_published_checkpoint_needs_no_arch(root: Path, tmp_path: Path) -> None:
+def test_published_checkpoint_needs_no_arch(call, root: Path, tmp_path: Path) -> None:
     from test_model import upstream_weights
 
     snapshot = tmp_path / "model_13_2_2_2_epoch_580.pth"
@@ -185,7 +185,7 @@ def test_published_checkpoint_needs_no_arch(root: Path, tmp_path: Path) -> None:
     assert matrix.shape == (19, 20)
     assert matrix[:, 19].sum() > 0, "the twentieth logit is void and wins somewhere"
     write_png(tmp_path / "x.png", np.zeros((64, 64, 3), np.uint8))
-    done = run_script("demo.py", "--demo-image", tmp_path / "x.png", "--snapshot", snapshot,
+    done = call("demo.py", "--demo-image", tmp_path / "x.png", "--snapshot", snapshot,
                       "--save-dir", tmp_path)
     assert done.returncode == 0, done.stderr
 
@@ -214,12 +214,14 @@ BAD_INPUT = [
 
 @pytest.mark.parametrize(("script", "words", "message"), BAD_INPUT)
 def test_bad_input_is_one_line(
-    script: str, words: list[str], message: str, trained: Path, root: Path, tmp_path: Path
+    script: str, words: list[str], message: str, call, trained: Path, root: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.chdir(tmp_path)
     camvid = draw_camvid(tmp_path / "camvid") if "{camvid}" in words else ""
     places = {"best": trained / "best.pth", "root": root, "camvid": camvid,
               "image": next(root.glob("leftImg8bit/val/*/*.png"))}
-    done = run_script(script, *(word.format(**places) for word in words), cwd=tmp_path)
+    done = call(script, *(word.format(**places) for word in words))
     assert done.returncode == 2, done.stderr
     assert done.stderr.startswith("error: ")
     assert done.stderr.count("\n") == 1

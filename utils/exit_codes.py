@@ -1,7 +1,6 @@
 """How a script ends: 0 done, 1 a crash, 2 wrong input, 128 + signal when asked to stop."""
 
 import errno
-import gc
 import os
 import sys
 import traceback
@@ -25,6 +24,7 @@ def run(main: Callable[[], None]) -> NoReturn:
         code = 0
     except Stopped as stopped:
         code = stopped.code
+        traceback.clear_frames(stopped.__traceback__)
     except KeyboardInterrupt:
         code = 130
     except BrokenPipeError:  # | head
@@ -32,9 +32,9 @@ def run(main: Callable[[], None]) -> NoReturn:
         code = 0
     except Exception as error:
         code = report(error)
-    # Out here the exception is gone. With main's frame goes its DataLoader, which ends its workers;
-    # left to the interpreter, they would be waited for without having been told.
-    gc.collect()
+        # Lets go of main's DataLoader, which then ends its workers; left to the interpreter, they
+        # would be waited for without having been told.
+        traceback.clear_frames(error.__traceback__)
     sys.exit(code)
 
 

@@ -97,7 +97,7 @@ class Log:
     def validation(self, state: TrainingState, confusion: ConfusionMatrix) -> bool:
         """Records a validation; True, and state.best, when it is the best so far."""
         summary = confusion.summary()
-        best = summary["mean_iou"] > state.best
+        best = not summary["mean_iou"] <= state.best  # nan too: a first best.pth there must be
         state.best = max(state.best, summary["mean_iou"])
         figures = ("mean_iou", "pixel_accuracy", "mean_accuracy", "iou")
         self.record("val", state.step, {name: summary[name] for name in figures})

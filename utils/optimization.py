@@ -113,7 +113,7 @@ class TrainingState:
     scaler: torch.amp.GradScaler  # does nothing unless fp16
     step: int = 0
     epoch: int = 0  # finished: trained and validated
-    best: float = 0.0  # highest validation mIoU
+    best: float = -1.0  # highest validation mIoU; none yet
 
     @property
     def validated(self) -> nn.Module:

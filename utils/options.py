@@ -55,6 +55,13 @@ def positive(text: str) -> int:
     return int(text)
 
 
+def whole(text: str) -> int:
+    """A whole number from 0."""
+    if not text.isdigit():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0")
+    return int(text)
+
+
 def share(text: str) -> float:
     """A number from 0 to 1."""
     try:
@@ -102,7 +109,7 @@ def add_data(
     group.add_argument("--holdout", metavar="GROUP",
                        help="city or sequence of train that becomes val")
     group.add_argument("--limit", type=positive, metavar="N", help="first N images of a split only")
-    group.add_argument("--workers", type=int, default=min(4, os.cpu_count() or 1), metavar="N",
+    group.add_argument("--workers", type=whole, default=min(4, os.cpu_count() or 1), metavar="N",
                        help="processes that read images, per process that computes")
 
 
@@ -190,7 +197,7 @@ def add_optimization(
                        help="weight decay on norms and biases too")
     group.add_argument("--schedule", default="poly", choices=tuple(schedules),
                        help="learning rate from --lr to 0 over the steps")
-    group.add_argument("--warmup-steps", type=int, default=0, metavar="N",
+    group.add_argument("--warmup-steps", type=whole, default=0, metavar="N",
                        help="steps of linear rise before the schedule")
     group.add_argument("--clip", type=at_least_zero, default=0.0, metavar="X",
                        help="largest norm of the gradient; 0 is none")
@@ -203,7 +210,7 @@ def add_optimization(
                        help="batch statistics over all processes; CUDA only")
     group.add_argument("--compile", action=argparse.BooleanOptionalAction, default=False,
                        help="torch.compile the training forward")
-    group.add_argument("--seed", type=int, default=0, metavar="N",
+    group.add_argument("--seed", type=whole, default=0, metavar="N",
                        help="of weights, order, augmentation and dropout")
 
 

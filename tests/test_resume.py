@@ -1,0 +1,445 @@
+"""A training that is killed, stopped or starved goes on as if nothing had been, bit for bit."""
+
+import json
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import ROOT, draw_cityscapes
+
+from utils import checkpoint
+
+ADAMW = ["--optimizer", "adamw", "--lr", 0.03, "--ema", 0.9, "--batch-size", 4, "--accumulate", 2,
+         "--class-weights", "enet"]
+SGD = ["--optimizer", "sgd", "--batch-size", 2, "--precision", "fp32", "--log-every", 3]
+KILL, TERM, INT = signal.SIGKILL, signal.SIGTERM, signal.SIGINT
+
+
+@dataclass
+class Done:
+    code: int
+    out: str
+    err: str
+    pid: int
+    seconds: float
+
+
+class Trainings:
+    """Starts trainings as forks of a process that has imported everything."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        draw_cityscapes(folder / "data", train=9, val=3, size=(48, 80))
+        self.base = ["--dataset", "cityscapes", "--data-root", folder / "data", "--arch", "tiny",
+                     "--crop-size", 32, 48, "--epochs", 2, "--save-every", 1, "--log-every", 1,
+                     "--workers", 0, "--threads", 1]
+        self.server = subprocess.Popen(
+            [sys.executable, str(ROOT / "tests" / "fixtures" / "training_forks.py")],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )
+        assert self.server.stdout.readline() == "ready\n"
+
+    def __call__(self, *words: object, faults: Any = (), kill_after: float | None = None,
+                 ranks: int = 0) -> Done:
+        streams = {name: str(self.folder / name) for name in ("stdout", "stderr")}
+        job = {"words": [str(word) for word in words], "faults": list(faults), "ranks": ranks,
+               "kill_after": kill_after, **streams}
+        self.server.stdin.write(json.dumps(job) + "\n")
+        self.server.stdin.flush()
+        answer = json.loads(self.server.stdout.readline())
+        texts = [Path(path).read_text() for path in streams.values()]
+        return Done(answer["code"], *texts, answer["pid"], answer["seconds"])
+
+    def start(self, run: Path, *words: object, **options: Any) -> Done:
+        return self(*self.base, "--run-dir", run, *words, **options)
+
+    def go_on(self, run: Path, *words: object, **options: Any) -> Done:
+        """As a cluster's script does: resumes when there is something to resume."""
+        if any((run / name).exists() for name in ("last.pth", "last.prev.pth")):
+            return self("--resume", run, **options)
+        return self.start(run, *words, **options)
+
+
+@pytest.fixture(scope="module")
+def train(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trainings]:
+    trainings = Trainings(tmp_path_factory.mktemp("trainings"))
+    yield trainings
+    trainings.server.stdin.close()
+    assert trainings.server.wait(60) == 0
+
+
+@pytest.fixture(scope="module")
+def reference(train: Trainings, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """reference(*words): the folder of that training, never disturbed."""
+    folders: dict[tuple, Path] = {}
+
+    def run(*words: object, ranks: int = 0) -> Path:
+        key = (*map(str, words), ranks)
+        if key not in folders:
+            folders[key] = tmp_path_factory.mktemp("reference")
+            done = train.start(folders[key], *words, ranks=ranks)
+            assert done.code == 0, done.err
+        return folders[key]
+
+    return run
+
+
+def flatten(value: Any, name: str = "") -> dict[str, Any]:
+    """Every tensor and number of a nested content, under its path."""
+    if isinstance(value, dict | list | tuple):
+        items = value.items() if isinstance(value, dict) else enumerate(value)
+        return {k: v for key, item in items for k, v in flatten(item, f"{name}/{key}").items()}
+    return {name: value}
+
+
+def content(path: Path) -> dict[str, Any]:
+    """What must be equal after a resume: all but the folder and how often it saves."""
+    content = checkpoint.read(path)
+    content["args"] = {**json.loads(content["args"]), "run_dir": None, "save_every": None}
+    return {
+        name: value.contiguous().numpy().tobytes() if isinstance(value, torch.Tensor) else value
+        for name, value in flatten(content).items()
+    }
+
+
+def records(run: Path) -> list[dict[str, Any]]:
+    """log.jsonl without the timing, floats exactly."""
+    lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    return [
+        {key: value.hex() if isinstance(value, float) else value
+         for key, value in flatten(line).items() if key != "/images_per_second"}
+        for line in lines
+    ]
+
+
+def assert_same(run: Path, expected: Path) -> None:
+    for name in ("last.pth", "best.pth"):
+        got, wanted = content(run / name), content(expected / name)
+        assert got.keys() == wanted.keys()
+        assert [key for key in wanted if got[key] != wanted[key]] == [], name
+    assert records(run) == records(expected)
+    assert not list(run.glob(".*.tmp-*"))
+
+
+def step_of(path: Path) -> int:
+    return checkpoint.read(path)["step"]
+
+
+def at(call: str, n: int = 1, *signals: int, **options: Any) -> dict[str, Any]:
+    return {"call": call, "n": n, "signals": signals or (KILL,), **options}
+
+
+def wait_until_gone(group: int = -1, argument: str = "", patience: float = 120) -> None:
+    """Waits for the end of all processes of a group, or that have a command-line argument."""
+    end = time.monotonic() + patience
+    while True:
+        alive = []
+        for process in Path("/proc").glob("[0-9]*"):
+            try:
+                words = (process / "cmdline").read_text().split("\0")
+                state, _, its_group = (process / "stat").read_text().rpartition(")")[2].split()[:3]
+            except OSError:  # gone meanwhile
+                continue
+            if state not in "ZX" and (int(its_group) == group or argument and argument in words):
+                alive.append(process.name)
+        if not alive:
+            return
+        assert time.monotonic() < end, f"still alive: {alive}"
+        time.sleep(0.2)
+
+
+def test_reference_is_worth_comparing(reference: Any) -> None:
+    run = reference(*ADAMW)
+    last = checkpoint.read(run / "last.pth")
+    assert (last["step"], last["epoch"]) == (4, 2)
+    best = checkpoint.read(run / "best.pth")
+    assert (best["step"], best["best"]) == (2, last["best"])  # the last validation is worse
+    assert last["raw_weights"] is not None
+    kinds = [(record["/kind"], record["/step"]) for record in records(run)]
+    assert kinds == [("train", 1), ("train", 2), ("val", 2), ("train", 3), ("train", 4),
+                     ("val", 4)]
+    assert len({record["/loss"] for record in records(run) if "/loss" in record}) == 4
+    different = content(reference(*ADAMW, "--seed", 1) / "last.pth")
+    same = [key for key, value in content(run / "last.pth").items()
+            if key.startswith("/weights") and value == different[key] and "num_batches" not in key]
+    assert same == []
+
+
+def test_loads_with_plain_torch(reference: Any) -> None:
+    for words in (ADAMW, SGD):
+        for name in ("last.pth", "last.prev.pth", "best.pth"):
+            torch.load(reference(*words) / name, weights_only=True)
+
+
+def test_workers_change_nothing(train: Trainings, reference: Any, tmp_path: Path) -> None:
+    assert train.start(tmp_path, *ADAMW, "--workers", 2).code == 0
+    expected, got = content(reference(*ADAMW) / "last.pth"), content(tmp_path / "last.pth")
+    assert [key for key in expected if got[key] != expected[key]] == ["/args/workers"]
+    assert records(tmp_path) == records(reference(*ADAMW))
+
+
+@pytest.mark.parametrize(("words", "fault"), [
+    (ADAMW, at("train.update", 2)),
+    (ADAMW, at("os.fsync", 3)),  # best.pth, in the middle of its write
+    (ADAMW, at("os.replace", 3)),
+    (ADAMW, at("os.link", 2, after=True)),
+    (ADAMW, at("train.RunFolder.save_best", 1)),  # between evaluation and save
+    (SGD, at("train.update", 1)),  # before there is anything
+    (SGD, at("utils.inference.predict", 2)),
+    ([*SGD, "--save-every", 2], at("os.replace", 3, after=True)),
+    ([*SGD, "--save-every", 5], at("train.update", 6)),
+], ids=str)
+def test_kill_and_resume(words: list, fault: dict, train: Trainings, reference: Any,
+                         tmp_path: Path) -> None:
+    expected = reference(*words)
+    done = train.start(tmp_path, *words, faults=[fault])
+    assert done.code == -KILL, done.err
+    done = train.go_on(tmp_path, *words)
+    assert done.code == 0, done.err
+    assert_same(tmp_path, expected)
+
+
+@pytest.mark.parametrize(("words", "fault", "code", "step"), [
+    (ADAMW, at("train.update", 3, TERM), 143, 3),
+    (SGD, at("train.update", 4, INT), 130, 4),
+    (ADAMW, at("train.seed_step", 1, TERM), 143, 1),
+    (ADAMW, at("train.backward", 2, TERM), 143, 1),
+    (ADAMW, at("utils.inference.predict", 5, TERM), 143, 4),  # in the last validation
+    (ADAMW, at("os.fsync", 1, INT), 130, 3),  # while best.pth is written
+    (ADAMW, at("train.update", 2, TERM, TERM), 143, 2),  # as launchers repeat it
+    ([*ADAMW, "--workers", 2], at("train.backward", 1, TERM, group=True, pause=0.5), 143, 1),
+    ([*ADAMW, "--workers", 2], at("train.backward", 4, INT, group=True, pause=0.5), 130, 2),
+    ([*ADAMW, "--workers", 2],
+     at("utils.inference.predict", 1, TERM, group=True, pause=0.5), 143, 2),
+], ids=["step", "interrupt", "first", "accumulation", "validation", "save", "repeated",
+        "workers", "workers interrupted", "workers in validation"])
+def test_stop_and_resume(words: list, fault: dict, code: int, step: int, train: Trainings,
+                         reference: Any, tmp_path: Path) -> None:
+    expected = reference(*words)
+    done = train.start(tmp_path, *words, "--save-every", 100, faults=[fault])
+    assert (done.code, done.err) == (code, "")
+    assert f"saved at step {step}; go on with --resume {tmp_path}" in done.out
+    assert step_of(tmp_path / "last.pth") == step
+    wait_until_gone(done.pid)
+    done = train("--resume", tmp_path, "--save-every", 1)
+    assert done.code == 0, done.err
+    assert_same(tmp_path, expected)
+
+
+def test_second_signal_leaves_at_once(train: Trainings, tmp_path: Path) -> None:
+    done = train.start(tmp_path, *ADAMW, faults=[at("train.update", 2, TERM, INT, pause=1.1)])
+    assert (done.code, done.err) == (130, "")
+    assert step_of(tmp_path / "last.pth") == 1
+
+
+def test_workers_end_after_a_kill(train: Trainings, tmp_path: Path) -> None:
+    words = [*SGD, "--workers", 2]
+    done = train.start(tmp_path, *words, faults=[at("train.update", 3)])
+    assert done.code == -KILL
+    assert train.go_on(tmp_path).code == 0  # at once: they do not hold the lock
+    wait_until_gone(done.pid)
+
+
+def files(folder: Path) -> dict[str, tuple[int, bytes]]:
+    return {path.name: (path.stat().st_mtime_ns, path.read_bytes())
+            for path in sorted(folder.iterdir())}
+
+
+def test_finished(train: Trainings, reference: Any) -> None:
+    run = reference(*ADAMW)
+    before = files(run)
+    done = train("--resume", run)
+    assert (done.code, done.err) == (0, "")
+    assert done.out == f"{run}: already complete, step 4 of 4\n"
+    assert files(run) == before
+
+
+@pytest.mark.parametrize(("words", "message"), [
+    (["--seed", 1], "seed was 0 and is 1"),
+    (["--batch-size", 8], "batch was 4 and is 8"),
+    (["--epochs", 3], "steps was 4 and is 6"),
+    (["--limit", 8], "samples was"),
+    (["--optimizer", "sgd"], "optimizer was adamw and is sgd"),
+    (["--arch", "deeplabv3_resnet18"], "arch was tiny and is deeplabv3_resnet18"),
+])
+def test_another_training_is_refused(words: list, message: str, train: Trainings, reference: Any
+                                     ) -> None:
+    run = reference(*ADAMW)
+    before = files(run)
+    done = train("--resume", run, *words)
+    assert done.code == 2
+    assert done.err.startswith("error: --resume: ")
+    assert message in done.err
+    assert done.err.count("\n") == 1
+    assert files(run) == before
+
+
+def test_copied_data_are_the_same_data(train: Trainings, tmp_path: Path) -> None:
+    run, copy = tmp_path / "run", tmp_path / "copy"
+    assert train.start(run, *SGD, faults=[at("train.update", 3, TERM)]).code == 143
+    draw_cityscapes(copy, train=9, val=3, size=(48, 80))  # later file times
+    done = train("--resume", run, "--data-root", copy)
+    assert done.code == 0, done.err
+
+
+def test_options_beside_resume_hold(train: Trainings, reference: Any, tmp_path: Path) -> None:
+    words = [*SGD, "--log-every", 1, "--schedule", "constant"]
+    assert train.start(tmp_path, *words, faults=[at("train.update", 2, TERM)]).code == 143
+    done = train("--resume", tmp_path, "--lr", 0.5, "--weight-decay", 0.25, "--ema", 0.5)
+    assert done.code == 0, done.err
+    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [line["lr"] for line in lines if "lr" in line] == [0.01] * 2 + [0.5] * 6
+    last = checkpoint.read(tmp_path / "last.pth")
+    groups = last["optimizer"]["param_groups"]
+    assert {group["weight_decay"] for group in groups} == {0.0, 0.25}
+    assert last["raw_weights"]
+
+
+@pytest.mark.parametrize(("words", "faults", "message"), [
+    (["--lr", "1e30"], [], "loss (nan|inf) at step 3"),
+    ([], [{"call": "train.update", "n": 1, "poison": float("nan"), "after": True}],
+     "loss nan at step 3"),
+    (["--save-every", 3], [{"call": "train.update", "n": 1, "poison": float("inf"), "after": True}],
+     ".*last.pth: not written: encoder.0.weight is not finite"),
+])
+def test_non_finite(words: list, faults: list, message: str, train: Trainings, tmp_path: Path
+                    ) -> None:
+    assert train.start(tmp_path, *SGD, faults=[at("train.update", 2, TERM)]).code == 143
+    before = (tmp_path / "last.pth").read_bytes()
+    done = train("--resume", tmp_path, "--save-every", 4, *words, faults=faults)
+    assert done.code == 1
+    assert re.fullmatch(f"error: {message}\n", done.err)
+    assert (tmp_path / "last.pth").read_bytes() == before
+    assert train("--resume", tmp_path).code == 0
+
+
+def test_full_disk(train: Trainings, reference: Any, tmp_path: Path) -> None:
+    size = (reference(*SGD) / "last.pth").stat().st_size
+    fault = {"call": "train.update", "n": 3, "file_limit": size // 2}
+    done = train.start(tmp_path, *SGD, faults=[fault])
+    assert done.code == 1
+    assert done.err == (
+        f"error: {tmp_path / 'last.pth'}: not written (File too large); it needs 1 MB\n"
+    )
+    assert step_of(tmp_path / "last.pth") == 2
+    assert not list(tmp_path.glob(".*.tmp-*"))
+    assert train("--resume", tmp_path).code == 0
+    assert_same(tmp_path, reference(*SGD))
+
+
+@pytest.mark.parametrize("words", [["--run-dir", "FILE/run"], ["--run-dir", "/proc/run"]])
+def test_unwritable_folder(words: list, train: Trainings, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    words = [str(word).replace("FILE", str(tmp_path / "file")) for word in words]
+    done = train.start(tmp_path, *SGD, *words)
+    assert done.code == 2
+    assert re.fullmatch(r"error: .*: cannot be written \(.*\); choose another --run-dir\n",
+                        done.err)
+    assert "step" not in done.out
+
+
+def test_ranks(train: Trainings, reference: Any, tmp_path: Path) -> None:
+    words = [*ADAMW, "--accumulate", 1]
+    expected = reference(*words, ranks=2)
+    assert content(expected / "last.pth") != content(reference(*words) / "last.pth")
+    faults = {
+        "launcher dies": at("train.update", 2, TERM, parent=True, rank=0),
+        "rank dies": at("train.update", 3, rank=1),
+        "main dies": at("os.replace", 3),
+    }
+    for name, fault in faults.items():
+        run = tmp_path / name
+        done = train.start(run, *words, ranks=2, faults=[fault])
+        assert done.code != 0
+        wait_until_gone(done.pid)
+        assert 0 < step_of(run / "last.pth") < 4
+        done = train("--resume", run, ranks=2)
+        assert done.code == 0, done.err
+        assert_same(run, expected)
+
+
+def kill_at_random(train: Trainings, kills: int, words: list, expected: Path, folder: Path) -> str:
+    """Kills trainings until there were `kills`; each is resumed until it ends, and compared."""
+    seed = random.randrange(1 << 32)
+    rng = random.Random(seed)
+    print("seed", seed)
+    first = train.start(folder / "timed", *words)
+    assert first.code == 0, first.err
+    seen, number, steps = 0, 0, []
+    while seen < kills:
+        number += 1
+        run = folder / f"run{number}"
+        code = -KILL
+        while code == -KILL:
+            limit = rng.uniform(0, first.seconds) if seen < kills else None
+            done = train.go_on(run, *words, kill_after=limit)
+            code = done.code
+            seen += code == -KILL
+            if (run / "last.pth").exists():
+                steps.append(step_of(run / "last.pth"))
+        assert code == 0, done.err
+        assert_same(run, expected)
+    return f"{seen} kills in {number} trainings, after steps {steps}"
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_random_kills(workers: int, train: Trainings, reference: Any, tmp_path: Path) -> None:
+    words = [*ADAMW, "--workers", workers]
+    print(kill_at_random(train, 2, words, reference(*words), tmp_path))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("words", [ADAMW, SGD], ids=["adamw", "sgd"])
+def test_many_random_kills(words: list, workers: int, train: Trainings, reference: Any,
+                           tmp_path: Path) -> None:
+    words = [*words, "--workers", workers, "--arch", "deeplabv3_resnet18", "--crop-size", 64, 64]
+    print(kill_at_random(train, 20, words, reference(*words), tmp_path))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("call", ["os.fsync", "os.replace", "os.link"])
+def test_kill_at_every_write(call: str, train: Trainings, reference: Any, tmp_path: Path) -> None:
+    for n in range(1, 20):
+        run = tmp_path / str(n)
+        done = train.start(run, *ADAMW, faults=[at(call, n)])
+        if done.code == 0:
+            break
+        assert train.go_on(run, *ADAMW).code == 0
+        assert_same(run, reference(*ADAMW))
+    assert n > 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [TERM, KILL])
+def test_launcher_is_signalled(number: int, train: Trainings, reference: Any, tmp_path: Path
+                               ) -> None:
+    words = ["--arch", "deeplabv3_resnet18", "--batch-size", 4, "--epochs", 8]
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", 2]
+    script = [ROOT / "train.py", *train.base, "--run-dir", tmp_path, *words]
+    with (tmp_path / "output").open("w") as output:
+        process = subprocess.Popen([str(word) for word in (*launch, *script)], stdout=output,
+                                   stderr=output, start_new_session=True)
+    log = tmp_path / "log.jsonl"
+    while not (log.exists() and log.read_text().count("train") >= 3):
+        assert process.poll() is None, (tmp_path / "output").read_text()
+        time.sleep(0.05)
+    process.send_signal(number)
+    assert process.wait(120) != 0
+    wait_until_gone(argument=str(tmp_path))  # every rank has a session of its own
+    assert "SIGTERM: saved at step" in (tmp_path / "output").read_text()
+    assert 3 <= step_of(tmp_path / "last.pth") < 16
+    done = train("--resume", tmp_path, ranks=2)
+    assert done.code == 0, done.err
+    assert_same(tmp_path, reference(*words, ranks=2))

@@ -1,0 +1,229 @@
+"""The folder of a training: one owner, always a whole checkpoint, nothing overwritten."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import run_script
+
+from utils import checkpoint, run_folder
+from utils.run_folder import BEST, LAST, SPARE, RunFolder, check_same_training, read_last
+
+
+def content(step: int) -> dict:
+    return {"weights": {"a": torch.full((1000,), float(step))}, "run": {"seed": 0}, "step": step}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> RunFolder:
+    return RunFolder(tmp_path / "run", resume=False)
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[data.index(torch.full((1000,), 2.0).numpy().tobytes()) + 9] ^= 4
+    path.write_bytes(data)
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def test_last_and_spare(folder: RunFolder) -> None:
+    for step in (1, 2, 3):
+        folder.save(content(step))
+        assert read_last(folder.path)["step"] == step
+        assert (folder.path / SPARE).exists() == (step > 1)
+    assert checkpoint.read(folder.path / SPARE)["step"] == 2
+    folder.save_best(content(9))
+    assert checkpoint.read(folder.path / BEST)["step"] == 9
+    assert read_last(folder.path)["step"] == 3
+
+
+@pytest.mark.parametrize("damage", [cut, flip, empty, Path.unlink])
+def test_spare_is_used(damage: object, folder: RunFolder, capsys: pytest.CaptureFixture) -> None:
+    folder.save(content(1))
+    folder.save(content(2))
+    damage(folder.path / LAST)
+    assert read_last(folder.path)["step"] == 1
+    err = capsys.readouterr().err
+    if damage is Path.unlink:
+        assert err == ""
+    else:
+        assert err.startswith(f"warning: {folder.path / LAST}: ")
+        assert err.endswith(f"; {SPARE} is used\n")
+        assert err.count("\n") == 1
+        assert (folder.path / LAST).exists()  # nothing is deleted
+
+
+def test_both_damaged(folder: RunFolder, capsys: pytest.CaptureFixture) -> None:
+    folder.save(content(1))
+    folder.save(content(2))
+    cut(folder.path / LAST)
+    empty(folder.path / SPARE)
+    with pytest.raises(ValueError, match=rf"{SPARE}: an empty file"):
+        read_last(folder.path)
+    assert capsys.readouterr().err.count("\n") == 1  # the other is the error itself
+
+
+def test_none(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"no last.pth to resume from"):
+        read_last(tmp_path)
+
+
+def test_not_of_a_training(tmp_path: Path) -> None:
+    torch.save({"a": torch.zeros(1)}, tmp_path / LAST)
+    with pytest.raises(ValueError, match=r"last.pth: not written by a training"):
+        read_last(tmp_path)
+
+
+def test_damaged_last_never_becomes_the_spare(
+    folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a kill in the first save after a resume would leave nothing whole."""
+    folder.save(content(1))
+    folder.save(content(2))
+    cut(folder.path / LAST)
+    resumed = RunFolder(folder.path, resume=True)
+
+    def fail(*_: object) -> None:
+        raise KeyboardInterrupt  # as a kill: nothing tidies up
+
+    monkeypatch.setattr(run_folder.checkpoint, "write", fail)
+    with pytest.raises(KeyboardInterrupt):
+        resumed.save(content(3))
+    monkeypatch.undo()
+    assert read_last(folder.path)["step"] == 1
+    resumed.save(content(3))
+    assert read_last(folder.path)["step"] == 3
+    assert checkpoint.read(folder.path / SPARE)["step"] == 1
+    resumed.save(content(4))
+    assert checkpoint.read(folder.path / SPARE)["step"] == 3
+
+
+def test_file_systems_without_second_names(
+    folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def deny(*_: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", deny)
+    folder.save(content(1))
+    folder.save(content(2))
+    assert read_last(folder.path)["step"] == 2
+
+
+@pytest.mark.parametrize("name", [LAST, SPARE, BEST])
+def test_checkpoints_are_not_overwritten(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).touch()
+    with pytest.raises(ValueError, match=r"holds the checkpoints of a training; continue it with"):
+        RunFolder(tmp_path, resume=False)
+    assert os.listdir(tmp_path) == [name]
+    RunFolder(tmp_path, resume=True)
+
+
+def test_command_is_kept(folder: RunFolder) -> None:
+    RunFolder(folder.path, resume=True)
+    assert len((folder.path / "command.txt").read_text().splitlines()) == 2
+
+
+def test_rests_of_killed_processes_are_swept(tmp_path: Path) -> None:
+    for name in (".last.pth.tmp-123", ".log.jsonl.tmp-9", "mine.tmp-1", ".nfs0001", "notes.txt"):
+        (tmp_path / name).touch()
+    RunFolder(tmp_path, resume=False)
+    assert sorted(os.listdir(tmp_path)) == [
+        ".lock", ".nfs0001", "command.txt", "mine.tmp-1", "notes.txt"]
+
+
+def test_other_ranks_write_nothing(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run", resume=False, main=False)
+    folder.save(content(1))
+    folder.save_best(content(1))
+    assert not folder.path.exists()
+
+
+def other_process(act: object) -> int:
+    """Exit code of a fork: locks are of a process."""
+    pid = os.fork()
+    if not pid:
+        try:
+            act()
+        except ValueError as error:
+            os.write(2, f"{error}\n".encode())
+            os._exit(2)
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def test_lock(folder: RunFolder, tmp_path: Path, capfd: pytest.CaptureFixture) -> None:
+    (folder.path / ".last.pth.tmp-1").touch()  # being written by the owner
+    assert other_process(lambda: RunFolder(folder.path, resume=True)) == 2
+    assert capfd.readouterr().err.startswith(
+        f"{folder.path}: in use by process {os.getpid()} on {os.uname().nodename}")
+    assert (folder.path / ".last.pth.tmp-1").exists()
+    assert other_process(lambda: RunFolder(tmp_path / "other", resume=False)) == 0
+    folder.lock.close()
+    assert other_process(lambda: RunFolder(folder.path, resume=True)) == 0
+
+
+def test_lock_ends_with_its_process_though_its_workers_live(tmp_path: Path) -> None:
+    read, write = os.pipe()
+
+    def lock_and_leave_a_worker() -> None:
+        kept = RunFolder(tmp_path, resume=False)
+        if not os.fork():
+            os.close(write)
+            os.read(read, 1)  # until the test closes the pipe
+            os._exit(0)
+        assert kept.lock
+
+    assert other_process(lock_and_leave_a_worker) == 0
+    assert other_process(lambda: RunFolder(tmp_path, resume=False)) == 0
+    os.close(write)
+    os.close(read)
+
+
+@pytest.mark.parametrize("error", [PermissionError(13, "Permission denied"),
+                                   OSError(30, "Read-only file system")])
+def test_unwritable(error: OSError, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def deny(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(Path, "mkdir", deny)
+    with pytest.raises(OSError, match=rf"cannot be written \({error.strerror}\); choose another"):
+        RunFolder(tmp_path / "run", resume=False)
+
+
+def test_locked_folder_ends_a_training_in_one_line(
+    folder: RunFolder, data_roots: dict[str, Path]
+) -> None:
+    done = run_script("train.py", "--dataset", "camvid", "--data-root", data_roots["camvid"],
+                      "--run-dir", folder.path, "--crop-size", 32, 32, "--batch-size", 2,
+                      "--workers", 0)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"error: {folder.path}: in use by process {os.getpid()} on ")
+    assert done.stderr.count("\n") == 1
+    assert not list(folder.path.glob("*.pth"))
+
+
+RUN = {"arch": "a", "optimizer": "sgd", "seed": 0, "batch": 4, "steps": 10, "samples": "1f",
+       "world": 1, "threads": 2, "torch": "2.10"}
+
+
+@pytest.mark.parametrize("key", ["arch", "optimizer", "seed", "batch", "steps", "samples"])
+def test_another_training(key: str) -> None:
+    with pytest.raises(ValueError, match=f"--resume: {key} was {RUN[key]} and is 99, which is"):
+        check_same_training(RUN, {**RUN, key: 99})
+
+
+@pytest.mark.parametrize("key", ["world", "threads", "torch"])
+def test_last_digits(key: str, capsys: pytest.CaptureFixture) -> None:
+    check_same_training(RUN, {**RUN, key: 99})
+    assert capsys.readouterr().out == f"note: {key} was {RUN[key]}, is 99: last digits may differ\n"
+    check_same_training(RUN, dict(RUN))
+    assert capsys.readouterr().out == ""
