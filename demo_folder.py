@@ -40,6 +40,8 @@ def main() -> None:
         raise FileNotFoundError(f"{shown(folder)}: no such folder")
     files = sorted(path for path in folder.iterdir()
                    if path.suffix.lower() in SUFFIXES and not path.name.startswith("."))
+    if folder.resolve() == Path(args.save_dir).resolve():
+        raise ValueError("--save-dir is --demo-folder: the next run would take its own pictures")
     if not files:
         raise FileNotFoundError(f"{shown(folder)}: no images in it")
     snapshot = read_snapshot(args.snapshot)

@@ -34,6 +34,7 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
+    options.check_output(args.json)
     device = distributed.start(args.device, args.threads)
     snapshot = read_snapshot(args.snapshot)
     known = complete(snapshot["dataset"], snapshot["model"]["num_classes"])
@@ -50,12 +51,12 @@ def main() -> None:
     confusion = validate(network, dataset, choose_precision(device, args.precision), args.workers,
                          progress=True)
     if distributed.rank() == 0:
-        print(confusion.table())
-        print(f"{confusion.images} images of {name} {args.split}, snapshot {args.snapshot}")
-        if args.json:
+        if args.json:  # before the table, which may go into a pipe that breaks
             scores = {"snapshot": args.snapshot, "dataset": name, "split": args.split,
                       **confusion.summary()}
             checkpoint.write_bytes(Path(args.json), json.dumps(scores, indent=1).encode())
+        print(confusion.table())
+        print(f"{confusion.images} images of {name} {args.split}, snapshot {args.snapshot}")
     distributed.stop()
 
 

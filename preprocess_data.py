@@ -3,11 +3,11 @@
 examples:
   python preprocess_data.py --dataset cityscapes --data-root data/cityscapes --train-ids
   python preprocess_data.py --dataset camvid --class-weights weights.json --split train
-  python preprocess_data.py --dataset cityscapes --train-ids --save-dir meta/label_imgs
+  python preprocess_data.py --train-ids --save-dir meta/label_imgs --void-id 19
 
 Nothing here is needed for training: train.py maps ids while it reads. It serves other programs
-that want `_gtFine_labelTrainIds.png` files, or flat NAME.png files of train ids (fregu856's
-meta/label_imgs). Safe to interrupt: finished files are passed over.
+that want `_gtFine_labelTrainIds.png` files, or flat NAME.png files of train ids: for fregu856's
+meta/label_imgs give --save-dir and --void-id 19. Safe to interrupt: finished files are passed over.
 """
 
 import argparse
@@ -24,8 +24,10 @@ from datasets.class_pixels import count_class_pixels
 from datasets.pairing import Sample
 from model.loss import CLASS_WEIGHTS, class_weights
 from utils import checkpoint, options
+from utils.argument_types import whole
 from utils.exit_codes import run
 from utils.images import write_png
+from utils.metrics import IGNORE
 
 
 def parse_args() -> argparse.Namespace:
@@ -33,9 +35,11 @@ def parse_args() -> argparse.Namespace:
     options.add_data(parser, DATASETS, default="cityscapes", split="train")
     group = parser.add_argument_group("what to prepare")
     group.add_argument("--train-ids", action=argparse.BooleanOptionalAction, default=False,
-                       help="write every label as train ids, 255 where nothing counts")
+                       help="write every label as train ids")
     group.add_argument("--save-dir", metavar="DIR",
                        help="folder of these labels, as NAME.png (default: beside the labels)")
+    group.add_argument("--void-id", type=whole, default=IGNORE, metavar="N",
+                       help="id of the pixels that do not count, in the labels written")
     group.add_argument("--class-weights", metavar="FILE",
                        help="write pixels, shares and weights of the classes there, as JSON")
     return parser.parse_args()
@@ -59,8 +63,8 @@ def train_id_path(sample: Sample, folder: str | None) -> Path:
 class TrainIdLabels(Dataset):
     """Writes the label of a sample when it is read; True if it had to."""
 
-    def __init__(self, dataset: SegmentationDataset, folder: str | None) -> None:
-        self.dataset, self.folder = dataset, folder
+    def __init__(self, dataset: SegmentationDataset, folder: str | None, void_id: int) -> None:
+        self.dataset, self.folder, self.void_id = dataset, folder, void_id
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -71,7 +75,9 @@ class TrainIdLabels(Dataset):
         # Files are written whole or not at all, so one that is there is finished.
         if path.exists() and path.stat().st_mtime >= sample.label.stat().st_mtime:
             return False
-        write_png(path, self.dataset.to_train_ids(self.dataset.read_ids(index), index))
+        target = self.dataset.to_train_ids(self.dataset.read_ids(index), index)
+        target[target == IGNORE] = self.void_id
+        write_png(path, target)
         return True
 
 
@@ -88,6 +94,9 @@ def main() -> None:
     args = parse_args()
     if not (args.train_ids or args.class_weights):
         raise ValueError("nothing to do: give --train-ids, --class-weights FILE, or both")
+    if args.void_id > IGNORE:
+        raise ValueError(f"--void-id {args.void_id}: 0 to 255 are possible")
+    options.check_output(args.class_weights)
     root = find_root(args.dataset, args.data_root)
     dataset = build_dataset(args.dataset, root, args.split, holdout=args.holdout)
     dataset.samples = dataset.samples[: args.limit]
@@ -96,7 +105,8 @@ def main() -> None:
     dataset.sizes()
     if args.train_ids:
         train_id_path(dataset.samples[0], args.save_dir)
-        jobs = DataLoader(TrainIdLabels(dataset, args.save_dir), None, num_workers=args.workers)
+        labels = TrainIdLabels(dataset, args.save_dir, args.void_id)
+        jobs = DataLoader(labels, None, num_workers=args.workers)
         written = sum(tqdm(jobs, disable=None, unit="label"))
         where = train_id_path(dataset.samples[0], args.save_dir).parent
         print(f"{written} train-id labels written, {len(dataset) - written} were there: {where}")

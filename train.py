@@ -6,7 +6,7 @@ examples:
   python train.py --resume runs/deeplabv3_resnet18-camvid-20260101-120000
   python train.py --dataset folder --data-root mine --init runs/cityscapes/best.pth
 
-Recipes with published settings are in scripts/train_*.sh. A run's folder gets last.pth and
+Recipes are in scripts/train_*.sh. A run's folder gets last.pth and
 last.prev.pth (to resume), best.pth (highest val mIoU), log.jsonl, TensorBoard events.
 """
 
@@ -23,10 +23,10 @@ from torch.utils.data import DataLoader
 
 from datasets import DATASETS, build_dataset, describe, find_root
 from datasets.base import SegmentationDataset
-from datasets.class_pixels import count_class_pixels
+from datasets.class_pixels import count_class_pixels, names_digest
 from datasets.sampler import TrainSampler
 from datasets.transforms import EvalTransform, TrainTransform
-from model import MODELS, build_model, load_encoder, load_weights, read_snapshot
+from model import MODELS, build_with_weights
 from model.loss import CLASS_WEIGHTS, LOSSES, Loss, build_loss, class_weights
 from utils import checkpoint, distributed, options
 from utils.exit_codes import run
@@ -47,8 +47,9 @@ from utils.optimization import (
     update,
 )
 from utils.predictions import compare
-from utils.run_folder import RunFolder, check_same_training
-from utils.signals import Stopped, StopRequest, outlive_stop
+from utils.run_folder import RunFolder, restore
+from utils.signals import Stopped, StopRequest
+from utils.workers import init_worker
 
 
 def parse_args() -> tuple[argparse.Namespace, dict[str, Any] | None]:
@@ -105,16 +106,14 @@ def build_data(args: argparse.Namespace) -> tuple[SegmentationDataset, Segmentat
 
 
 def build_network(args: argparse.Namespace, num_classes: int, start: bool) -> nn.Module:
-    """The network, if this is the `start` of a training with its starting weights."""
+    """The network; at the `start` of a training with the weights that it is to start from."""
     torch.manual_seed(args.seed)
-    network = build_model(args.arch, num_classes, output_stride=args.output_stride)
-    if args.init and start:
-        weights = read_snapshot(args.init)["weights"]
-        new = load_weights(network, weights, except_="classifier.")
-        distributed.say(f"weights: {args.init}; new: {', '.join(new) or 'nothing'}")
-    if args.pretrained_encoder and start:
-        count = load_encoder(network, args.pretrained_encoder)
-        distributed.say(f"encoder: {args.pretrained_encoder}, {count} tensors; the rest is new")
+    sources = {"init": args.init, "encoder": args.pretrained_encoder} if start else {}
+    network, notes = build_with_weights(
+        args.arch, num_classes, output_stride=args.output_stride, **sources
+    )
+    for note in notes:
+        distributed.say(note)
     return network
 
 
@@ -153,7 +152,7 @@ def main() -> None:
     stop = StopRequest()
     device = distributed.start(args.device, args.threads)
     rank, world = distributed.rank(), distributed.world()
-    options.check_training(args, world)
+    options.check_training(args, world, device.type == "cuda")
     settings = Settings(device, choose_precision(device, args.precision), args.accumulate,
                         args.clip, args.ema, args.freeze_bn, args.seed)
 
@@ -165,14 +164,11 @@ def main() -> None:
     weights = weigh_classes(args, train, device)
     state = build_state(args, network, settings, total_steps)
     this = {"arch": args.arch, "optimizer": args.optimizer, "seed": args.seed,
-            "batch": args.batch_size, "steps": total_steps, "samples": train.digest(),
+            "batch": args.batch_size, "steps": total_steps, "samples": names_digest(train),
             "world": world, "threads": torch.get_num_threads(), "torch": str(torch.__version__)}
-    if last:
-        check_same_training(last["run"], this)
-        state.load_state_dict(last)
-        if state.epoch == epochs:
-            distributed.say(f"{args.run_dir}: already complete, step {state.step} of {total_steps}")
-            return distributed.stop()
+    if last and restore(state, last, this):
+        distributed.say(f"{args.run_dir}: already complete, step {state.step} of {total_steps}")
+        return distributed.stop()
     sampler.start_step = state.step
     name = f"{args.arch}-{args.dataset}-{time.strftime('%Y%m%d-%H%M%S')}"
     folder = RunFolder(args.run_dir or f"runs/{name}", resume=bool(last), main=rank == 0)
@@ -182,10 +178,10 @@ def main() -> None:
     def content() -> dict[str, Any]:
         return {"format": checkpoint.FORMAT, "model": network.config, "run": this,
                 "dataset": describe(val, args.dataset), "args": options.to_json(args),
-                "losses": log.losses, **state.state_dict()}
+                "losses": log.losses, "complete": state.epoch == epochs, **state.state_dict()}
 
     batches = iter(DataLoader(train, batch_sampler=sampler, num_workers=args.workers,
-                              worker_init_fn=outlive_stop, generator=torch.Generator(),
+                              worker_init_fn=init_worker, generator=torch.Generator(),
                               pin_memory=device.type == "cuda"))
     log.line(f"{len(train)} train and {len(val)} val images, step {state.step} of {total_steps}, "
              f"{settings.precision} on {device}: {folder.path}")
@@ -197,15 +193,17 @@ def main() -> None:
                 train_until(until, state, batches, loss_function, settings, stop, log)
                 if until < end:
                     folder.save(content())
-            if epoch + 1 == epochs or (epoch + 1) % args.val_every == 0:
+            due = epoch + 1 == epochs or (epoch + 1) % args.val_every == 0
+            if due:
                 distributed.broadcast_buffers(state.validated)
                 confusion = validate(state.validated.eval(), val, settings.precision,
                                      args.workers, stop)
                 if log.validation(state, confusion):
-                    folder.save_best({**content(), "optimizer": None, "raw_weights": None})
+                    folder.save_best(content())
                 log.pictures(state.step, compare(state.validated, val, range(min(3, len(val)))))
             state.epoch = epoch + 1
-            folder.save(content())
+            if due or state.step % args.save_every == 0:
+                folder.save(content())
     except Stopped as stopped:
         folder.save(content())
         log.line(f"{stopped}: saved at step {state.step}; go on with --resume {folder.path}")

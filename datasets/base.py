@@ -1,6 +1,5 @@
 """What every data set is: a list of files, a class table, and how a sample is read."""
 
-import hashlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -45,14 +44,21 @@ class SegmentationDataset(Dataset):
         table = self.table()
         self.class_names, self.palette = table.class_names, table.palette
         self.train_id_to_id, self.id_to_train_id = table.train_id_to_id, table.id_to_train_id
-        parts = ("train", "val") if split == "trainval" else (split,)
-        self.samples = [sample for part in parts for sample in self.find(part)]
-        if holdout and split in ("train", "val"):
-            samples = self.find("train")
-            self.samples = [s for s in samples if (s.group == holdout) == (split == "val")]
-            if not self.samples or len(self.samples) == len(samples):
-                groups = ", ".join(sorted({sample.group for sample in samples}))
-                raise ValueError(f"holdout {holdout!r}: the groups of train are {groups}")
+        if holdout:
+            self.samples = self._hold_out(holdout)
+        else:
+            parts = ("train", "val") if split == "trainval" else (split,)
+            self.samples = [sample for part in parts for sample in self.find(part)]
+
+    def _hold_out(self, group: str) -> list[Sample]:
+        samples = self.find("train")
+        groups = {sample.group for sample in samples}
+        if self.split not in ("train", "val") or group not in groups or len(groups) == 1:
+            raise ValueError(
+                f"--holdout {group!r} with --split {self.split}: one of the groups of train "
+                f"({', '.join(sorted(groups))}), and split train or val, are expected"
+            )
+        return [s for s in samples if (s.group == group) == (self.split == "val")]
 
     def table(self) -> ClassTable:
         """The classes."""
@@ -82,11 +88,6 @@ class SegmentationDataset(Dataset):
 
         with ThreadPoolExecutor(8) as pool:
             return list(pool.map(size, self.samples))
-
-    def digest(self) -> str:
-        """Changes when the list of samples does."""
-        names = "\n".join(sample.name for sample in self.samples)
-        return hashlib.sha256(names.encode()).hexdigest()[:16]
 
     def __len__(self) -> int:
         return len(self.samples)

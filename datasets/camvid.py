@@ -45,7 +45,8 @@ class CamVid(SegmentationDataset):
         labels = by_name((self.root / f"{split}annot").glob("*.png"))
         names = self.root / f"{split}.txt"
         if names.exists():  # lines "/SegNet/CamVid/train/NAME.png /SegNet/CamVid/trainannot/..."
-            listed = [Path(line.split()[0]).stem for line in names.read_text().splitlines() if line]
+            lines = [line.split() for line in names.read_text().splitlines()]
+            listed = [Path(words[0]).stem for words in lines if words]
             if missing := [name for name in listed if name not in images]:
                 raise FileNotFoundError(
                     f"{names}: lists {missing[0]}, which {self.root / split} does not have"

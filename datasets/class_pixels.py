@@ -28,13 +28,18 @@ class _Histograms(Dataset):
         return np.bincount(target.ravel(), minlength=256)
 
 
-def fingerprint(dataset: SegmentationDataset, times: bool = False) -> str:
-    """Changes when the list of files or their sizes change; with `times`, also when those do."""
-    digest = hashlib.sha256()
+def names_digest(dataset: SegmentationDataset) -> str:
+    """Changes when the list of samples does, not when they are copied elsewhere."""
+    names = "\n".join(sample.name for sample in dataset.samples)
+    return hashlib.sha256(names.encode()).hexdigest()[:16]
+
+
+def fingerprint(dataset: SegmentationDataset) -> str:
+    """Changes when the labels, their sizes or times, or the classes change."""
+    digest = hashlib.sha256(dataset.id_to_train_id.tobytes())
     for sample in dataset.samples:
-        status = os.stat(sample.label or sample.image)
-        time = status.st_mtime_ns if times else ""
-        digest.update(f"{sample.name} {status.st_size} {time}\n".encode())
+        status = os.stat(sample.label)
+        digest.update(f"{sample.label} {status.st_size} {status.st_mtime_ns}\n".encode())
     return digest.hexdigest()[:16]
 
 
@@ -54,7 +59,7 @@ def cache_folder(root: Path) -> Path:
 
 def count_class_pixels(dataset: SegmentationDataset, workers: int = 0) -> torch.Tensor:
     """(C,) int64 pixels of each class in a split; ignored pixels are not counted."""
-    name = f"class_pixels_{dataset.split}_{fingerprint(dataset, times=True)}.json"
+    name = f"class_pixels_{dataset.split}_{fingerprint(dataset)}.json"
     path = cache_folder(dataset.root) / name
     size = len(dataset.class_names)
     if path.exists():

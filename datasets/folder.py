@@ -11,6 +11,7 @@ import numpy as np
 from datasets.base import SegmentationDataset
 from datasets.classes import ClassTable
 from datasets.pairing import Sample, by_name, pair
+from utils.images import read_label
 from utils.metrics import IGNORE
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}  # of images
@@ -55,6 +56,10 @@ class Folder(SegmentationDataset):
     def table(self) -> ClassTable:
         return read_classes(self.root / "classes.txt")
 
+    def read_ids(self, index: int) -> np.ndarray:
+        """(H, W) uint8; palette PNGs, which many tools write, give their indices."""
+        return read_label(self.samples[index].label, palette=True)
+
     def find(self, split: str) -> list[Sample]:
         folder = self.root / "images" / split
         images = by_name(p for p in folder.glob("*") if p.suffix.lower() in SUFFIXES)
@@ -62,4 +67,6 @@ class Folder(SegmentationDataset):
             splits = ", ".join(sorted(path.name for path in (self.root / "images").glob("*")))
             raise FileNotFoundError(f"{folder}: no images; splits there: {splits or 'none'}")
         labels = by_name((self.root / "labels" / split).glob("*.png"))
+        if not labels and split != "test":
+            raise FileNotFoundError(f"{self.root / 'labels' / split}: no labels (NAME.png) there")
         return pair(images, labels, lambda name, _: split)

@@ -5,6 +5,7 @@ import math
 import cv2
 import numpy as np
 
+from utils.images import resize_image
 from utils.metrics import IGNORE
 
 PADDING = (124, 116, 104)  # the ImageNet mean, nearly zero after normalization
@@ -142,8 +143,6 @@ class EvalTransform:
     def __call__(
         self, image: np.ndarray, ids: np.ndarray | None, *_: object
     ) -> Pair:
-        if self.size is None or tuple(self.size) == image.shape[:2]:
+        if self.size is None:
             return image, ids
-        down = self.size[0] * self.size[1] < image.shape[0] * image.shape[1]
-        method = cv2.INTER_AREA if down else cv2.INTER_LINEAR
-        return cv2.resize(image, self.size[::-1], interpolation=method), ids
+        return resize_image(image, self.size), ids

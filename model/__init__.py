@@ -5,7 +5,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from model.deeplabv3 import (
@@ -15,7 +14,7 @@ from model.deeplabv3 import (
     deeplabv3_resnet101,
     deeplabv3_resnet152,
 )
-from model.published import recognize
+from model.published import UnknownNetworkError, recognize
 from utils import checkpoint
 
 MODELS: dict[str, Callable[..., nn.Module]] = {
@@ -74,6 +73,7 @@ def read_snapshot(path: str | Path) -> dict[str, Any]:
     """
     content = checkpoint.read(path)
     if "format" in content:
+        checkpoint.check_format(content, path)
         return content
     return recognize(checkpoint.state_dict(content, path), path)
 
@@ -133,33 +133,65 @@ def load_weights(network: nn.Module, weights: dict[str, Tensor], except_: str = 
     return left_out
 
 
-def load_encoder(network: nn.Module, source: str) -> int:
-    """Fills the encoder alone: `source` is a file, or "imagenet" for torchvision's download.
+def build_with_weights(
+    name: str,
+    num_classes: int,
+    init: str | None = None,
+    encoder: str | None = None,
+    **options: Any,
+) -> tuple[nn.Module, list[str]]:
+    """Builds a network that starts from given weights, and with their pixel statistics.
+
+    Args:
+        name: a key of MODELS.
+        num_classes: channels of the logits.
+        init: checkpoint of a network; a classifier of other classes is new, the rest must fit.
+        encoder: checkpoint for the encoder alone, or "imagenet" for torchvision's download.
+        **options: the builder's own.
 
     Returns:
-        The number of tensors filled.
+        The network, and a line for each source that says what was taken.
 
     Raises:
-        ValueError: the file has none, or not all, of the encoder's tensors.
+        ValueError: the weights do not fit.
     """
-    if source == "imagenet":
-        weights = network.encoder.imagenet_weights()
-    else:
-        weights = checkpoint.state_dict(checkpoint.read(source), source)
-    prefix = "encoder." if any(name.startswith("encoder.") for name in weights) else ""
-    weights = {
-        name.removeprefix(prefix): tensor
-        for name, tensor in weights.items()
-        if name.startswith(prefix) and not name.startswith("fc.")  # torchvision's classifier
-    }
+    if init:
+        snapshot = read_snapshot(init)
+        network = build_model(name, num_classes, **options, **_statistics(snapshot))
+        new = load_weights(network, snapshot["weights"], except_="classifier.")
+        return network, [f"weights: {init}; new: {', '.join(new) or 'nothing'}"]
+    if encoder is None:
+        return build_model(name, num_classes, **options), []
+    weights, statistics = _encoder_weights(encoder)
+    network = build_model(name, num_classes, **options, **statistics)
+    weights = network.encoder.imagenet_weights() if encoder == "imagenet" else weights
+    weights = {key: tensor for key, tensor in weights.items() if not key.startswith("fc.")}
     try:
         load_weights(network.encoder, weights)
     except ValueError as error:
-        raise ValueError(f"{source}: not this encoder: {error}") from None
-    return len(weights)
+        raise ValueError(f"{encoder}: not this encoder: {error}") from None
+    return network, [f"encoder: {encoder}, {len(weights)} tensors; the rest is new"]
 
 
-@torch.no_grad()
+def _statistics(snapshot: dict[str, Any]) -> dict[str, Any]:
+    options = snapshot["model"]["options"]
+    return {key: tuple(options[key]) for key in ("mean", "std") if key in options}
+
+
+def _encoder_weights(source: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The encoder's tensors in a snapshot, or all in another file; the snapshot's statistics."""
+    if source == "imagenet":
+        return {}, {}
+    try:
+        snapshot = read_snapshot(source)
+    except UnknownNetworkError:
+        return checkpoint.state_dict(checkpoint.read(source), source), {}
+    weights = snapshot["weights"]
+    prefix = "encoder."
+    encoder = {k.removeprefix(prefix): weights[k] for k in weights if k.startswith(prefix)}
+    return encoder, _statistics(snapshot)
+
+
 def count_parameters(network: nn.Module) -> int:
     """Parameters, buffers not counted."""
     return sum(parameter.numel() for parameter in network.parameters())

@@ -74,17 +74,21 @@ PROJECTS = {  # a key that only this project's files have -> their reader
 }
 
 
+class UnknownNetworkError(ValueError):
+    """A state dict of no project known here."""
+
+
 def recognize(weights: dict[str, Tensor], path: str | Path) -> dict[str, Any]:
     """The snapshot of a published state dict.
 
     Raises:
-        ValueError: its keys are of no project known here.
+        UnknownNetworkError: its keys are of no project known here.
     """
     for key, reader in PROJECTS.items():
         if key in weights:
             return reader(weights)
     names = ", ".join(list(weights)[:3])
-    raise ValueError(
+    raise UnknownNetworkError(
         f"{path}: its {len(weights)} tensors ({names}, ...) are of no network known here; give a "
         "checkpoint written by train.py or a published one that the README lists"
     )

@@ -5,14 +5,17 @@
 
 ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 export PYTHONPATH="$ROOT${PYTHONPATH:+:$PYTHONPATH}"
+export PYTHONSAFEPATH=1 # else a datasets.py in the caller's folder would win over ours
+
+RUNTIME=(torch torchvision cv2 PIL scipy tqdm tensorboard)
 
 # usage: ensure_environment REQUIREMENTS_FILE MODULE...   installs when a module is missing
 ensure_environment() {
-    local requirements="$1"
+    local requirements="$1" python
     shift
     if [ -n "${VIRTUAL_ENV:-}" ]; then
         PYTHON="$VIRTUAL_ENV/bin/python"
-    elif [ -n "${CONDA_PREFIX:-}" ]; then
+    elif [ -n "${CONDA_PREFIX:-}" ] && [ "${CONDA_DEFAULT_ENV:-}" != base ]; then
         PYTHON="$CONDA_PREFIX/bin/python"
     else
         PYTHON="$ROOT/.venv/bin/python"
@@ -21,9 +24,14 @@ ensure_environment() {
             if command -v uv >/dev/null; then
                 uv venv --quiet --python ">=3.11" "$ROOT/.venv"
             else
-                "$(find_python)" -m venv "$ROOT/.venv"
+                python="$(find_python)" || exit 2
+                "$python" -m venv "$ROOT/.venv"
             fi
         fi
+    fi
+    if ! "$PYTHON" -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then
+        echo "error: $PYTHON is older than Python 3.11; activate a newer one" >&2
+        exit 2
     fi
     if ! "$PYTHON" -c 'import sys
 for module in sys.argv[1:]: __import__(module)' "$@" 2>/dev/null; then
@@ -45,5 +53,21 @@ find_python() {
         fi
     done
     echo "error: no Python 3.11 or newer found; install one, or uv" >&2
-    exit 2
+    return 2
+}
+
+# usage: launch SCRIPT.py OPTION...   one process per GPU here, or one on the CPU.
+# NPROC sets the processes per node; LAUNCH replaces --standalone, for several nodes.
+launch() {
+    local processes="${NPROC:-}"
+    ensure_environment "$ROOT/requirements.txt" "${RUNTIME[@]}"
+    if [ -z "$processes" ]; then
+        processes="$("$PYTHON" -c 'import torch; print(max(1, torch.cuda.device_count()))')"
+    fi
+    if [ "$processes" = 1 ] && [ -z "${LAUNCH:-}" ]; then
+        exec "$PYTHON" "$ROOT/$1" "${@:2}"
+    fi
+    # shellcheck disable=SC2086  # LAUNCH is a list of words
+    exec "$PYTHON" -m torch.distributed.run --nproc-per-node "$processes" \
+        ${LAUNCH:---standalone} "$ROOT/$1" "${@:2}"
 }

@@ -2,60 +2,80 @@
 # From nothing to pictures: sets up Python, draws a small synthetic city (or takes your data),
 # trains, scores, runs the demo.
 #
-#   ./scripts/quickstart.sh                                        # about 5 minutes on 2 cores
-#   ./scripts/quickstart.sh --dataset camvid --data-root data/camvid
+#   ./scripts/quickstart.sh                    # about 5 minutes on 2 cores, after installation
+#   ./scripts/quickstart.sh --long             # about 30 minutes
+#   ./scripts/quickstart.sh --dataset camvid --data-root data/camvid --name quickstart-camvid
 #
-# Other options go to train.py, for example --max-steps 100. Results are in runs/quickstart-DATASET.
+# Training starts on images of half the size, which teaches four times as many scenes in the same
+# time, and ends on the full size. Other options go to train.py, for example --max-steps 100.
+# Results are in runs/NAME, default runs/quickstart; a second run with the same options finds them
+# and trains no more, an interrupted one goes on.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
-ensure_environment "$ROOT/requirements.txt" torch torchvision cv2 PIL scipy tqdm tensorboard
 
-dataset=cityscapes data_root=
-words=("$@")
-for i in "${!words[@]}"; do
-    case "${words[$i]}" in
-        --dataset) dataset="${words[$i + 1]:-}" ;;
-        --dataset=*) dataset="${words[$i]#*=}" ;;
-        --data-root | --data_root) data_root="${words[$i + 1]:-}" ;;
-        --data-root=* | --data_root=*) data_root="${words[$i]#*=}" ;;
+dataset=cityscapes data_root='' name='' half_steps=360 full_steps=190
+options=() half_size=() scored=()
+while [ $# -gt 0 ]; do
+    case "$1" in
         -h | --help)
             sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//;p}' "${BASH_SOURCE[0]}"
             exit 0
             ;;
+        --long) half_steps=1700 full_steps=1100 name="${name:-quickstart-long}" ;;
+        --name) name="${2:-}" && shift ;;
+        --run-dir | --run_dir | --run-dir=* | --run_dir=*)
+            echo "error: $1: the quickstart writes to runs/NAME; give --name NAME" >&2
+            exit 2
+            ;;
+        --holdout) scored+=("$1" "${2:-}") && options+=("$1" "${2:-}") && shift ;;
+        --dataset) dataset="${2:-}" && shift ;;
+        --dataset=*) dataset="${1#*=}" ;;
+        --data-root | --data_root) data_root="${2:-}" && shift ;;
+        --data-root=* | --data_root=*) data_root="${1#*=}" ;;
+        *) options+=("$1") ;;
     esac
+    shift
 done
+if [ -z "$data_root" ] && [ "$dataset" != cityscapes ]; then
+    echo "error: --dataset $dataset needs --data-root DIR" >&2
+    exit 2
+fi
+ensure_environment "$ROOT/requirements.txt" "${RUNTIME[@]}"
+run="$ROOT/runs/${name:-quickstart}"
 if [ -z "$data_root" ]; then
-    if [ "$dataset" != cityscapes ]; then
-        echo "error: --dataset $dataset needs --data-root DIR" >&2
-        exit 2
-    fi
-    dataset=cityscapes data_root="$ROOT/data/synthetic"
+    half_size=(--eval-size 128 256)
+    data_root="$ROOT/data/synthetic"
     echo "== drawing a synthetic city: $data_root"
-    "$PYTHON" -m datasets.synthetic "$data_root" --train 96 --val 16 --size 256x512 --seed 0
+    "$PYTHON" -m datasets.synthetic "$data_root" --train 192 --val 16 --size 256x512 --seed 0
 fi
 
-run="$ROOT/runs/quickstart-$dataset"
-resume=()
-if [ -e "$run/last.pth" ]; then
-    echo "== training in $run goes on where it was"
-    resume=(--resume)
-else
-    echo "== training: $run"
-fi
-"$PYTHON" "$ROOT/train.py" --arch deeplabv3_resnet18 --dataset "$dataset" --data-root "$data_root" \
-    --run-dir "$run" --crop-size 256 256 --scale 0.75 1.5 --batch-size 8 --epochs 20 --val-every 5 \
-    --optimizer adamw --lr 1e-3 --weight-decay 0.01 --warmup-steps 10 --schedule cosine \
-    --class-weights enet110 "${resume[@]}" "$@"
+# usage: train FOLDER OPTION...   continues what was interrupted, passes over what is done
+train() {
+    local folder="$1"
+    shift
+    if [ -e "$folder/last.pth" ]; then
+        "$PYTHON" "$ROOT/train.py" --resume "$folder" --dataset "$dataset" \
+            --data-root "$data_root" ${options[@]+"${options[@]}"}
+    else
+        "$PYTHON" "$ROOT/train.py" --arch deeplabv3_resnet18 --dataset "$dataset" \
+            --data-root "$data_root" --run-dir "$folder" --batch-size 8 --epochs 9999 \
+            --val-every 9999 --optimizer adamw --lr 2e-3 --weight-decay 0.01 --schedule cosine \
+            --jitter 0.1 --hue 0 --blur 0 --class-weights enet110 "$@"
+    fi
+}
+echo "== training on half the size: $run/half-size"
+train "$run/half-size" --max-steps "$half_steps" --warmup-steps 20 --crop-size 128 128 \
+    --scale 0.4 0.7 ${half_size[@]+"${half_size[@]}"} ${options[@]+"${options[@]}"}
+echo "== training on the full size: $run"
+train "$run" --init "$run/half-size/best.pth" --max-steps "$full_steps" --warmup-steps 10 \
+    --crop-size 256 256 --scale 0.8 1.3 --ema 0.98 ${options[@]+"${options[@]}"}
 
 echo "== scores of $run/best.pth on the val split"
 "$PYTHON" "$ROOT/evaluate.py" --snapshot "$run/best.pth" --data-root "$data_root" \
-    --json "$run/scores.json"
+    --json "$run/scores.json" ${scored[@]+"${scored[@]}"}
 
-echo "== demo"
-image="$("$PYTHON" - "$dataset" "$data_root" <<'PYTHON'
-import sys
+echo "== demo on a val image"
+image="$("$PYTHON" -c 'import sys
 from datasets import build_dataset
-print(build_dataset(*sys.argv[1:], "val").samples[0].image)
-PYTHON
-)"
+print(build_dataset(*sys.argv[1:], "val").samples[0].image)' "$dataset" "$data_root")"
 "$PYTHON" "$ROOT/demo.py" --demo-image "$image" --snapshot "$run/best.pth" --save-dir "$run/demo"

@@ -6,7 +6,4 @@
 # Writes results/submit/pred/*.png (ids); --save-dir DIR for another place.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
-ensure_environment "$ROOT/requirements.txt" torch torchvision cv2 PIL scipy tqdm tensorboard
-NPROC="${NPROC:-$("$PYTHON" -c 'import torch; print(max(1, torch.cuda.device_count()))')}"
-exec "$PYTHON" -m torch.distributed.run --standalone --nproc-per-node "$NPROC" "$ROOT/test.py" \
-    --save-dir results/submit "$@"
+launch test.py --save-dir results/submit "$@"

@@ -66,7 +66,7 @@ def test_parity_with_published_outputs(name: str) -> None:
             logits = network(pixels)
         stride = int(outputs[f"out{i}_stride"])
         difference = logits[:, :, ::stride, ::stride].numpy() - outputs[f"out{i}"]
-        assert np.abs(difference).max() <= 1e-5 * outputs[f"out{i}_stats"][2]
+        assert np.abs(difference).max() <= 1e-6 * outputs[f"out{i}_stats"][2]
         assert (logits.argmax(1)[0].numpy() == outputs[f"out{i}_argmax"]).mean() >= 0.9999
 
 
@@ -183,13 +183,25 @@ def test_encoder_alone_is_filled(tmp_path: Path) -> None:
     from torchvision.models import resnet18
 
     torch.save(resnet18().state_dict(), tmp_path / "resnet18.pth")
-    network = model.build_model("deeplabv3_resnet18", 19)
-    classifier = network.classifier.weight.clone()
-    assert model.load_encoder(network, str(tmp_path / "resnet18.pth")) == 120
+    path = str(tmp_path / "resnet18.pth")
+    network, notes = model.build_with_weights("deeplabv3_resnet18", 19, encoder=path)
+    assert "120 tensors" in notes[0]
     expected = torch.load(tmp_path / "resnet18.pth")
     for name, tensor in network.encoder.state_dict().items():
         assert torch.equal(tensor, expected[name])
-    assert torch.equal(network.classifier.weight, classifier)
-    other = model.build_model("deeplabv3_resnet34", 19)
     with pytest.raises(ValueError, match="not this encoder"):
-        model.load_encoder(other, str(tmp_path / "resnet18.pth"))
+        model.build_with_weights("deeplabv3_resnet34", 19, encoder=path)
+
+
+@pytest.mark.parametrize("part", ["init", "encoder"])
+def test_published_weights_bring_their_statistics(part: str, tmp_path: Path) -> None:
+    path = str(tmp_path / "fregu856.pth")
+    torch.save(upstream_weights("fregu856_deeplabv3_ResNet18_OS16"), path)
+    theirs = model.load_model(path)
+    network, _ = model.build_with_weights("deeplabv3_resnet18", 20, **{part: path})
+    assert network.config["options"]["mean"] == IMAGENET_MEAN[::-1]
+    images = torch.randint(0, 256, (1, 3, 64, 64), dtype=torch.uint8)
+    with torch.no_grad():
+        ours = network.eval().encoder(network.normalize(images))
+        assert torch.equal(ours, theirs.encoder(theirs.normalize(images)))
+        assert torch.equal(network(images), theirs(images)) == (part == "init")

@@ -16,7 +16,8 @@ import model
 import train
 from model.layers import Normalize, conv_bn_act, resize
 from model.loss import LOSSES
-from utils import checkpoint, distributed, options
+from utils import checkpoint, distributed
+from utils.argument_types import positive
 
 
 class Tiny(nn.Module):
@@ -101,13 +102,20 @@ def test_does_not_change_the_weights(words: list, run) -> None:
     assert same(run()[0], run(*words)[0])
 
 
-def test_accumulation_is_the_larger_batch_without_batch_statistics(run) -> None:
-    whole, _ = run("--batch-size", 4, "--freeze-bn", "--max-steps", 1, "--epochs", 9)
-    split, _ = run("--batch-size", 4, "--freeze-bn", "--max-steps", 1, "--epochs", 9,
-                   "--accumulate", 2)
-    for a, b in zip(whole["weights"].values(), split["weights"].values(), strict=True):
-        torch.testing.assert_close(a, b, rtol=0.2, atol=2e-3)  # dropout differs
-    assert not same(whole, split)
+def test_accumulation_is_the_larger_batch(run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without dropout and batch statistics, the change of the weights is the same."""
+    monkeypatch.setattr(nn.Dropout2d, "forward", lambda self, features: features)
+    words = ["--batch-size", 4, "--freeze-bn", "--max-steps", 1, "--lr", 0.1]
+    start, _ = run(*words, "--lr", 0)
+    whole, _ = run(*words)
+    split, _ = run(*words, "--accumulate", 2)
+    for name, weight in start["weights"].items():
+        if weight.is_floating_point():
+            torch.testing.assert_close(
+                split["weights"][name] - weight, whole["weights"][name] - weight,
+                rtol=1e-2, atol=1e-4,  # each half weighs the same, however many pixels it counts
+            )
+    assert not same(start, whole)
 
 
 def test_output_stride_is_stored(run) -> None:
@@ -135,7 +143,10 @@ def test_save_every(run, monkeypatch) -> None:
     monkeypatch.setattr(checkpoint, "write", lambda path, content: (
         saved.append((Path(path).name, content["step"])), write(path, content)))
     run("--save-every", 1)
-    assert [step for name, step in saved if name == "last.pth"] == [1, 2, 3, 4, 5, 6]
+    assert {step for name, step in saved if name == "last.pth"} == {1, 2, 3, 4, 5, 6}
+    saved.clear()
+    run("--save-every", 5, "--val-every", 9)
+    assert [step for name, step in saved if name == "last.pth"] == [5, 6]
 
 
 def test_init_makes_a_new_head_only(run, tmp_path: Path) -> None:
@@ -209,9 +220,9 @@ def test_default_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     (["--arch", "resnet"], "known: deeplabv3_resnet18"),
     (["--batch-size", 64], "only 5"),
     (["--data-root", "/nowhere"], "no such folder"),
-    (["--resume", "/nowhere"], "no last.pth"),
+    (["--resume", "/nowhere"], "not with --init"),
     (["--init", "/nowhere.pth"], "no such checkpoint"),
-    (["--holdout", "x"], "the groups of train are"),
+    (["--holdout", "x"], "groups of train"),
 ])
 def test_refusals(words: list, message: str, run) -> None:
     with pytest.raises((ValueError, FileNotFoundError), match=message):
@@ -227,4 +238,4 @@ def test_no_cuda_is_said(run) -> None:
 @pytest.mark.parametrize("text", ["0", "-1", "x", "1.5"])
 def test_positive(text: str) -> None:
     with pytest.raises(Exception, match="whole number"):
-        options.positive(text)
+        positive(text)

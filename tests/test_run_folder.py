@@ -224,6 +224,6 @@ def test_another_training(key: str) -> None:
 @pytest.mark.parametrize("key", ["world", "threads", "torch"])
 def test_last_digits(key: str, capsys: pytest.CaptureFixture) -> None:
     check_same_training(RUN, {**RUN, key: 99})
-    assert capsys.readouterr().out == f"note: {key} was {RUN[key]}, is 99: last digits may differ\n"
+    assert capsys.readouterr().out.startswith(f"note: {key} was {RUN[key]}, is 99: ")
     check_same_training(RUN, dict(RUN))
     assert capsys.readouterr().out == ""

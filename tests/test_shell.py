@@ -13,8 +13,9 @@ SCRIPTS = sorted(path.name for path in (ROOT / "scripts").glob("*.sh"))
 STUB = """#!/bin/bash
 # Stands for Python: notes the words, lets what checks the environment succeed.
 case "$1" in
-    -c) [[ "$2" == *device_count* ]] && echo 2; exit 0 ;;
-    -) cat >/dev/null; echo image.png; exit 0 ;;
+    -c) [[ "$2" == *device_count* ]] && echo 2
+        [[ "$2" == *build_dataset* ]] && echo image.png
+        exit 0 ;;
 esac
 printf '%s\\n' "$@" --end-- >>"$RECORD"
 """
@@ -77,6 +78,13 @@ def test_launchers(name: str, words: list[str], recorded, monkeypatch) -> None:
     assert not accepts([*command, "--nonsense"], monkeypatch)
 
 
+def test_one_process_needs_no_launcher(recorded, monkeypatch) -> None:
+    """So that wrong input ends with its own line and exit code."""
+    monkeypatch.setenv("NPROC", "1")
+    (command,) = recorded("evaluate.sh", "--snapshot", "x.pth")
+    assert command == [str(ROOT / "evaluate.py"), "--snapshot", "x.pth"]
+
+
 def test_nodes_and_processes_from_the_environment(recorded, monkeypatch) -> None:
     monkeypatch.setenv("NPROC", "4")
     monkeypatch.setenv("LAUNCH", "--nnodes 2 --rdzv-endpoint host:29500")
@@ -87,20 +95,33 @@ def test_nodes_and_processes_from_the_environment(recorded, monkeypatch) -> None
 
 
 def test_quickstart_draws_trains_scores_shows(recorded, monkeypatch) -> None:
-    draw, train, score, demo = recorded("quickstart.sh", "--max-steps", "5")
+    draw, half, full, score, demo = recorded("quickstart.sh", "--max-steps", "5")
     assert draw[:2] == ["-m", "datasets.synthetic"]
-    assert Path(train[0]).name == "train.py"
-    assert train[-2:] == ["--max-steps", "5"]
-    assert train[train.index("--data-root") + 1] == draw[2]
-    for command in (train, score, demo):
+    assert half[half.index("--run-dir") + 1] == str(ROOT / "runs/quickstart/half-size")
+    for train in (half, full):
+        assert Path(train[0]).name == "train.py"
+        assert train[-2:] == ["--max-steps", "5"]
+        assert train[train.index("--data-root") + 1] == draw[2]
+    assert full[full.index("--init") + 1] == f"{half[half.index('--run-dir') + 1]}/best.pth"
+    for command in (half, full, score, demo):
         assert accepts(command, monkeypatch)
     assert demo[demo.index("--demo-image") + 1] == "image.png"
 
 
 def test_quickstart_on_real_data(recorded) -> None:
     commands = recorded("quickstart.sh", "--dataset", "camvid", "--data-root", "my data")
-    assert [Path(command[0]).name for command in commands] == ["train.py", "evaluate.py", "demo.py"]
-    assert commands[1][commands[1].index("--data-root") + 1] == "my data"
+    assert [Path(command[0]).name for command in commands] == [
+        "train.py", "train.py", "evaluate.py", "demo.py",
+    ]
+    for command in commands[:3]:
+        assert command[command.index("--data-root") + 1] == "my data"
+
+
+def test_quickstart_refuses_data_without_place(tmp_path: Path) -> None:
+    done = subprocess.run(["bash", str(ROOT / "scripts/quickstart.sh"), "--dataset", "camvid"],
+                          cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr == "error: --dataset camvid needs --data-root DIR\n"
 
 
 def test_run_tests_passes_words_on(recorded) -> None:

@@ -6,6 +6,7 @@ with no allow-list. Keys: README, "Checkpoints".
 
 import argparse
 import contextlib
+import errno
 import io
 import math
 import os
@@ -190,6 +191,19 @@ def _is_state_dict(content: dict) -> bool:
     )
 
 
+def check_format(content: dict[str, Any], path: str | Path) -> None:
+    """Refuses a checkpoint of ours that this version does not understand.
+
+    Raises:
+        ValueError: another format number, or its parts are missing.
+    """
+    if content.get("format") != FORMAT or not {"model", "dataset", "weights"} <= content.keys():
+        raise ValueError(
+            f"{path}: format {content.get('format')!r}; this version reads format {FORMAT}, as "
+            "train.py writes it"
+        )
+
+
 def write(path: str | Path, content: dict[str, Any]) -> None:
     """Writes a checkpoint so that `path` is at every instant the old file or the new one, whole.
 
@@ -223,10 +237,9 @@ def write_bytes(path: Path, data: bytes | memoryview) -> None:
     except OSError as error:
         with contextlib.suppress(OSError):
             temporary.unlink()
-        megabytes = math.ceil(len(data) / 1e6)
-        raise OSError(
-            error.errno, f"{path}: not written ({error.strerror}); it needs {megabytes} MB"
-        ) from None
+        full = error.errno in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
+        need = f"; it needs {math.ceil(len(data) / 1e6)} MB" if full else ""
+        raise OSError(error.errno, f"{path}: not written ({error.strerror}){need}") from None
     with contextlib.suppress(OSError):  # some network file systems cannot, and need not
         folder = os.open(path.parent, os.O_RDONLY)
         try:

@@ -3,6 +3,7 @@
 import contextlib
 import ctypes
 import os
+import re
 import signal
 import sys
 from collections.abc import Iterator
@@ -32,7 +33,7 @@ def start(device: str, threads: int | None = None) -> torch.device:
     local_rank = int(os.environ.get("LOCAL_RANK", 0))
     local_world = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
     chosen = find_device(device, local_rank, local_world)
-    torch.set_num_threads(threads or max(1, len(os.sched_getaffinity(0)) // local_world))
+    torch.set_num_threads(threads or max(1, cores() // local_world))
     if "RANK" in os.environ and "WORLD_SIZE" in os.environ:
         _leave_with_parent()
         cuda = {"device_id": chosen} if chosen.type == "cuda" else {}
@@ -41,12 +42,21 @@ def start(device: str, threads: int | None = None) -> torch.device:
     return chosen
 
 
+def cores() -> int:
+    """Processor cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # Linux
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def find_device(name: str, local_rank: int = 0, local_world: int = 1) -> torch.device:
     """The device of a name; "auto" takes CUDA, then MPS, then the CPU.
 
     Raises:
         ValueError: the device is not there.
     """
+    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", name):
+        raise ValueError(f"--device {name}: auto, cpu, cuda, cuda:N or mps is expected")
     gpus = torch.cuda.device_count()
     if name == "auto":
         mps = torch.backends.mps.is_available() and local_world == 1
@@ -102,11 +112,11 @@ def barrier() -> None:
 
 
 @contextlib.contextmanager
-def main_first() -> Iterator[bool]:
+def main_first() -> Iterator[None]:
     """Runs the block on the main rank, then on the others: what it caches is made once."""
     if rank() > 0:
         barrier()
-    yield rank() == 0
+    yield
     if rank() == 0:
         barrier()
 

@@ -1,5 +1,6 @@
 """How a script ends: 0 done, 1 a crash, 2 wrong input, 128 + signal when asked to stop."""
 
+import contextlib
 import errno
 import os
 import sys
@@ -11,14 +12,21 @@ from typing import NoReturn
 from utils.signals import Stopped
 
 ROOT = Path(__file__).resolve().parent.parent
+EXPECTED = {  # what this project raises when the input is wrong; anything else is a crash
+    "ValueError", "FileNotFoundError", "OSError", "PermissionError", "NotADirectoryError",
+    "IsADirectoryError", "RuntimeError", "FloatingPointError",
+}
 DISK_FAULTS = (errno.EFBIG, errno.ENOSPC, errno.EDQUOT, errno.EIO)  # not the user's input
 
 
 def run(main: Callable[[], None]) -> NoReturn:
     """Runs a script and exits.
 
-    Faults that this project found get one line; those of other code a traceback.
+    Faults that this project found get one line; crashes a traceback.
     """
+    for stream in (sys.stdout, sys.stderr):  # a file name may hold what a terminal cannot show
+        with contextlib.suppress(AttributeError):
+            stream.reconfigure(errors="backslashreplace")
     try:
         main()
         code = 0
@@ -29,7 +37,7 @@ def run(main: Callable[[], None]) -> NoReturn:
         code = 130
     except BrokenPipeError:  # | head
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 0
+        code = 1
     except Exception as error:
         code = report(error)
         # Lets go of main's DataLoader, which then ends its workers; left to the interpreter, they
@@ -41,13 +49,13 @@ def run(main: Callable[[], None]) -> NoReturn:
 def report(error: Exception) -> int:
     """Says what went wrong, in one line if this project found it; returns the exit code."""
     message = str(getattr(error, "strerror", None) or error).strip()
-    last = traceback.extract_tb(error.__traceback__)[-1].filename
+    kind, last = type(error).__name__, traceback.extract_tb(error.__traceback__)[-1].filename
     if message.startswith("Caught ") and "Original Traceback" in message:  # in a worker
         files = [line for line in message.splitlines() if line.startswith('  File "')]
         last = files[-1].split('"')[1]
-        message = message.splitlines()[-1].partition(": ")[2]
-    ours = Path(last).is_relative_to(ROOT) and ".venv" not in Path(last).parts
-    if "--debug" in sys.argv or not ours:
+        kind, _, message = message.splitlines()[-1].partition(": ")
+    inside = Path(last).is_relative_to(ROOT) and "site-packages" not in Path(last).parts
+    if "--debug" in sys.argv or not inside or kind not in EXPECTED:
         traceback.print_exception(error)
         return 1
     print(f"error: {message}", file=sys.stderr)

@@ -102,27 +102,31 @@ def read_size(path: PathLike) -> tuple[int, int]:
         return _read_header(path, file).size[::-1]
 
 
-def write_png(path: PathLike, array: np.ndarray, palette: Palette | None = None) -> None:
+def resize_image(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """(h, w, 3) uint8 at `size` (h, w): what every network that is evaluated sees."""
+    down = size[0] * size[1] < image.shape[0] * image.shape[1]
+    method = cv2.INTER_AREA if down else cv2.INTER_LINEAR
+    return cv2.resize(image, tuple(size)[::-1], interpolation=method)
+
+
+def write_png(path: PathLike, array: np.ndarray) -> None:
     """Writes a PNG whole or not at all, over an existing file; makes its folder.
 
     Args:
+        path: the file.
         array: (H, W) uint8 or uint16, or (H, W, 3) uint8 RGB.
-        palette: at most 256 (r, g, b) in which a viewer shows the ids of an (H, W) uint8 array,
-            black beyond them. The ids stay the values of the file.
 
-    Raises OSError if it cannot be written, ValueError for another array or palette.
+    Raises OSError if it cannot be written, ValueError for another array.
     """
     kind = (array.dtype, array.shape[2:] if array.ndim > 1 and array.size else None)
-    kinds = [(np.uint8, ()), (np.uint16, ()), (np.uint8, (3,))][: 3 if palette is None else 1]
-    if kind not in kinds:
+    if kind not in [(np.uint8, ()), (np.uint16, ()), (np.uint8, (3,))]:
         raise ValueError(
             f"{shown(path)}: cannot write {array.dtype} {array.shape} as PNG, expected uint8 or "
-            "uint16 (H, W), or uint8 (H, W, 3); with a palette uint8 (H, W)"
+            "uint16 (H, W), or uint8 (H, W, 3)"
         )
     array = np.ascontiguousarray(array if array.ndim == 2 else array[..., ::-1])
     # The default parameters: 2 to 3 times as fast as PIL's fastest level, at about its size.
-    data = cv2.imencode(".png", array)[1].tobytes()
-    _replace(path, data if palette is None else _with_palette(data, palette))
+    _replace(path, cv2.imencode(".png", array)[1].tobytes())
 
 
 @contextmanager
@@ -209,7 +213,7 @@ def _read_map(path: PathLike, kinds: Sequence[str]) -> np.ndarray:
         given = f"a color label ({image.mode})" if image.mode.startswith("RGB") else kind
         raise ValueError(
             f"{shown(path)}: {given}, expected a single channel of ids ({kinds[0]}); "
-            "convert it with preprocess_data.py or point to the id maps"
+            "point to the id maps, not to pictures of them"
         )
     with _blaming(path, image.format):
         # PIL would fill missing rows with 0, but cv2 gives no palette indices.
@@ -222,17 +226,6 @@ def _turn(pixels: np.ndarray, orientation: int) -> np.ndarray:
     pixels = pixels[::-1] if orientation in (3, 4, 7, 8) else pixels
     pixels = pixels[:, ::-1] if orientation in (2, 3, 6, 7) else pixels
     return np.ascontiguousarray(pixels)
-
-
-def _with_palette(data: bytes, palette: Palette) -> bytes:
-    """An 8-bit gray PNG made one with a palette: cv2 writes none, and PIL takes twice the time."""
-    colors = bytes(int(value) for color in palette for value in color)
-    if len(colors) != 3 * len(palette) or len(palette) > 256:
-        raise ValueError("expected a palette of at most 256 (r, g, b)")
-    # All 256: with fewer, 255 would lie beyond the palette, which readers may refuse.
-    bodies = b"IHDR" + data[16:25] + b"\3" + data[26:29], b"PLTE" + colors.ljust(768, b"\0")
-    chunks = [struct.pack(">I", len(b) - 4) + b + struct.pack(">I", zlib.crc32(b)) for b in bodies]
-    return data[:8] + b"".join(chunks) + data[33:]
 
 
 def _replace(path: PathLike, data: bytes) -> None:

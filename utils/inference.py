@@ -3,7 +3,6 @@
 import signal
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -11,8 +10,10 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from utils import distributed
+from utils.images import resize_image
 from utils.metrics import ConfusionMatrix
-from utils.signals import Stopped, StopRequest, outlive_stop
+from utils.signals import Stopped, StopRequest
+from utils.workers import init_worker
 
 SMALLEST = 32  # pixels a side that every network takes
 
@@ -67,7 +68,7 @@ def predict_image(
     network: nn.Module, image: np.ndarray, size: tuple[int, int] | None, precision: str
 ) -> Tensor:
     """Label map of an (H, W, 3) uint8 RGB array, seen by the network at `size` (h, w)."""
-    pixels = image if size is None else cv2.resize(image, tuple(size)[::-1])
+    pixels = image if size is None else resize_image(image, size)
     return predict(network, torch.from_numpy(pixels), image.shape[:2], precision)
 
 
@@ -125,6 +126,6 @@ def read_shard(dataset: Any, workers: int) -> DataLoader:
         sampler=distributed.shard(len(dataset)),
         num_workers=workers,
         generator=torch.Generator(),  # else its start would draw from the global one
-        worker_init_fn=outlive_stop,
+        worker_init_fn=init_worker,
         pin_memory=torch.cuda.is_available(),
     )

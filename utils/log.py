@@ -19,7 +19,7 @@ class Log:
     """Records of a training.
 
     Args:
-        folder: gets `log.jsonl` and TensorBoard events; None for console only.
+        folder: gets `log.jsonl` and TensorBoard events.
         total_steps: of the training.
         start_step: records from here on are of an earlier, interrupted attempt and are dropped.
         images_per_step: for the rate.
@@ -29,7 +29,7 @@ class Log:
 
     def __init__(
         self,
-        folder: Path | None,
+        folder: Path,
         total_steps: int,
         start_step: int = 0,
         images_per_step: int = 1,

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from utils import distributed
 
 OPTIMIZERS = ("sgd", "adam", "adamw")
+NON_FINITE = "lower --lr, give --clip or --warmup-steps, or resume from the last checkpoint"
 
 
 def poly(progress: float) -> float:
@@ -182,7 +183,7 @@ def backward(state: TrainingState, loss: Tensor) -> float:
     """
     value = loss.item()
     if not math.isfinite(value):
-        raise FloatingPointError(f"loss {value} at step {state.step}")
+        raise FloatingPointError(f"loss {value} at step {state.step}; {NON_FINITE}")
     state.scaler.scale(loss).backward()
     return value
 
@@ -208,7 +209,7 @@ def update(state: TrainingState, clip: float = 0.0, ema: float = 0.0) -> dict[st
     parameters = [p for group in state.optimizer.param_groups for p in group["params"]]
     norm = nn.utils.clip_grad_norm_(parameters, clip or math.inf).item()
     if not math.isfinite(norm) and state.scaler.get_scale() <= 1:
-        raise FloatingPointError(f"gradient norm {norm} at step {state.step}")
+        raise FloatingPointError(f"gradient norm {norm} at step {state.step}; {NON_FINITE}")
     state.scaler.step(state.optimizer)
     state.scaler.update()
     state.optimizer.zero_grad(set_to_none=True)

@@ -9,7 +9,8 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from utils import run_folder
+from utils import checkpoint, run_folder
+from utils.argument_types import at_least_zero, positive, share, whole
 
 
 class Parser(argparse.ArgumentParser):
@@ -46,42 +47,6 @@ class _Formatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescription
 def _kebab(word: str) -> str:
     name, equals, value = word.partition("=")
     return name.replace("_", "-") + equals + value if name.startswith("--") else word
-
-
-def positive(text: str) -> int:
-    """A whole number from 1."""
-    if not text.isdigit() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1")
-    return int(text)
-
-
-def whole(text: str) -> int:
-    """A whole number from 0."""
-    if not text.isdigit():
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0")
-    return int(text)
-
-
-def share(text: str) -> float:
-    """A number from 0 to 1."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 1")
-    return value
-
-
-def at_least_zero(text: str) -> float:
-    """A finite number from 0."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0 <= value < math.inf:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0")
-    return value
 
 
 def add_device(parser: argparse.ArgumentParser) -> None:
@@ -196,7 +161,7 @@ def add_optimization(
     group.add_argument("--decay-all", action=argparse.BooleanOptionalAction, default=False,
                        help="weight decay on norms and biases too")
     group.add_argument("--schedule", default="poly", choices=tuple(schedules),
-                       help="learning rate from --lr to 0 over the steps")
+                       help="course of the learning rate over the steps; poly and cosine end at 0")
     group.add_argument("--warmup-steps", type=whole, default=0, metavar="N",
                        help="steps of linear rise before the schedule")
     group.add_argument("--clip", type=at_least_zero, default=0.0, metavar="X",
@@ -235,7 +200,7 @@ def add_run(parser: argparse.ArgumentParser) -> None:
                        help="steps between records in log.jsonl and TensorBoard")
 
 
-def check_training(args: argparse.Namespace, world: int) -> None:
+def check_training(args: argparse.Namespace, world: int, cuda: bool) -> None:
     """Refuses combinations that would fail later.
 
     Raises:
@@ -247,13 +212,17 @@ def check_training(args: argparse.Namespace, world: int) -> None:
             f"--batch-size {args.batch_size} does not divide into {world} processes x "
             f"--accumulate {args.accumulate}"
         )
-    if args.batch_size < 2 * forwards and not (args.sync_bn and world > 1) and not args.freeze_bn:
+    if args.batch_size < 2 * forwards and not args.freeze_bn and not (
+        args.sync_bn and cuda and world > 1
+    ):
         raise ValueError(
             f"--batch-size {args.batch_size} leaves one image per forward; batch norm needs two: "
             f"at least --batch-size {2 * forwards}"
         )
-    if not 0 < args.scale[0] <= args.scale[1]:
+    if not 0 < args.scale[0] <= args.scale[1] < math.inf:
         raise ValueError(f"--scale {args.scale[0]} {args.scale[1]}: 0 < MIN <= MAX is expected")
+    if args.momentum == 1:
+        raise ValueError("--momentum 1: a number from 0, below 1, is expected")
     if min(args.crop_size) < 32:
         raise ValueError(f"--crop-size {args.crop_size}: networks need at least 32 pixels a side")
     if args.init and args.pretrained_encoder:
@@ -269,16 +238,32 @@ def parse_resumable(parser: Parser) -> tuple[argparse.Namespace, dict[str, Any] 
     args = parser.parse_args()
     if args.resume is None:
         return args, None
+    if args.init or args.pretrained_encoder or (args.resume and args.run_dir):
+        raise ValueError("--resume DIR: not with --init, --pretrained-encoder or --run-dir; "
+                         "weights and folder are those of DIR")
     folder = args.resume or args.run_dir
     if not folder:
         runs = sorted(Path("runs").glob(f"*/{run_folder.LAST}"), key=lambda p: p.stat().st_mtime)
         if not runs:
             raise FileNotFoundError("--resume: no training under runs/; give its folder")
         folder = runs[-1].parent
+    if Path(folder).is_file():  # last.pth itself
+        folder = Path(folder).parent
     last = run_folder.read_last(Path(folder))
+    checkpoint.check_format(last, folder)
     args = parser.parse_args(namespace=argparse.Namespace(**json.loads(last["args"])))
     args.run_dir = str(folder)
     return args, last
+
+
+def check_output(path: str | None) -> None:
+    """Refuses a file that could not be written after the work is done.
+
+    Raises:
+        ValueError: its folder is missing.
+    """
+    if path and not Path(path).resolve().parent.is_dir():
+        raise ValueError(f"{path}: its folder does not exist; make it first")
 
 
 def to_json(args: argparse.Namespace) -> str:

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from utils import checkpoint, distributed
+from utils.optimization import TrainingState
 
 LAST, SPARE, BEST = "last.pth", "last.prev.pth", "best.pth"
+BEST_KEYS = ("format", "model", "dataset", "weights", "step", "best", "args")
 
 
 class RunFolder:
@@ -87,9 +89,10 @@ class RunFolder:
         self.saved = True
 
     def save_best(self, content: dict[str, Any]) -> None:
-        """Writes best.pth."""
+        """Writes best.pth: the network, without what only a training needs."""
         if self.main:
-            checkpoint.write(self.path / BEST, content)
+            kept = {key: value for key, value in content.items() if key in BEST_KEYS}
+            checkpoint.write(self.path / BEST, kept)
 
 
 def read_last(folder: Path) -> dict[str, Any]:
@@ -127,6 +130,17 @@ def check_same_training(then: dict[str, Any], now: dict[str, Any]) -> None:
                 f"--resume: {key} was {then[key]} and is {now[key]}, which is another training; "
                 "start one with --init, or leave the option out"
             )
-    for key in ("world", "threads", "torch"):
+    for key, effect in (
+        ("world", "batch statistics and dropout differ"),
+        ("threads", "last digits may differ"),
+        ("torch", "last digits may differ"),
+    ):
         if then[key] != now[key]:
-            distributed.say(f"note: {key} was {then[key]}, is {now[key]}: last digits may differ")
+            distributed.say(f"note: {key} was {then[key]}, is {now[key]}: {effect}")
+
+
+def restore(state: TrainingState, last: dict[str, Any], this: dict[str, Any]) -> bool:
+    """Puts a training back where its last checkpoint is; True when nothing is left to do."""
+    check_same_training(last["run"], this)
+    state.load_state_dict(last)
+    return last["complete"]

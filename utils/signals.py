@@ -35,8 +35,3 @@ class StopRequest:
 
     def __bool__(self) -> bool:
         return self.number > 0
-
-
-def outlive_stop(_: int) -> None:
-    """For DataLoader workers: a signal to the whole group must not end them before the step."""
-    StopRequest(patience=0)

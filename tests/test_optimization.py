@@ -1,0 +1,187 @@
+"""Numbers of schedules, parameter groups, clipping, running mean and accumulation, by hand."""
+
+import math
+
+import pytest
+import torch
+from conftest import run_script
+from torch import nn
+
+from utils.optimization import (
+    SCHEDULES,
+    Schedule,
+    TrainingState,
+    backward,
+    build_optimizer,
+    make_ema,
+    parameter_groups,
+    seed_step,
+    train_mode,
+    update,
+    update_ema,
+)
+
+
+def state_of(
+    network: nn.Module, lr: float = 1.0, schedule: Schedule | None = None
+) -> TrainingState:
+    groups = parameter_groups(network, lr, 0.0, 1.0, False)
+    return TrainingState(
+        network=network, ema=make_ema(network), optimizer=build_optimizer("sgd", groups, 0.0),
+        schedule=schedule or Schedule("constant", 10),
+        scaler=torch.amp.GradScaler("cpu", enabled=False),
+    )
+
+
+@pytest.mark.parametrize(("name", "half"), [("poly", 0.5**0.9), ("cosine", 0.5), ("constant", 1)])
+def test_schedules(name: str, half: float) -> None:
+    curve = Schedule(name, total_steps=100)
+    assert curve(0) == 1
+    assert curve(50) == pytest.approx(half)
+    assert curve(25) == pytest.approx(SCHEDULES[name](0.25))
+    assert [curve(s) for s in range(100)] == sorted((curve(s) for s in range(100)), reverse=True)
+
+
+def test_cosine_and_poly_by_hand() -> None:
+    assert Schedule("cosine", 4)(1) == pytest.approx((1 + math.sqrt(0.5)) / 2)
+    assert Schedule("poly", 4)(3) == pytest.approx(0.25**0.9)
+
+
+def test_warmup_rises_to_the_curve() -> None:
+    curve = Schedule("cosine", total_steps=14, warmup_steps=4)
+    assert [curve(step) for step in range(5)] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
+    assert curve(9) == pytest.approx(0.5)
+
+
+class Two(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = nn.Sequential(nn.Conv2d(3, 2, 1), nn.BatchNorm2d(2))
+        self.classifier = nn.Conv2d(2, 1, 1)
+
+
+def test_parameter_groups() -> None:
+    network = Two()
+    found = {
+        id(parameter): (group["lr"], group["weight_decay"])
+        for group in parameter_groups(network, 0.1, 0.01, 0.5, decay_all=False)
+        for parameter in group["params"]
+    }
+    expected = {
+        network.encoder[0].weight: (0.05, 0.01), network.encoder[0].bias: (0.05, 0.0),
+        network.encoder[1].weight: (0.05, 0.0), network.encoder[1].bias: (0.05, 0.0),
+        network.classifier.weight: (0.1, 0.01), network.classifier.bias: (0.1, 0.0),
+    }
+    assert found == {id(parameter): value for parameter, value in expected.items()}
+    everywhere = parameter_groups(network, 0.1, 0.01, 0.5, decay_all=True)
+    assert {group["weight_decay"] for group in everywhere} == {0.01}
+
+
+def test_running_mean() -> None:
+    network, average = nn.BatchNorm1d(1), nn.BatchNorm1d(1)
+    network.weight.data.fill_(3.0)
+    network.running_mean.fill_(5.0)
+    network.num_batches_tracked.fill_(7)
+    update_ema(average, network, decay=0.9)
+    assert average.weight.item() == pytest.approx(0.9 * 1 + 0.1 * 3)
+    assert average.running_mean.item() == pytest.approx(0.1 * 5)
+    assert average.num_batches_tracked.item() == 7
+
+
+def test_running_mean_starts_gently() -> None:
+    network = nn.Linear(1, 1, bias=False)
+    network.weight.data.fill_(1.0)
+    state = state_of(network)
+    state.ema.weight.data.fill_(0.0)
+    network.weight.grad = torch.zeros(1, 1)
+    update(state, ema=0.999)
+    assert state.ema.weight.item() == pytest.approx(1 - 1 / 10)  # decay (1 + 0) / (10 + 0)
+
+
+@pytest.mark.parametrize(
+    ("clip", "step"), [(0.0, [3.0, 4.0]), (10.0, [3.0, 4.0]), (1.0, [0.6, 0.8])]
+)
+def test_clipping_and_step(clip: float, step: list[float]) -> None:
+    network = nn.Linear(2, 1, bias=False)
+    network.weight.data.zero_()
+    state = state_of(network, lr=0.5, schedule=Schedule("constant", 10, warmup_steps=1))
+    network.weight.grad = torch.tensor([[3.0, 4.0]])
+    figures = update(state, clip=clip)
+    assert figures["grad_norm"] == pytest.approx(5.0)
+    assert figures["lr"] == pytest.approx(0.25)
+    assert network.weight.tolist()[0] == pytest.approx([-0.25 * value for value in step], rel=1e-5)
+    assert network.weight.grad is None
+    assert state.step == 1
+
+
+def test_non_finite_stops() -> None:
+    network = nn.Linear(1, 1, bias=False)
+    state = state_of(network)
+    with pytest.raises(FloatingPointError, match="loss nan at step 0"):
+        backward(state, network.weight.sum() * math.nan)
+    before = network.weight.clone()
+    network.weight.grad = torch.full((1, 1), math.inf)
+    with pytest.raises(FloatingPointError, match="gradient norm"):
+        update(state)
+    assert torch.equal(network.weight, before)
+
+
+def test_micro_batches_are_averaged() -> None:
+    """The gradient of two halves is that of the whole."""
+    images, network = torch.randn(4, 3), nn.Linear(3, 1)
+    network(images).square().mean().backward()
+    whole = network.weight.grad.clone()
+    network.zero_grad()
+    state = state_of(network)
+    for half in images.chunk(2):
+        backward(state, network(half).square().mean() / 2)
+    torch.testing.assert_close(network.weight.grad, whole)
+
+
+def test_step_seed() -> None:
+    def draw(seed: int, step: int) -> float:
+        seed_step(seed, step)
+        return torch.rand(()).item()
+
+    assert draw(0, 1) == draw(0, 1)
+    assert len({draw(seed, step) for seed in range(3) for step in range(3)}) == 9
+
+
+def test_frozen_batch_norm() -> None:
+    network = Two()
+    train_mode(network, freeze_bn=True)
+    assert network.training
+    assert not network.encoder[1].training
+    train_mode(network, freeze_bn=False)
+    assert network.encoder[1].training
+
+
+RANKS = """
+import sys, torch
+from torch import nn
+from utils import distributed
+distributed.start("cpu", threads=1)
+torch.manual_seed(0)
+images, network = torch.randn(8, 3), nn.Linear(3, 1)
+wrapped = distributed.wrap(network)
+mine = images.view(2, distributed.world(), -1, 3)[:, distributed.rank()]
+for micro in (0, 1):
+    with distributed.accumulate(wrapped, last=micro == 1):
+        (wrapped(mine[micro]).square().mean() / 2).backward()
+if distributed.rank() == 0:
+    torch.save(network.weight.grad, sys.argv[1])
+distributed.stop()
+"""
+
+
+def test_two_ranks_with_accumulation_have_the_gradient_of_one(tmp_path) -> None:
+    (tmp_path / "step.py").write_text(RANKS)
+    for ranks in (1, 2):
+        done = run_script(tmp_path / "step.py", tmp_path / f"{ranks}.pth", ranks=ranks)
+        assert done.returncode == 0, done.stderr
+    one, two = (torch.load(tmp_path / f"{ranks}.pth") for ranks in (1, 2))
+    torch.manual_seed(0)
+    images, network = torch.randn(8, 3), nn.Linear(3, 1)
+    network(images).square().mean().backward()
+    torch.testing.assert_close(one, network.weight.grad)
+    torch.testing.assert_close(two, network.weight.grad)
