@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import DRAW, blobs, draw_camvid, draw_cityscapes, draw_folder
+from PIL import Image
 
 from datasets import DATASETS, build_dataset, camvid, cityscapes, find_root
 from datasets.class_pixels import count_class_pixels
@@ -281,3 +282,29 @@ def test_class_pixels(tmp_path: Path) -> None:
 def test_camvid_table() -> None:
     assert camvid.TABLE.class_names[3] == "road"
     assert camvid.TABLE.id_to_train_id[12] == UNKNOWN
+
+
+def test_folder_takes_palette_labels(tmp_path: Path) -> None:
+    root = draw_folder(tmp_path)
+    dataset = build_dataset("folder", root, "train")
+    before = dataset[0][1]
+    label = Image.fromarray(dataset.read_ids(0))
+    label.putpalette([value for i in range(256) for value in (i, 255 - i, 7)])
+    label.save(dataset.samples[0].label)
+    assert torch.equal(dataset[0][1], before)
+
+
+def test_folder_without_any_labels(tmp_path: Path) -> None:
+    root = draw_folder(tmp_path)
+    shutil.rmtree(root / "labels")
+    with pytest.raises(FileNotFoundError, match="no labels"):
+        build_dataset("folder", root, "train")
+
+
+def test_class_pixels_follow_the_class_table(tmp_path: Path) -> None:
+    root = draw_folder(tmp_path)
+    before = count_class_pixels(build_dataset("folder", root, "train"))
+    lines = (root / "classes.txt").read_text().splitlines()
+    (root / "classes.txt").write_text("\n".join(reversed(lines)))
+    after = count_class_pixels(build_dataset("folder", root, "train"))
+    assert torch.equal(after, before.flip(0))

@@ -9,8 +9,12 @@ import pytest
 import torch
 from conftest import ROOT, draw_camvid, draw_cityscapes, run_script
 
+from datasets import build_dataset
+from datasets.transforms import EvalTransform
+from model import load_model
 from utils import checkpoint
 from utils.images import read_image, read_label, write_png
+from utils.inference import predict, predict_image
 
 FAST = ["--crop-size", 32, 64, "--batch-size", 4, "--workers", 0, "--threads", 1]
 
@@ -188,6 +192,18 @@ def test_published_checkpoint_needs_no_arch(call, root: Path, tmp_path: Path) ->
     done = call("demo.py", "--demo-image", tmp_path / "x.png", "--snapshot", snapshot,
                       "--save-dir", tmp_path)
     assert done.returncode == 0, done.stderr
+
+
+def test_demo_and_evaluation_resize_alike(trained: Path, root: Path) -> None:
+    """The same pixels reach the network, so the label maps are equal."""
+    network = load_model(trained / "best.pth")
+    size = 40, 80
+    dataset = build_dataset("cityscapes", root, "val", EvalTransform(size))
+    plain = build_dataset("cityscapes", root, "val")
+    for index in range(2):
+        scored = predict(network, dataset[index][0], (64, 128))
+        shown = predict_image(network, plain.read_image(index), size, "fp32")
+        assert torch.equal(scored, shown)
 
 
 BAD_INPUT = [
