@@ -261,7 +261,7 @@ def test_works_from_another_folder(trained: Path, root: Path, tmp_path: Path) ->
     (tmp_path / "data").symlink_to(root)
     shutil.copy(trained / "best.pth", tmp_path / "best.pth")
     done = run_script("evaluate.py", "--snapshot", "best.pth", "--data-root", "data", "--limit", 1,
-                      "--workers", 0, cwd=tmp_path, env={"PYTHONPATH": ""})
+                      "--workers", 0, cwd=tmp_path, env={"PYTHONPATH": "", "PYTHONSAFEPATH": ""})
     assert done.returncode == 0, done.stderr
     assert "1 images" in done.stdout
     assert ROOT not in tmp_path.parents

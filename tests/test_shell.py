@@ -95,9 +95,9 @@ def test_nodes_and_processes_from_the_environment(recorded, monkeypatch) -> None
 
 
 def test_quickstart_draws_trains_scores_shows(recorded, monkeypatch) -> None:
-    draw, half, full, score, demo = recorded("quickstart.sh", "--max-steps", "5")
+    draw, half, full, score, demo = recorded("quickstart.sh", "--name", "never", "--max-steps", "5")
     assert draw[:2] == ["-m", "datasets.synthetic"]
-    assert half[half.index("--run-dir") + 1] == str(ROOT / "runs/quickstart/half-size")
+    assert half[half.index("--run-dir") + 1] == str(ROOT / "runs/never/half-size")
     for train in (half, full):
         assert Path(train[0]).name == "train.py"
         assert train[-2:] == ["--max-steps", "5"]
@@ -109,7 +109,8 @@ def test_quickstart_draws_trains_scores_shows(recorded, monkeypatch) -> None:
 
 
 def test_quickstart_on_real_data(recorded) -> None:
-    commands = recorded("quickstart.sh", "--dataset", "camvid", "--data-root", "my data")
+    commands = recorded("quickstart.sh", "--name", "never", "--dataset", "camvid",
+                        "--data-root", "my data")
     assert [Path(command[0]).name for command in commands] == [
         "train.py", "train.py", "evaluate.py", "demo.py",
     ]

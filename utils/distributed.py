@@ -84,8 +84,10 @@ def _leave_with_parent() -> None:
 
 
 def stop() -> None:
-    """Leaves the process group."""
+    """Leaves the process group; when all is well, together with the others."""
     if dist.is_initialized():
+        if sys.exception() is None:  # else a rank may be gone already
+            dist.barrier()
         dist.destroy_process_group()
 
 
