@@ -81,12 +81,12 @@ def write_city(
     _check_size(size)
     _claim(out, {"version": VERSION, "seed": seed, "size": list(size), **counts})
     jobs = [(split, k) for split, count in counts.items() for k in range(count)]
-    todo = [job for job in jobs if not image_paths(out, *job)["leftImg8bit"].exists()]
-    bar = tqdm(total=len(jobs), initial=len(jobs) - len(todo), unit="image", disable=None)
-    with bar, _mapping(min(workers, len(todo))) as map_jobs:
-        for _ in map_jobs(partial(_write_image, out, size, seed), todo):
+    missing = [job for job in jobs if not image_paths(out, *job)["leftImg8bit"].exists()]
+    bar = tqdm(total=len(jobs), initial=len(jobs) - len(missing), unit="image", disable=None)
+    with bar, _mapping(min(workers, len(missing))) as map_jobs:
+        for _ in map_jobs(partial(_write_image, out, size, seed), missing):
             bar.update()
-    return len(todo)
+    return len(missing)
 
 
 def _check_size(size: Size) -> None:

@@ -3,7 +3,7 @@
 # trains, scores, runs the demo.
 #
 #   ./scripts/quickstart.sh                    # about 5 minutes on 2 cores, after installation
-#   ./scripts/quickstart.sh --long             # about 30 minutes
+#   ./scripts/quickstart.sh --long             # five times the training
 #   ./scripts/quickstart.sh --dataset camvid --data-root data/camvid --name quickstart-camvid
 #
 # Training starts on images of half the size, which teaches four times as many scenes in the same
