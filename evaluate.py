@@ -27,6 +27,7 @@ def parse_args() -> argparse.Namespace:
     parser = options.Parser(__doc__)
     options.add_snapshot(parser)
     options.add_data(parser, DATASETS, default=None, split="val")
+    options.add_eval_crop(parser)
     parser.add_argument("--json", metavar="FILE", help="write all figures there")
     options.add_device(parser)
     return parser.parse_args()
@@ -40,9 +41,9 @@ def main() -> None:
     known = complete(snapshot["dataset"], snapshot["model"]["num_classes"])
     name = args.dataset or known["name"]
     dataset = build_dataset(name, find_root(name, args.data_root), args.split,
-                            EvalTransform(args.eval_size), args.holdout)
+                            EvalTransform(args.eval_size, args.eval_crop),
+                            args.holdout, args.cv_split, args.limit)
     check_classes(known["class_names"], dataset, args.snapshot)
-    dataset.samples = dataset.samples[: args.limit]
     dataset.sizes()
     if dataset.samples[0].label is None:
         raise ValueError(f"--split {args.split} has no labels; predict it with test.py")

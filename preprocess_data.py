@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from datasets import DATASETS, build_dataset, find_root
 from datasets.base import SegmentationDataset
-from datasets.class_pixels import count_class_pixels
+from datasets.label_statistics import count_class_pixels
 from datasets.pairing import Sample
 from model.loss import CLASS_WEIGHTS, class_weights
 from utils import checkpoint, options
@@ -98,8 +98,8 @@ def main() -> None:
         raise ValueError(f"--void-id {args.void_id}: 0 to 255 are possible")
     options.check_output(args.class_weights)
     root = find_root(args.dataset, args.data_root)
-    dataset = build_dataset(args.dataset, root, args.split, holdout=args.holdout)
-    dataset.samples = dataset.samples[: args.limit]
+    dataset = build_dataset(args.dataset, root, args.split, holdout=args.holdout,
+                            cv_split=args.cv_split, limit=args.limit)
     if dataset.samples[0].label is None:
         raise ValueError(f"--split {args.split} has no labels")
     dataset.sizes()

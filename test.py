@@ -48,9 +48,8 @@ def main() -> None:
     known = complete(snapshot["dataset"], snapshot["model"]["num_classes"])
     name = args.dataset or known["name"]
     dataset = build_dataset(name, find_root(name, args.data_root), args.split,
-                            EvalTransform(args.eval_size), args.holdout)
+                            EvalTransform(args.eval_size), args.holdout, args.cv_split, args.limit)
     check_classes(known["class_names"], dataset, args.snapshot)
-    dataset.samples = dataset.samples[: args.limit]
     sizes = dataset.sizes()
 
     network = from_snapshot(snapshot).to(device, memory_format=torch.channels_last)

@@ -18,13 +18,15 @@ from itertools import islice
 from typing import Any
 
 import torch
+from datasets.cache import CACHES
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from datasets import DATASETS, build_dataset, describe, find_root
 from datasets.base import SegmentationDataset
-from datasets.class_pixels import count_class_pixels, names_digest
-from datasets.sampler import TrainSampler
+from datasets.label_statistics import count_class_pixels, names_digest
+from datasets.sampler import EpochLists, TrainSampler
+from datasets.training_lists import ListOptions, make_lists
 from datasets.transforms import EvalTransform, TrainTransform
 from model import MODELS, build_with_weights
 from model.loss import CLASS_WEIGHTS, LOSSES, Loss, build_loss, class_weights
@@ -55,6 +57,7 @@ from utils.workers import init_worker
 def parse_args() -> tuple[argparse.Namespace, dict[str, Any] | None]:
     parser = options.Parser(__doc__)
     options.add_data(parser, DATASETS, default="cityscapes", split=None)
+    options.add_training_data(parser, CACHES)
     options.add_network(parser, MODELS)
     options.add_run(parser)
     options.add_augmentation(parser)
@@ -91,18 +94,24 @@ def train_until(
             raise Stopped(stop.number or signal.SIGTERM)
 
 
-def build_data(args: argparse.Namespace) -> tuple[SegmentationDataset, SegmentationDataset]:
-    """Training and validation split, with pairs and sizes checked."""
-    crop = TrainTransform(
-        args.crop_size, args.scale, args.flip, args.jitter, args.hue, args.blur, args.seed
-    )
+def build_data(
+    args: argparse.Namespace,
+) -> tuple[SegmentationDataset, SegmentationDataset, EpochLists]:
+    """Training and validation split, with pairs and sizes checked, and what epochs consist of."""
+    crop = TrainTransform(args.crop_size, args.scale, args.flip, args.jitter, args.hue, args.blur,
+                          args.pre_size, args.seed)
     root = find_root(args.dataset, args.data_root)
-    train = build_dataset(args.dataset, root, "train", crop, args.holdout)
-    val = build_dataset(args.dataset, root, "val", EvalTransform(args.eval_size), args.holdout)
+    chosen = args.holdout, args.cv_split, args.limit
+    train = build_dataset(args.dataset, root, args.train_split, crop, *chosen)
+    whole = EvalTransform(args.eval_size, args.eval_crop)
+    val = build_dataset(args.dataset, root, "val", whole, *chosen)
+    lists = ListOptions(args.class_uniform, args.tile, args.max_cu_epoch, tuple(args.coarse_boost),
+                        args.propagated_root, tuple(args.propagated_skip), args.seed)
+    with distributed.main_first():
+        epoch_lists = make_lists(train, lists, args.workers)
     for dataset in (train, val):
-        dataset.samples = dataset.samples[: args.limit]
         dataset.sizes()
-    return train, val
+    return train, val, epoch_lists
 
 
 def build_network(args: argparse.Namespace, num_classes: int, start: bool) -> nn.Module:
@@ -156,9 +165,9 @@ def main() -> None:
     settings = Settings(device, choose_precision(device, args.precision), args.accumulate,
                         args.clip, args.ema, args.freeze_bn, args.seed)
 
-    train, val = build_data(args)
+    train, val, lists = build_data(args)
     batch = args.accumulate, world, args.batch_size // (args.accumulate * world)
-    sampler = TrainSampler(len(train), args.epochs, batch, rank, args.seed, args.max_steps)
+    sampler = TrainSampler(lists, args.epochs, batch, rank, args.seed, args.max_steps)
     total_steps, epochs = sampler.offsets[-1], len(sampler.offsets) - 1
     network = build_network(args, len(train.class_names), start=not last)
     weights = weigh_classes(args, train, device)

@@ -5,19 +5,28 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from datasets import camvid, cityscapes
+from datasets import camvid, cityscapes_labels
 from datasets.base import SegmentationDataset
 from datasets.camvid import CamVid
 from datasets.cityscapes import Cityscapes
 from datasets.classes import ClassTable
 from datasets.folder import Folder
+from datasets.kitti import Kitti
+from datasets.mapillary import Mapillary, MapillaryV2
 
 DATASETS: dict[str, type[SegmentationDataset]] = {
     "cityscapes": Cityscapes,
     "camvid": CamVid,
+    "kitti": Kitti,
+    "mapillary": Mapillary,
+    "mapillary_v2": MapillaryV2,
     "folder": Folder,
 }
-TABLES = {"cityscapes": cityscapes.TABLE, "camvid": camvid.TABLE}
+TABLES = {  # known without the data; the others learn theirs from it
+    "cityscapes": cityscapes_labels.TABLE,
+    "camvid": camvid.TABLE,
+    "kitti": cityscapes_labels.TABLE,
+}
 
 
 def find_root(name: str, root: str | None) -> Path:
@@ -31,8 +40,10 @@ def build_dataset(
     split: str,
     transform: Callable | None = None,
     holdout: str | None = None,
+    cv_split: int | None = None,
+    limit: int | None = None,
 ) -> SegmentationDataset:
-    """A data set by its name in DATASETS.
+    """A data set by its name in DATASETS, or the first `limit` samples of it.
 
     Raises:
         FileNotFoundError, ValueError: nothing there, or not as it should be; the message says what.
@@ -42,7 +53,9 @@ def build_dataset(
             f"{Path(root).resolve()}: no such folder; give --data-root DIR, or set "
             f"{name.upper()}_DATASET"
         )
-    return DATASETS[name](root, split, transform, holdout)
+    dataset = DATASETS[name](root, split, transform, holdout, cv_split)
+    dataset.samples = dataset.samples[:limit]
+    return dataset
 
 
 def describe(dataset: SegmentationDataset, name: str) -> dict[str, Any]:

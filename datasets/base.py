@@ -1,17 +1,16 @@
 """What every data set is: a list of files, a class table, and how a sample is read."""
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from datasets.classes import UNKNOWN, ClassTable
-from datasets.pairing import Sample
+from datasets.classes import ClassTable, map_ids
+from datasets.pairing import Files, Sample, check_sizes
+from datasets.splits import choose
 from utils.images import read_image, read_label, read_size
 
 Key = tuple[int, int, int, tuple[int, int] | None]
@@ -20,18 +19,23 @@ Key = tuple[int, int, int, tuple[int, int] | None]
 class SegmentationDataset(Dataset):
     """Images with labels, as (H, W, 3) uint8 RGB and (H, W) uint8 train ids.
 
-    A subclass gives `table()` and `find()`.
+    A subclass gives `table()` and `files()`, and replaces what else is different in it.
 
     Args:
         root: folder of the data set.
-        split: for example "train"; "trainval" is train and val together.
+        split: for example "train"; "train+train_extra" is both, "trainval" is train+val.
         transform: `transform(image, ids, epoch, position, center) -> (image, ids)`.
         holdout: a group (city, sequence) that leaves train and becomes val.
+        cv_split: number of a published cross-validation, which redistributes train and val.
 
     Raises:
         FileNotFoundError: nothing found under `root`.
-        ValueError: images without label, labels without image.
+        ValueError: images without label, labels without image, no such group or number.
     """
+
+    SPLITS: dict[str, int] = {}  # published parts and their numbers of images
+    CV_SPLITS = 0  # published cross-validations
+    CV_DEFAULT: int | None = None  # where no train and val but these are published
 
     def __init__(
         self,
@@ -39,55 +43,49 @@ class SegmentationDataset(Dataset):
         split: str,
         transform: Callable | None = None,
         holdout: str | None = None,
+        cv_split: int | None = None,
     ) -> None:
         self.root, self.split, self.transform = Path(root).resolve(), split, transform
         table = self.table()
         self.class_names, self.palette = table.class_names, table.palette
         self.train_id_to_id, self.id_to_train_id = table.train_id_to_id, table.id_to_train_id
-        if holdout:
-            self.samples = self._hold_out(holdout)
-        else:
-            parts = ("train", "val") if split == "trainval" else (split,)
-            self.samples = [sample for part in parts for sample in self.find(part)]
-
-    def _hold_out(self, group: str) -> list[Sample]:
-        samples = self.find("train")
-        groups = {sample.group for sample in samples}
-        if self.split not in ("train", "val") or group not in groups or len(groups) == 1:
-            raise ValueError(
-                f"--holdout {group!r} with --split {self.split}: one of the groups of train "
-                f"({', '.join(sorted(groups))}), and split train or val, are expected"
-            )
-        return [s for s in samples if (s.group == group) == (self.split == "val")]
+        self.samples = choose(self, split, holdout, cv_split)
 
     def table(self) -> ClassTable:
         """The classes."""
         raise NotImplementedError
 
-    def find(self, split: str) -> list[Sample]:
-        """The samples of a split.
-
-        Raises:
-            FileNotFoundError: there are none; the message says where and for what it looked.
-        """
+    def files(self, split: str) -> Files:
+        """What is on disk of one part, by name; nothing is an empty answer, not an error."""
         raise NotImplementedError
 
+    def group(self, name: str, image: Path) -> str:
+        """City or sequence of an image."""
+        return self.split
+
+    def instance(self, label: Path) -> Path | None:
+        """The instance map that belongs to a label."""
+        return None
+
+    def cross_validate(self, samples: list[Sample], number: int) -> set[str]:
+        """Names of those of train and val that are val in a published cross-validation."""
+        raise NotImplementedError
+
+    def find(self, split: str) -> list[Sample]:
+        """The samples of one part. Raises as the constructor."""
+        files = self.files(split)
+        if not files.images:
+            raise FileNotFoundError(f"{self.root}: no {files.image_pattern}{files.hint}")
+        if files.label_pattern and not files.labels:
+            raise FileNotFoundError(f"{self.root}: no {files.label_pattern}, only the images")
+        return [
+            Sample(image, label, label and self.instance(label), name, self.group(name, image))
+            for name, image, label in files.pairs()
+        ]
+
     def sizes(self) -> list[tuple[int, int]]:
-        """(H, W) of every image, from the headers.
-
-        Raises:
-            ValueError: a label has another size than its image.
-        """
-        def size(sample: Sample) -> tuple[int, int]:
-            image = read_size(sample.image)
-            if sample.label and (label := read_size(sample.label)) != image:
-                raise ValueError(
-                    f"{sample.label}: {label[1]}x{label[0]}, its image {image[1]}x{image[0]}"
-                )
-            return image
-
-        with ThreadPoolExecutor(8) as pool:
-            return list(pool.map(size, self.samples))
+        """(H, W) of every image, from the headers; ValueError if a label has another."""
+        return check_sizes(self.samples, self.label_size)
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -110,20 +108,21 @@ class SegmentationDataset(Dataset):
 
     def read_ids(self, index: int) -> np.ndarray:
         """(H, W) uint8, as stored in the label file."""
-        return read_label(self.samples[index].label)
+        return self.read_label(self.samples[index].truth)
 
     def to_train_ids(self, ids: np.ndarray, index: int) -> np.ndarray:
-        """(H, W) uint8 ids -> train ids; sample `index` is named when an id is none.
+        """(H, W) uint8 ids -> train ids; ValueError with the file's name if an id is none."""
+        label = self.samples[index].truth
+        return map_ids(ids, self.lookup(label), label)
 
-        Raises:
-            ValueError: an id that the data set does not have.
-        """
-        target = cv2.LUT(ids, self.id_to_train_id)
-        if (wrong := target == UNKNOWN).any():
-            unknown = np.unique(ids[wrong]).tolist()
-            known = np.flatnonzero(self.id_to_train_id < UNKNOWN)
-            raise ValueError(
-                f"{self.samples[index].label}: ids {unknown[:5]} are not of this data set, whose "
-                f"classes have ids {known.min()} to {known.max()}; other data set, or colors?"
-            )
-        return target
+    def read_label(self, label: Path) -> np.ndarray:
+        """(H, W) uint8 ids of a label file."""
+        return read_label(label)
+
+    def label_size(self, label: Path) -> tuple[int, int]:
+        """(H, W) of a label file, without decoding it."""
+        return read_size(label)
+
+    def lookup(self, label: Path) -> np.ndarray:
+        """(256,) uint8 table from the ids of a label file to train ids."""
+        return self.id_to_train_id

@@ -10,7 +10,7 @@ import numpy as np
 
 from datasets.base import SegmentationDataset
 from datasets.classes import ClassTable
-from datasets.pairing import Sample, by_name, pair
+from datasets.pairing import Files, by_name
 from utils.images import read_label
 from utils.metrics import IGNORE
 
@@ -56,17 +56,16 @@ class Folder(SegmentationDataset):
     def table(self) -> ClassTable:
         return read_classes(self.root / "classes.txt")
 
-    def read_ids(self, index: int) -> np.ndarray:
+    def read_label(self, label: Path) -> np.ndarray:
         """(H, W) uint8; palette PNGs, which many tools write, give their indices."""
-        return read_label(self.samples[index].label, palette=True)
+        return read_label(label, palette=True)
 
-    def find(self, split: str) -> list[Sample]:
+    def files(self, split: str) -> Files:
         folder = self.root / "images" / split
+        splits = ", ".join(sorted(path.name for path in (self.root / "images").glob("*")))
+        hint = f"; splits there: {splits or 'none'}"
         images = by_name(p for p in folder.glob("*") if p.suffix.lower() in SUFFIXES)
-        if not images:
-            splits = ", ".join(sorted(path.name for path in (self.root / "images").glob("*")))
-            raise FileNotFoundError(f"{folder}: no images; splits there: {splits or 'none'}")
         labels = by_name((self.root / "labels" / split).glob("*.png"))
-        if not labels and split != "test":
-            raise FileNotFoundError(f"{self.root / 'labels' / split}: no labels (NAME.png) there")
-        return pair(images, labels, lambda name, _: split)
+        if split == "test" and not labels:
+            return Files(images, f"images/{split}/NAME.jpg", hint=hint)
+        return Files(images, f"images/{split}/NAME.jpg", labels, f"labels/{split}/NAME.png", hint)

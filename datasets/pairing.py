@@ -1,8 +1,13 @@
 """Which label belongs to which image: by name, never by order."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
+
+from utils.images import read_size
+
+Size = tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -12,6 +17,49 @@ class Sample:
     instance: Path | None
     name: str  # unique in its split; predictions are named after it
     group: str  # city or sequence
+
+    @property
+    def truth(self) -> Path:
+        """The label; ValueError where there is none."""
+        if self.label is None:
+            raise ValueError(f"{self.image}: has no label; choose a labelled split")
+        return self.label
+
+
+@dataclass(frozen=True)
+class Files:
+    """What is on disk of a split, name -> path, before it is paired; and what was looked for."""
+
+    images: dict[str, Path]
+    image_pattern: str  # relative to the root
+    labels: dict[str, Path] = field(default_factory=dict)
+    label_pattern: str | None = None  # None: this split has no labels
+    hint: str = ""  # where else it may be, when there are no images
+
+    @property
+    def bare(self) -> list[Path]:
+        """Images without a label."""
+        return [path for name, path in self.images.items() if name not in self.labels]
+
+    @property
+    def orphans(self) -> list[Path]:
+        """Labels without an image."""
+        return [path for name, path in self.labels.items() if name not in self.images]
+
+    def pairs(self) -> Iterable[tuple[str, Path, Path | None]]:
+        """Name, image and label (None in a split without labels) of every image.
+
+        Raises:
+            ValueError: some images have no label, or some labels no image.
+        """
+        if self.label_pattern and self.bare:
+            raise ValueError(
+                f"{self.bare[0]}: no label; {len(self.bare)} of {len(self.images)} images have none"
+            )
+        if self.orphans:
+            raise ValueError(f"{self.orphans[0]}: no image; {len(self.orphans)} labels have none")
+        for name, path in self.images.items():
+            yield name, path, self.labels.get(name)
 
 
 def by_name(paths: Iterable[Path], suffix: str = "") -> dict[str, Path]:
@@ -31,25 +79,19 @@ def by_name(paths: Iterable[Path], suffix: str = "") -> dict[str, Path]:
     return found
 
 
-def pair(
-    images: dict[str, Path],
-    labels: dict[str, Path],
-    group: Callable[[str, Path], str],
-    instance: Callable[[Path], Path | None] = lambda label: None,
-) -> list[Sample]:
-    """A sample per image; without any labels, samples without.
+def check_sizes(samples: list[Sample], label_size: Callable[[Path], Size]) -> list[Size]:
+    """(H, W) of every image, from the headers.
 
     Raises:
-        ValueError: some images have no label, or some labels no image.
+        ValueError: a label has another size than its image.
     """
-    bare = [path for name, path in images.items() if name not in labels]
-    if labels and bare:
-        raise ValueError(f"{bare[0]}: no label; {len(bare)} of {len(images)} images have none")
-    orphans = [path for name, path in labels.items() if name not in images]
-    if orphans:
-        raise ValueError(f"{orphans[0]}: no image; {len(orphans)} labels have none")
-    return [
-        Sample(path, label, label and instance(label), name, group(name, path))
-        for name, path in images.items()
-        for label in (labels.get(name),)
-    ]
+    def size(sample: Sample) -> Size:
+        image = read_size(sample.image)
+        if sample.label and (label := label_size(sample.label)) != image:
+            raise ValueError(
+                f"{sample.label}: {label[1]}x{label[0]}, its image {image[1]}x{image[0]}"
+            )
+        return image
+
+    with ThreadPoolExecutor(8) as pool:
+        return list(pool.map(size, samples))

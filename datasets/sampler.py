@@ -1,6 +1,8 @@
 """The order of a training: every epoch's list, cut for ranks, from any step on."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from torch.utils.data import Sampler
@@ -8,15 +10,39 @@ from torch.utils.data import Sampler
 from datasets.base import Key
 
 
+class EpochLists(Protocol):
+    """What an epoch consists of, before it is shuffled; a function of the epoch alone."""
+
+    def length(self, epoch: int) -> int:
+        """Items in the list of an epoch."""
+
+    def build(self, epoch: int) -> list[tuple[int, tuple[int, int] | None]]:
+        """Index of the image and (x, y) of the crop's center, or None, of each item."""
+
+
+@dataclass(frozen=True)
+class AllImages:
+    """Every image once per epoch: (own, all) numbers of images, from epoch `until` the own."""
+
+    images: tuple[int, int]
+    until: int | None = None
+
+    def length(self, epoch: int) -> int:
+        return self.images[0 if self.until is not None and epoch >= self.until else 1]
+
+    def build(self, epoch: int) -> list[tuple[int, tuple[int, int] | None]]:
+        return [(index, None) for index in range(self.length(epoch))]
+
+
 class TrainSampler(Sampler[list[Key]]):
     """Batches of keys for one rank, from a step to the end of the training.
 
-    An epoch's list is a permutation that depends on seed and epoch alone, so any number of ranks
+    An epoch's order is a permutation that depends on seed and epoch alone, so any number of ranks
     and workers sees the same images with the same augmentation, and a resumed training goes on
     where it was without reading what it has seen. Incomplete batches are dropped.
 
     Args:
-        length: images in the data set.
+        lists: of the epochs.
         epochs: of the training.
         batch: (accumulate, world, images): micro-batches per step, ranks, images per forward.
         rank: this process.
@@ -29,29 +55,31 @@ class TrainSampler(Sampler[list[Key]]):
 
     def __init__(
         self,
-        length: int,
+        lists: EpochLists,
         epochs: int,
         batch: tuple[int, int, int],
         rank: int = 0,
         seed: int = 0,
         max_steps: int | None = None,
     ) -> None:
-        self.length, self.batch, self.rank, self.seed = length, batch, rank, seed
+        self.lists, self.batch, self.rank, self.seed = lists, batch, rank, seed
         size = int(np.prod(batch))
-        if length < size:
-            raise ValueError(f"batch of {size} images, but only {length} in the training split")
-        steps = [length // size for _ in range(epochs)]
+        steps: list[int] = []
+        while len(steps) < epochs and sum(steps) < (max_steps or np.inf):
+            length = lists.length(len(steps))
+            if length < size:
+                raise ValueError(f"batch of {size} images, but only {length} in the training split")
+            steps.append(length // size)
         last = min(sum(steps), max_steps or sum(steps))
-        starts = [start for start in np.cumsum([0, *steps]).tolist() if start < last]
-        self.offsets = [*starts, last]  # first step of every epoch, and the end
+        self.offsets = [*np.cumsum([0, *steps[:-1]]).tolist(), last]  # of epochs, and the end
         self.start_step = 0
 
     def __len__(self) -> int:
         return (self.offsets[-1] - self.start_step) * self.batch[0]
 
-    def indices(self, epoch: int) -> np.ndarray:
-        """Image indices of an epoch, in the order of their positions."""
-        return np.random.default_rng((1, self.seed, epoch)).permutation(self.length)
+    def order(self, epoch: int) -> np.ndarray:
+        """Which item of the epoch's list is at each position."""
+        return np.random.default_rng((1, self.seed, epoch)).permutation(self.lists.length(epoch))
 
     def __iter__(self) -> Iterator[list[Key]]:
         size = int(np.prod(self.batch))
@@ -59,8 +87,8 @@ class TrainSampler(Sampler[list[Key]]):
             first, end = self.offsets[epoch], self.offsets[epoch + 1]
             if end <= self.start_step:
                 continue
-            indices = self.indices(epoch)
+            items, order = self.lists.build(epoch), self.order(epoch)
             for step in range(max(first, self.start_step), end):
                 positions = np.arange((step - first) * size, (step - first + 1) * size)
                 for micro in positions.reshape(self.batch)[:, self.rank]:
-                    yield [(epoch, int(p), int(indices[p]), None) for p in micro]
+                    yield [(epoch, int(p), *items[order[p]]) for p in micro]

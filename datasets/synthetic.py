@@ -25,7 +25,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from datasets.cityscapes import LABELS
+from datasets.cityscapes_labels import LABELS
 from datasets.render import render
 from datasets.scene import make_scene
 from utils import exit_codes, options

@@ -1,6 +1,8 @@
 """Paired transforms on uint8 images and labels, stateless: the same key, the same result."""
 
 import math
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -13,6 +15,16 @@ RGB_TO_YIQ = np.array([[0.299, 0.587, 0.114], [0.596, -0.274, -0.322], [0.211, -
 Pair = tuple[np.ndarray, np.ndarray | None]
 
 
+class Draw(NamedTuple):
+    """What is random about one training sample."""
+
+    window: tuple[int, int, int, int]  # top, left, height, width of what becomes the crop
+    flip: bool
+    change: np.ndarray  # (4,) of brightness, contrast, saturation as offsets from 1; hue in turns
+    sigma: float  # of the blur, 0 for none
+
+
+@dataclass(frozen=True)
 class TrainTransform:
     """Random scale and crop, flip, color jitter, blur.
 
@@ -23,22 +35,18 @@ class TrainTransform:
         jitter: brightness, contrast and saturation change by up to this factor.
         hue: changes by up to this part of a turn.
         blur: probability of a Gaussian blur, sigma 0.15 to 1.3 pixels.
+        pre_size: the longer side of every image at magnification 1; None leaves its size.
         seed: of the training.
     """
 
-    def __init__(
-        self,
-        crop_size: tuple[int, int],
-        scale: tuple[float, float] = (0.5, 2.0),
-        flip: float = 0.5,
-        jitter: float = 0.25,
-        hue: float = 0.05,
-        blur: float = 0.5,
-        seed: int = 0,
-    ) -> None:
-        self.crop_size, self.scale = tuple(crop_size), tuple(scale)
-        self.flip, self.blur, self.seed = flip, blur, seed
-        self.change = np.array([jitter, jitter, jitter, hue])
+    crop_size: tuple[int, int]
+    scale: tuple[float, float] = (0.5, 2.0)
+    flip: float = 0.5
+    jitter: float = 0.25
+    hue: float = 0.05
+    blur: float = 0.5
+    pre_size: int | None = None
+    seed: int = 0
 
     def __call__(
         self,
@@ -49,16 +57,26 @@ class TrainTransform:
         center: tuple[int, int] | None = None,
     ) -> Pair:
         """(H, W, 3) and (H, W) uint8 -> the same at `crop_size`; `center` is (x, y) or None."""
-        rng = np.random.default_rng((2, self.seed, epoch, position))
-        window = self.draw_window(rng, image.shape[:2], center)
-        image = cut(image, window, self.crop_size, PADDING)
-        ids = cut(ids, window, self.crop_size, IGNORE)
-        if rng.random() < self.flip:
+        draw = self.draw(image.shape[:2], epoch, position, center)
+        image = cut(image, draw.window, self.crop_size, PADDING)
+        ids = cut(ids, draw.window, self.crop_size, IGNORE)
+        if draw.flip:
             image, ids = image[:, ::-1], ids[:, ::-1]
-        image = color_jitter(image, rng.uniform(-self.change, self.change))
-        if rng.random() < self.blur:
-            image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.15, 1.3))
+        image = color_jitter(image, draw.change)
+        if draw.sigma:
+            image = cv2.GaussianBlur(image, (0, 0), draw.sigma)
         return image, np.ascontiguousarray(ids)
+
+    def draw(
+        self, size: tuple[int, int], epoch: int, position: int, center: tuple[int, int] | None
+    ) -> Draw:
+        """What happens to the image of `size` (H, W) at a place in the training."""
+        rng = np.random.default_rng((2, self.seed, epoch, position))
+        window = self.draw_window(rng, size, center)
+        limits = np.array([self.jitter, self.jitter, self.jitter, self.hue])
+        flip, change = rng.random() < self.flip, rng.uniform(-limits, limits)
+        sigma = rng.uniform(0.15, 1.3) if rng.random() < self.blur else 0.0
+        return Draw(window, flip, change, sigma)
 
     def draw_window(
         self, rng: np.random.Generator, size: tuple[int, int], center: tuple[int, int] | None
@@ -67,7 +85,7 @@ class TrainTransform:
 
         It sticks out of the image where the image is smaller. With a center, the center is in it.
         """
-        magnification = rng.uniform(*self.scale)
+        magnification = rng.uniform(*self.scale) * (self.pre_size or max(size)) / max(size)
         window = [max(1, round(side / magnification)) for side in self.crop_size]
         start = []
         for axis in (0, 1):
@@ -134,15 +152,28 @@ def color_jitter(image: np.ndarray, change: np.ndarray) -> np.ndarray:
     return cv2.transform(image, np.linalg.inv(RGB_TO_YIQ) @ turn @ RGB_TO_YIQ)
 
 
+@dataclass(frozen=True)
 class EvalTransform:
-    """Resizes the image to `size` (H, W); the label keeps its own size, which is the one scored."""
+    """Resizes the image; the label keeps its own size, which is the one scored.
 
-    def __init__(self, size: tuple[int, int] | None) -> None:
-        self.size = size
+    Args:
+        size: (H, W), or (N,) for a longer side of N pixels; None for no resize.
+        crop: (H, W) of the center that is scored, padded where the image is smaller, with the
+            label at the image's new size, as the validation that Mapillary results are quoted
+            with; None for the whole image at the label's size.
+    """
 
-    def __call__(
-        self, image: np.ndarray, ids: np.ndarray | None, *_: object
-    ) -> Pair:
-        if self.size is None:
-            return image, ids
-        return resize_image(image, self.size), ids
+    size: tuple[int, ...] | None = None
+    crop: tuple[int, int] | None = None
+
+    def __call__(self, image: np.ndarray, ids: np.ndarray | None, *_: object) -> Pair:
+        if self.size:
+            image = resize_image(image, self.size)
+        if self.crop:
+            height, width = image.shape[:2]
+            window = (height - self.crop[0]) // 2, (width - self.crop[1]) // 2, *self.crop
+            if ids is not None:
+                ids = cv2.resize(ids, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
+                ids = cut(ids, window, self.crop, IGNORE)
+            image = cut(image, window, self.crop, PADDING)
+        return image, ids

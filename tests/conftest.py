@@ -1,18 +1,21 @@
 """What several test files share: drawn data sets, and running a script as a user does."""
 
 import importlib
+import json
 import os
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
-from datasets import camvid, cityscapes
+from datasets import camvid, cityscapes_labels
 from utils import exit_codes
 from utils.images import write_png
 
@@ -46,7 +49,7 @@ def paint(rng: np.random.Generator, label: np.ndarray) -> np.ndarray:
 def draw_cityscapes(root: Path, train: int = 8, val: int = 3, size: tuple = (64, 128)) -> Path:
     """A miniature in the Cityscapes layout."""
     rng = np.random.default_rng(1)
-    ids = [label.id for label in cityscapes.LABELS if label.id >= 0]
+    ids = [label.id for label in cityscapes_labels.LABELS if label.id >= 0]
     parts = (("train", "aachen", train), ("val", "ulm", val), ("test", "bonn", 2))
     for split, city, count in parts:
         for i in range(count):
@@ -85,8 +88,68 @@ def draw_folder(root: Path, size: tuple = (48, 64)) -> Path:
     return root
 
 
-DRAW = {"cityscapes": draw_cityscapes, "camvid": draw_camvid, "folder": draw_folder}
-CLASSES = {"cityscapes": cityscapes.TABLE, "camvid": camvid.TABLE}
+def draw_kitti(root: Path, images: int = 8, size: tuple = (48, 96)) -> Path:
+    """A miniature in KITTI's layout; no two images of one size, as in the real one."""
+    rng = np.random.default_rng(4)
+    ids = [label.id for label in cityscapes_labels.LABELS if label.id >= 0]
+    for i in range(images):
+        label = blobs(rng, (size[0], size[1] + i % 3), ids)
+        write_png(root / f"training/image_2/{i:06d}_10.png", paint(rng, label))
+        write_png(root / f"training/semantic/{i:06d}_10.png", label)
+        write_png(root / f"training/instance/{i:06d}_10.png", label.astype(np.uint16) * 256)
+    for i in range(2):
+        write_png(root / f"testing/image_2/{i:06d}_10.png", paint(rng, blobs(rng, size, ids)))
+    return root
+
+
+MAPILLARY = [  # readable name, color, evaluated; the real ones have 66 and 124
+    ("Bird", (165, 42, 42), True), ("Curb", (196, 196, 196), True), ("Road", (128, 64, 128), True),
+    ("Car Mount", (32, 32, 32), False), ("Sky", (70, 130, 180), True),
+    ("Unlabeled", (0, 0, 0), False),
+]
+
+
+def draw_mapillary(root: Path, size: tuple = (60, 80), version: str = "1.2") -> Path:
+    """A miniature of Mapillary Vistas: JPEG images, palette labels, classes in a config."""
+    rng = np.random.default_rng(5)
+    labels = [{"name": f"x--{name.lower()}", "readable": name, "color": list(color),
+               "evaluate": evaluate, "instances": False} for name, color, evaluate in MAPILLARY]
+    place = "labels" if version == "1.2" else "v2.0/labels"
+    config = f"config_v{version}.json"
+    for split, count in (("training", 5), ("validation", 2), ("testing", 1)):
+        for i in range(count):
+            label = blobs(rng, (size[0] + i, size[1]), list(range(len(MAPILLARY))))
+            image = root / split / "images" / f"{split[:2]}{i}.jpg"
+            image.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(paint(rng, label)).save(image, quality=95)
+            if split != "testing":
+                palette = Image.fromarray(label)
+                palette.putpalette([v for _, color, _ in MAPILLARY for v in color])
+                (root / split / place).mkdir(parents=True, exist_ok=True)
+                palette.save(root / split / place / f"{split[:2]}{i}.png")
+    (root / config).write_text(json.dumps({"labels": labels, "version": version}))
+    return root
+
+
+def draw_original_camvid(root: Path, size: tuple = (72, 96)) -> Path:
+    """A miniature of the original CamVid: color labels, all splits in one folder."""
+    rng = np.random.default_rng(6)
+    names = ["0001TP_006690", "0006R0_f00930", "0006R0_f00960", "0016E5_07959", "0016E5_07961",
+             "Seq05VD_f00000"]
+    colors = np.array([color for _, color, _ in camvid.ORIGINAL], np.uint8)
+    for name in names:
+        label = blobs(rng, size, list(range(len(colors))))
+        write_png(root / camvid.STILLS / f"{name}.png", paint(rng, label))
+        write_png(root / camvid.LABELED / f"{name}_L.png", colors[label])
+    return root
+
+
+DRAW = {
+    "cityscapes": draw_cityscapes, "camvid": draw_camvid, "kitti": draw_kitti,
+    "mapillary": draw_mapillary, "mapillary_v2": partial(draw_mapillary, version="2.0"),
+    "folder": draw_folder,
+}
+CLASSES = {"cityscapes": cityscapes_labels.TABLE, "camvid": camvid.TABLE}
 
 
 @pytest.fixture(scope="session")

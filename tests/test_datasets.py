@@ -10,9 +10,9 @@ import torch
 from conftest import DRAW, blobs, draw_camvid, draw_cityscapes, draw_folder
 from PIL import Image
 
-from datasets import DATASETS, build_dataset, camvid, cityscapes, find_root
-from datasets.class_pixels import count_class_pixels
+from datasets import DATASETS, build_dataset, camvid, cityscapes_labels, find_root
 from datasets.classes import UNKNOWN
+from datasets.label_statistics import count_class_pixels
 from datasets.transforms import EvalTransform, TrainTransform
 from utils.images import write_png
 from utils.metrics import IGNORE
@@ -61,18 +61,18 @@ def test_label_and_image_stay_together(name: str, data_roots: dict[str, Path]) -
 
 
 def test_cityscapes_table() -> None:
-    assert len(cityscapes.LABELS) == 35
-    assert len(cityscapes.TABLE.class_names) == 19
-    assert cityscapes.TABLE.train_id_to_id == [
+    assert len(cityscapes_labels.LABELS) == 35
+    assert len(cityscapes_labels.TABLE.class_names) == 19
+    assert cityscapes_labels.TABLE.train_id_to_id == [
         7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33,
     ]
-    known = [label.id for label in cityscapes.LABELS if label.id >= 0]
-    assert (cityscapes.TABLE.id_to_train_id != UNKNOWN).sum() == len(known) + 1  # and 255
+    known = [label.id for label in cityscapes_labels.LABELS if label.id >= 0]
+    assert (cityscapes_labels.TABLE.id_to_train_id != UNKNOWN).sum() == len(known) + 1  # and 255
 
 
 def test_cityscapes_equals_official_table() -> None:
     official = pytest.importorskip("cityscapesscripts.helpers.labels").labels
-    assert [tuple(label) for label in cityscapes.LABELS] == [
+    assert [tuple(label) for label in cityscapes_labels.LABELS] == [
         (o.name, o.id, o.trainId, o.category, o.hasInstances, o.ignoreInEval, o.color)
         for o in official
     ]
@@ -271,7 +271,7 @@ def test_class_pixels(tmp_path: Path) -> None:
     targets = torch.cat([dataset[i][1].flatten() for i in range(len(dataset))])
     expected = targets[targets != IGNORE].long().bincount(minlength=11)
     assert torch.equal(count_class_pixels(dataset), expected)
-    cached = list((root / ".streetseg").glob("class_pixels_train_*.json"))
+    cached = list((root / ".streetseg").glob("class_pixels_train_*.npz"))
     assert len(cached) == 1
     assert torch.equal(count_class_pixels(dataset), expected)
     # another label, another count

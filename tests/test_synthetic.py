@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from datasets.cityscapes import CLASSES, LABELS
+from datasets.cityscapes_labels import CLASSES, LABELS
 from datasets.render import render
 from datasets.scene import make_scene
 from datasets.street.world import Camera, Scene

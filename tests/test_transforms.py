@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from datasets.sampler import TrainSampler
+from datasets.sampler import AllImages, TrainSampler
 from datasets.transforms import PADDING, EvalTransform, TrainTransform, color_jitter, cut
 from utils.metrics import IGNORE
 
@@ -141,12 +141,16 @@ def test_eval_transform() -> None:
     assert label is ids
 
 
+def images(count: int) -> AllImages:
+    return AllImages((count, count))
+
+
 def keys(sampler: TrainSampler) -> list:
     return list(sampler)
 
 
 def test_sampler_covers_an_epoch_once() -> None:
-    sampler = TrainSampler(20, 2, (1, 1, 5))
+    sampler = TrainSampler(images(20), 2, (1, 1, 5))
     batches = keys(sampler)
     assert len(batches) == len(sampler) == 8
     for epoch in (0, 1):
@@ -156,7 +160,7 @@ def test_sampler_covers_an_epoch_once() -> None:
 
 
 def test_sampler_drops_incomplete_batches() -> None:
-    sampler = TrainSampler(23, 1, (1, 1, 5))
+    sampler = TrainSampler(images(23), 1, (1, 1, 5))
     assert sampler.offsets == [0, 4]
     assert len(keys(sampler)) == 4
 
@@ -164,8 +168,8 @@ def test_sampler_drops_incomplete_batches() -> None:
 @pytest.mark.parametrize("batch", [(1, 4, 2), (2, 2, 2), (4, 1, 2), (8, 1, 1)])
 def test_positions_do_not_depend_on_ranks(batch: tuple[int, int, int]) -> None:
     """The same images with the same augmentation in each step, however it is split."""
-    whole = keys(TrainSampler(50, 2, (1, 1, 8), seed=3))
-    ranks = [keys(TrainSampler(50, 2, batch, rank, seed=3)) for rank in range(batch[1])]
+    whole = keys(TrainSampler(images(50), 2, (1, 1, 8), seed=3))
+    ranks = [keys(TrainSampler(images(50), 2, batch, rank, seed=3)) for rank in range(batch[1])]
     for step, expected in enumerate(whole):
         micro = range(step * batch[0], (step + 1) * batch[0])
         together = [key for m in micro for rank in ranks for key in rank[m]]
@@ -174,8 +178,8 @@ def test_positions_do_not_depend_on_ranks(batch: tuple[int, int, int]) -> None:
 
 @pytest.mark.parametrize("start", [0, 1, 5, 6, 7, 11, 12])
 def test_sampler_resumes_anywhere(start: int) -> None:
-    whole = keys(TrainSampler(25, 2, (2, 1, 2)))
-    resumed = TrainSampler(25, 2, (2, 1, 2))
+    whole = keys(TrainSampler(images(25), 2, (2, 1, 2)))
+    resumed = TrainSampler(images(25), 2, (2, 1, 2))
     resumed.start_step = start
     assert keys(resumed) == whole[2 * start :]
     assert len(resumed) == len(whole) - 2 * start
@@ -186,11 +190,11 @@ def test_sampler_resumes_anywhere(start: int) -> None:
     (10, [0, 5, 10]), (3, [0, 3]),
 ])
 def test_max_steps(max_steps: int | None, offsets: list[int]) -> None:
-    sampler = TrainSampler(10, 3, (1, 1, 2), max_steps=max_steps)
+    sampler = TrainSampler(images(10), 3, (1, 1, 2), max_steps=max_steps)
     assert sampler.offsets == offsets
     assert len(keys(sampler)) == offsets[-1]
 
 
 def test_sampler_refuses_too_few_images() -> None:
     with pytest.raises(ValueError, match="batch of 8 images, but only 7"):
-        TrainSampler(7, 1, (2, 2, 2))
+        TrainSampler(images(7), 1, (2, 2, 2))

@@ -2,6 +2,8 @@
 
 import argparse
 import math
+from collections.abc import Sequence
+from typing import Any
 
 
 def positive(text: str) -> int:
@@ -38,3 +40,15 @@ def at_least_zero(text: str) -> float:
     if not 0 <= value < math.inf:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0")
     return value
+
+
+class OneOrTwo(argparse.Action):
+    """Takes one number or two, and refuses more."""
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace,
+        values: str | Sequence[Any] | None, option_string: str | None = None,
+    ) -> None:
+        if not isinstance(values, list) or len(values) > 2:
+            parser.error(f"argument {self.option_strings[0]}: one number or two are expected")
+        setattr(namespace, self.dest, values)

@@ -102,11 +102,13 @@ def read_size(path: PathLike) -> tuple[int, int]:
         return _read_header(path, file).size[::-1]
 
 
-def resize_image(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """(h, w, 3) uint8 at `size` (h, w): what every network that is evaluated sees."""
-    down = size[0] * size[1] < image.shape[0] * image.shape[1]
-    method = cv2.INTER_AREA if down else cv2.INTER_LINEAR
-    return cv2.resize(image, tuple(size)[::-1], interpolation=method)
+def resize_image(image: np.ndarray, size: Sequence[int]) -> np.ndarray:
+    """(H, W, 3) uint8 at `size`, (h, w) or (longer side,): what an evaluated network sees."""
+    height, width = image.shape[:2]
+    if len(size) == 1:
+        size = [max(1, round(side * size[0] / max(height, width))) for side in (height, width)]
+    method = cv2.INTER_AREA if size[0] * size[1] < height * width else cv2.INTER_LINEAR
+    return cv2.resize(image, (size[1], size[0]), interpolation=method)
 
 
 def write_png(path: PathLike, array: np.ndarray) -> None:

@@ -4,49 +4,13 @@ import argparse
 import json
 import math
 import os
-import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from utils import checkpoint, run_folder
-from utils.argument_types import at_least_zero, positive, share, whole
-
-
-class Parser(argparse.ArgumentParser):
-    """argparse with this project's habits: `--crop_size` is `--crop-size`, errors are one line."""
-
-    def __init__(self, doc: str | None) -> None:
-        description, _, examples = (doc or "").partition("\n\n")
-        super().__init__(
-            description=description,
-            epilog=examples,
-            formatter_class=_Formatter,
-            allow_abbrev=False,
-        )
-        self.add_argument("--debug", action="store_true", help="show the traceback of an error")
-
-    def parse_known_args(  # type: ignore[override]
-        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
-    ) -> tuple[argparse.Namespace, list[str]]:
-        words = [_kebab(word) for word in (sys.argv[1:] if args is None else args)]
-        return super().parse_known_args(words, namespace)
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"error: {message}; {self.prog} --help lists the options\n")
-
-
-class _Formatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
-    def __init__(self, prog: str) -> None:
-        super().__init__(prog, max_help_position=30, width=100)
-
-    def _get_help_string(self, action: argparse.Action) -> str | None:
-        return action.help if action.default in (None, False) else super()._get_help_string(action)
-
-
-def _kebab(word: str) -> str:
-    name, equals, value = word.partition("=")
-    return name.replace("_", "-") + equals + value if name.startswith("--") else word
+from utils.argument_types import OneOrTwo, at_least_zero, positive, share, whole
+from utils.parser import Parser as Parser
 
 
 def add_device(parser: argparse.ArgumentParser) -> None:
@@ -73,6 +37,8 @@ def add_data(
         group.add_argument("--split", default=split, help="part of the data set")
     group.add_argument("--holdout", metavar="GROUP",
                        help="city or sequence of train that becomes val")
+    group.add_argument("--cv-split", type=whole, metavar="N",
+                       help="published cross-validation of train and val: 0, 1 or 2")
     group.add_argument("--limit", type=positive, metavar="N", help="first N images of a split only")
     group.add_argument("--workers", type=whole, default=min(4, os.cpu_count() or 1), metavar="N",
                        help="processes that read images, per process that computes")
@@ -80,9 +46,18 @@ def add_data(
 
 def add_eval_size(group: Any) -> None:
     """The size that a network sees in evaluation."""
-    group.add_argument("--eval-size", type=positive, nargs=2, metavar=("H", "W"),
-                       help="pixels, images are resized to this before the network; scores and "
-                       "predictions have the original size (default: no resize)")
+    group.add_argument("--eval-size", type=positive, nargs="+", action=OneOrTwo,
+                       metavar=("H", "W"),
+                       help="pixels, images are resized to H W, or to a longer side of one number, "
+                       "before the network; scores and predictions have the original size "
+                       "(default: no resize)")
+
+
+def add_eval_crop(group: Any) -> None:
+    """The part of an image that is scored."""
+    group.add_argument("--eval-crop", type=positive, nargs=2, metavar=("H", "W"),
+                       help="pixels, only this center of the resized image is scored, at that "
+                       "size (default: the whole image at its own size)")
 
 
 def add_snapshot(parser: argparse.ArgumentParser) -> None:
@@ -111,11 +86,39 @@ def add_network(parser: argparse.ArgumentParser, names: Collection[str]) -> None
                        help="pixels per feature cell of the encoder; 8 is finer and slower")
 
 
+def add_training_data(parser: argparse.ArgumentParser, caches: Collection[str]) -> None:
+    """What an epoch consists of."""
+    group = parser.add_argument_group("training data")
+    group.add_argument("--train-split", default="train", metavar="SPLIT",
+                       help="part of the data set to train on; trainval, or parts joined by +, as "
+                       "train+train_extra")
+    group.add_argument("--class-uniform", type=share, default=0.0, metavar="X",
+                       help="share of an epoch that is crops around pixels of every class equally "
+                       "often, for example 0.5; 0 is none")
+    group.add_argument("--tile", type=positive, default=1024, metavar="PIXELS",
+                       help="side of the label tiles that give one such crop center per class")
+    group.add_argument("--coarse-boost", nargs="+", default=[], metavar="CLASS",
+                       help="classes that get crop centers from the coarse labels too")
+    group.add_argument("--propagated-root", metavar="DIR",
+                       help="frames and labels made from video, in the data set's own layout")
+    group.add_argument("--propagated-skip", type=positive, nargs="+", default=[3], metavar="K",
+                       help="take the frames K before and after each labelled one")
+    group.add_argument("--max-cu-epoch", type=positive, metavar="N",
+                       help="epochs after which propagated frames and coarse labels are left out")
+    group.add_argument("--cache", choices=tuple(caches),
+                       help="read decoded samples from a copy on disk, made when missing: raw is "
+                       "the fastest, compressed a third of its size")
+    group.add_argument("--data-on-device", action=argparse.BooleanOptionalAction, default=False,
+                       help="keep the whole training split on the device and augment there")
+
+
 def add_augmentation(parser: argparse.ArgumentParser) -> None:
     """How training images vary."""
     group = parser.add_argument_group("augmentation")
     group.add_argument("--crop-size", type=positive, nargs=2, default=(512, 512),
                        metavar=("H", "W"), help="pixels")
+    group.add_argument("--pre-size", type=positive, metavar="PIXELS",
+                       help="longer side of every image at magnification 1 (default: its own)")
     group.add_argument("--scale", type=float, nargs=2, default=(0.5, 2.0), metavar=("MIN", "MAX"),
                        help="random magnification before the crop")
     group.add_argument("--flip", type=share, default=0.5, metavar="P",
@@ -194,6 +197,7 @@ def add_run(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--val-every", type=positive, default=1, metavar="N",
                        help="epochs between validations")
     add_eval_size(group)
+    add_eval_crop(group)
     group.add_argument("--save-every", type=positive, default=500, metavar="N",
                        help="steps between checkpoints; every validation writes one too")
     group.add_argument("--log-every", type=positive, default=10, metavar="N",

@@ -1,0 +1,3 @@
+"""Decoded samples on disk."""
+
+CACHES = ("raw", "compressed")

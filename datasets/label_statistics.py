@@ -1,0 +1,90 @@
+"""What is computed once from the labels of a split and kept beside the data."""
+
+import contextlib
+import hashlib
+import io
+import os
+import zipfile
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from datasets.base import SegmentationDataset
+from utils.checkpoint import write_bytes
+
+
+def names_digest(dataset: SegmentationDataset) -> str:
+    """Changes when the list of samples does, not when they are copied elsewhere."""
+    names = "\n".join(sample.name for sample in dataset.samples)
+    return hashlib.sha256(names.encode()).hexdigest()[:16]
+
+
+def fingerprint(dataset: SegmentationDataset) -> str:
+    """Changes when the labels, their sizes or times, or the classes change."""
+    digest = hashlib.sha256(dataset.id_to_train_id.tobytes())
+    for sample in dataset.samples:
+        status = os.stat(sample.truth)
+        digest.update(f"{sample.truth} {status.st_size} {status.st_mtime_ns}\n".encode())
+    return digest.hexdigest()[:16]
+
+
+def cache_folder(root: Path) -> Path:
+    """Beside the data if that can be written, else in the user's cache."""
+    folder = root / ".streetseg"
+    try:
+        folder.mkdir(exist_ok=True)
+        if os.access(folder, os.W_OK):
+            return folder
+    except OSError:
+        pass
+    folder = Path.home() / ".cache" / "streetseg"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def per_label(
+    dataset: SegmentationDataset,
+    name: str,
+    measure: Callable[[np.ndarray], np.ndarray],
+    threads: int = 1,
+) -> list[np.ndarray]:
+    """`measure((H, W) uint8 train ids)` of every label, in order; computed once, then cached.
+
+    Args:
+        dataset: its labels are read.
+        name: of the cache file, with all that the result depends on but the labels.
+        measure: gives an integer array.
+        threads: decoding and OpenCV run beside each other.
+    """
+    path = cache_folder(dataset.root) / f"{name}_{dataset.split}_{fingerprint(dataset)}.npz"
+    damaged = contextlib.suppress(OSError, ValueError, KeyError, zipfile.BadZipFile)
+    with damaged, np.load(path) as stored:
+        return np.split(stored["rows"], stored["ends"])[:-1]
+
+    def read(index: int) -> np.ndarray:
+        return measure(dataset.to_train_ids(dataset.read_ids(index), index))
+
+    with ThreadPoolExecutor(max(1, threads)) as pool:
+        bar = tqdm(pool.map(read, range(len(dataset))), total=len(dataset), desc=name,
+                   disable=None, unit="label")
+        results = list(bar)
+    content = io.BytesIO()
+    np.savez(content, rows=np.concatenate(results), ends=np.cumsum([len(r) for r in results]))
+    write_bytes(path, content.getbuffer())
+    print(f"{name} of {len(dataset)} labels: {path}")
+    return results
+
+
+def count_class_pixels(dataset: SegmentationDataset, threads: int = 1) -> torch.Tensor:
+    """(C,) int64 pixels of each class in a split; ignored pixels are not counted."""
+    histograms = per_label(dataset, "class_pixels", _histogram, threads)
+    return torch.from_numpy(np.sum(histograms, axis=0)[0, : len(dataset.class_names)])
+
+
+def _histogram(train_ids: np.ndarray) -> np.ndarray:
+    """(1, 256) int64."""
+    return np.bincount(train_ids.ravel(), minlength=256)[None]

@@ -1,0 +1,3 @@
+"""Temporary."""
+def draw_polygons(path): raise NotImplementedError
+def polygons_size(path): raise NotImplementedError
