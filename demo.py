@@ -17,7 +17,7 @@ from model import from_snapshot, read_snapshot
 from utils import distributed, options
 from utils.exit_codes import run
 from utils.images import read_image
-from utils.inference import choose_precision, predict_image
+from utils.inference import Predictor, choose_precision
 from utils.predictions import class_shares, write_prediction
 
 
@@ -37,8 +37,8 @@ def main() -> None:
     snapshot = read_snapshot(args.snapshot)
     dataset = complete(snapshot["dataset"], snapshot["model"]["num_classes"])
     network = from_snapshot(snapshot).to(device, memory_format=torch.channels_last)
-    precision = choose_precision(device, args.precision)
-    prediction = predict_image(network, image, args.eval_size, precision)
+    predictor = Predictor(network, choose_precision(device, args.precision))
+    prediction = predictor.picture(image, args.eval_size)
     paths = write_prediction(Path(args.save_dir), Path(args.demo_image).stem, image, prediction,
                              dataset, args.opacity, args.legend)
     for name, share in class_shares(prediction, dataset).items():

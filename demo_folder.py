@@ -19,7 +19,7 @@ from model import from_snapshot, read_snapshot
 from utils import distributed, options
 from utils.exit_codes import run
 from utils.images import read_image, shown
-from utils.inference import choose_precision, predict_image
+from utils.inference import Predictor, choose_precision
 from utils.predictions import write_prediction
 
 
@@ -47,7 +47,7 @@ def main() -> None:
     snapshot = read_snapshot(args.snapshot)
     dataset = complete(snapshot["dataset"], snapshot["model"]["num_classes"])
     network = from_snapshot(snapshot).to(device, memory_format=torch.channels_last)
-    precision = choose_precision(device, args.precision)
+    predictor = Predictor(network, choose_precision(device, args.precision))
     stems = [path.stem for path in files]
     passed_over = 0
     for path in tqdm(files, disable=None, unit="image"):
@@ -57,7 +57,7 @@ def main() -> None:
             tqdm.write(f"passed over: {error}", file=sys.stderr)
             passed_over += 1
             continue
-        prediction = predict_image(network, image, args.eval_size, precision)
+        prediction = predictor.picture(image, args.eval_size)
         # a.png and a.jpg must not overwrite each other
         name = path.stem if stems.count(path.stem) == 1 else path.name
         write_prediction(Path(args.save_dir), name, image, prediction, dataset, args.opacity,

@@ -15,12 +15,13 @@ from pathlib import Path
 
 import torch
 
-from datasets import DATASETS, build_dataset, check_classes, complete, find_root
+from datasets import DATASETS, build_dataset, complete, find_root
+from datasets.class_map import match_classes
 from datasets.transforms import EvalTransform
 from model import from_snapshot, read_snapshot
 from utils import checkpoint, distributed, options
 from utils.exit_codes import run
-from utils.inference import choose_precision, validate
+from utils.inference import Predictor, choose_precision, validate
 
 
 def parse_args() -> argparse.Namespace:
@@ -28,6 +29,7 @@ def parse_args() -> argparse.Namespace:
     options.add_snapshot(parser)
     options.add_data(parser, DATASETS, default=None, split="val")
     options.add_eval_crop(parser)
+    options.add_class_map(parser)
     parser.add_argument("--json", metavar="FILE", help="write all figures there")
     options.add_device(parser)
     return parser.parse_args()
@@ -43,14 +45,15 @@ def main() -> None:
     dataset = build_dataset(name, find_root(name, args.data_root), args.split,
                             EvalTransform(args.eval_size, args.eval_crop),
                             args.holdout, args.cv_split, args.limit)
-    check_classes(known["class_names"], dataset, args.snapshot)
+    table = match_classes(known["class_names"], dataset.class_names, args.snapshot,
+                          args.class_map)
     dataset.sizes()
     if dataset.samples[0].label is None:
         raise ValueError(f"--split {args.split} has no labels; predict it with test.py")
 
     network = from_snapshot(snapshot).to(device, memory_format=torch.channels_last)
-    confusion = validate(network, dataset, choose_precision(device, args.precision), args.workers,
-                         progress=True)
+    predictor = Predictor(network, choose_precision(device, args.precision), table)
+    confusion = validate(predictor, dataset, args.workers, progress=True)
     if distributed.rank() == 0:
         if args.json:  # before the table, which may go into a pipe that breaks
             scores = {"snapshot": args.snapshot, "dataset": name, "split": args.split,

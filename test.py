@@ -16,13 +16,14 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from datasets import DATASETS, build_dataset, check_classes, complete, find_root
+from datasets import DATASETS, build_dataset, complete, find_root
+from datasets.class_map import match_classes
 from datasets.transforms import EvalTransform
 from model import from_snapshot, read_snapshot
 from utils import checkpoint, distributed, options
 from utils.exit_codes import run
 from utils.images import write_png
-from utils.inference import choose_precision, predict, read_shard
+from utils.inference import Predictor, choose_precision, read_shard
 from utils.predictions import to_ids
 
 
@@ -30,6 +31,7 @@ def parse_args() -> argparse.Namespace:
     parser = options.Parser(__doc__)
     options.add_snapshot(parser)
     options.add_data(parser, DATASETS, default=None, split="test")
+    options.add_class_map(parser)
     parser.add_argument("--save-dir", required=True, metavar="DIR",
                         help="gets the predictions; must not hold any yet")
     options.add_device(parser)
@@ -49,17 +51,17 @@ def main() -> None:
     name = args.dataset or known["name"]
     dataset = build_dataset(name, find_root(name, args.data_root), args.split,
                             EvalTransform(args.eval_size), args.holdout, args.cv_split, args.limit)
-    check_classes(known["class_names"], dataset, args.snapshot)
+    table = match_classes(known["class_names"], dataset.class_names, args.snapshot,
+                          args.class_map)
     sizes = dataset.sizes()
 
     network = from_snapshot(snapshot).to(device, memory_format=torch.channels_last)
-    precision = choose_precision(device, args.precision)
+    predictor = Predictor(network, choose_precision(device, args.precision), table)
     samples = read_shard(dataset, args.workers)
     silent = None if distributed.rank() == 0 else True
     bar = tqdm(samples, disable=silent, unit="image")
     for index, (image, _) in zip(samples.sampler, bar, strict=True):
-        prediction = predict(network, image, sizes[index], precision)
-        ids = to_ids(prediction.cpu().numpy(), dataset.train_id_to_id)
+        ids = to_ids(predictor(image, sizes[index]).cpu().numpy(), dataset.train_id_to_id)
         write_png(folder / "pred" / f"{dataset.samples[index].name}.png", ids)
     distributed.barrier()
     if distributed.rank() == 0:

@@ -18,12 +18,12 @@ from itertools import islice
 from typing import Any
 
 import torch
-from datasets.cache import CACHES
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from datasets import DATASETS, build_dataset, describe, find_root
 from datasets.base import SegmentationDataset
+from datasets.cache import CACHES
 from datasets.label_statistics import count_class_pixels, names_digest
 from datasets.sampler import EpochLists, TrainSampler
 from datasets.training_lists import ListOptions, make_lists
@@ -32,7 +32,7 @@ from model import MODELS, build_with_weights
 from model.loss import CLASS_WEIGHTS, LOSSES, Loss, build_loss, class_weights
 from utils import checkpoint, distributed, options
 from utils.exit_codes import run
-from utils.inference import autocast, choose_precision, validate
+from utils.inference import Predictor, autocast, choose_precision, validate
 from utils.log import Log
 from utils.optimization import (
     OPTIMIZERS,
@@ -205,11 +205,11 @@ def main() -> None:
             due = epoch + 1 == epochs or (epoch + 1) % args.val_every == 0
             if due:
                 distributed.broadcast_buffers(state.validated)
-                confusion = validate(state.validated.eval(), val, settings.precision,
-                                     args.workers, stop)
+                predictor = Predictor(state.validated.eval(), settings.precision)
+                confusion = validate(predictor, val, args.workers, stop)
                 if log.validation(state, confusion):
                     folder.save_best(content())
-                log.pictures(state.step, compare(state.validated, val, range(min(3, len(val)))))
+                log.pictures(state.step, compare(predictor, val, range(min(3, len(val)))))
             state.epoch = epoch + 1
             if due or state.step % args.save_every == 0:
                 folder.save(content())

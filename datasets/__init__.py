@@ -80,17 +80,3 @@ def complete(description: dict[str, Any], num_classes: int) -> dict[str, Any]:
         "palette": [list(color) for color in table.palette] + [[0, 0, 0]] * void,
         "train_id_to_id": table.train_id_to_id + [0] * void,
     }
-
-
-def check_classes(class_names: list[str], dataset: SegmentationDataset, path: str) -> None:
-    """Refuses a network of other classes than the data set's.
-
-    Raises:
-        ValueError: the names differ.
-    """
-    own = dataset.class_names
-    if class_names[: len(own)] != own:
-        raise ValueError(
-            f"{path}: its {len(class_names)} classes ({', '.join(class_names[:3])}, ...) are not "
-            f"the data set's {len(own)} ({', '.join(own[:3])}, ...)"
-        )

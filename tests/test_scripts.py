@@ -14,7 +14,7 @@ from datasets.transforms import EvalTransform
 from model import load_model
 from utils import checkpoint
 from utils.images import read_image, read_label, write_png
-from utils.inference import predict, predict_image
+from utils.inference import Predictor
 
 FAST = ["--crop-size", 32, 64, "--batch-size", 4, "--workers", 0, "--threads", 1]
 
@@ -201,8 +201,8 @@ def test_demo_and_evaluation_resize_alike(trained: Path, root: Path) -> None:
     dataset = build_dataset("cityscapes", root, "val", EvalTransform(size))
     plain = build_dataset("cityscapes", root, "val")
     for index in range(2):
-        scored = predict(network, dataset[index][0], (64, 128))
-        shown = predict_image(network, plain.read_image(index), size, "fp32")
+        scored = Predictor(network)(dataset[index][0], (64, 128))
+        shown = Predictor(network).picture(plain.read_image(index), size)
         assert torch.equal(scored, shown)
 
 

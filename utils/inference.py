@@ -1,6 +1,8 @@
 """From images to label maps."""
 
 import signal
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -36,46 +38,52 @@ def choose_precision(device: torch.device, precision: str) -> str:
     return "fp32"
 
 
-@torch.inference_mode()
-def predict(
-    network: nn.Module, image: Tensor, size: tuple[int, int] | None = None, precision: str = "fp32"
-) -> Tensor:
-    """Label map of one image.
+@dataclass(frozen=True)
+class Predictor:
+    """A network as it is used: an image in, its label map out.
 
     Args:
         network: as built by `model`, in evaluation mode.
-        image: (h, w, 3) uint8 RGB, on any device.
-        size: (H, W) of the result; default that of the image.
-
-    Returns:
-        (H, W) uint8, the channel of the largest logit.
+        precision: of the forward: fp32, bf16 or fp16.
+        table: (256,) uint8 from channel to train id, for a network of other classes.
     """
-    device = next(network.parameters()).device
-    height, width = image.shape[:2]
-    rows, columns = (torch.arange(max(n, SMALLEST)).clamp(max=n - 1) for n in (height, width))
-    if height < SMALLEST or width < SMALLEST:
-        image = image[rows][:, columns]  # repeats the last row and column
-    images = image.to(device).permute(2, 0, 1)[None]
-    with autocast(device, precision):
-        coarse = network(images, full_size=False).float()
-    if images.shape[-2:] != (height, width):
-        coarse = network.upsample(coarse, images.shape[-2:])[:, :, :height, :width]
-    logits = network.upsample(coarse, size or (height, width))
-    return logits.argmax(1)[0].to(torch.uint8)
 
+    network: nn.Module
+    precision: str = "fp32"
+    table: np.ndarray | None = None
 
-def predict_image(
-    network: nn.Module, image: np.ndarray, size: tuple[int, int] | None, precision: str
-) -> Tensor:
-    """Label map of an (H, W, 3) uint8 RGB array, seen by the network at `size` (h, w)."""
-    pixels = image if size is None else resize_image(image, size)
-    return predict(network, torch.from_numpy(pixels), image.shape[:2], precision)
+    @property
+    def device(self) -> torch.device:
+        """Where the network is."""
+        return next(self.network.parameters()).device
+
+    @torch.inference_mode()
+    def __call__(self, image: Tensor, size: tuple[int, int] | None = None) -> Tensor:
+        """(h, w, 3) uint8 RGB, on any device -> (H, W) uint8 at `size`, default the image's."""
+        height, width = image.shape[:2]
+        rows, columns = (torch.arange(max(n, SMALLEST)).clamp(max=n - 1) for n in (height, width))
+        if height < SMALLEST or width < SMALLEST:
+            image = image[rows][:, columns]  # repeats the last row and column
+        images = image.to(self.device).permute(2, 0, 1)[None]
+        upsample: Callable[..., Tensor] = self.network.upsample
+        with autocast(self.device, self.precision):
+            coarse = self.network(images, full_size=False).float()
+        if images.shape[-2:] != (height, width):
+            coarse = upsample(coarse, images.shape[-2:])[:, :, :height, :width]
+        channels = upsample(coarse, size or (height, width)).argmax(1)[0]
+        if self.table is None:
+            return channels.to(torch.uint8)
+        return torch.from_numpy(self.table).to(self.device)[channels]
+
+    def picture(self, image: np.ndarray, seen: Sequence[int] | None = None) -> Tensor:
+        """Label map of an (H, W, 3) uint8 RGB array that the network sees at size `seen`."""
+        pixels = resize_image(image, seen) if seen else image
+        return self(torch.from_numpy(pixels), image.shape[:2])
 
 
 def validate(
-    network: nn.Module,
+    predictor: Predictor,
     dataset: Any,
-    precision: str,
     workers: int = 0,
     stop: StopRequest | None = None,
     progress: bool = False,
@@ -85,10 +93,9 @@ def validate(
     One image per forward: the figures do not depend on any batch size.
 
     Args:
-        network: the plain module, in evaluation mode.
+        predictor: has the plain module, not the compiled one.
         dataset: gives (image, target) per index; the score is taken at the target's size.
             Logits beyond its classes are void.
-        precision: of the forward.
         workers: processes that read, per rank.
         stop: asked before each image.
         progress: shows a bar on the main rank.
@@ -99,15 +106,14 @@ def validate(
     Raises:
         Stopped: a rank was asked to stop.
     """
-    device = next(network.parameters()).device
+    device = predictor.device
     confusion = ConfusionMatrix(dataset.class_names, device)
     samples = read_shard(dataset, workers)
     silent = None if progress and distributed.rank() == 0 else True
     for image, target in tqdm(samples, disable=silent, unit="image"):
         if stop:
             break
-        prediction = predict(network, image, tuple(target.shape), precision)
-        confusion.update(target.to(device), prediction)
+        confusion.update(target.to(device), predictor(image, tuple(target.shape)))
     counts = torch.tensor([confusion.images, bool(stop)], device=device)
     distributed.sum_over_ranks(confusion.matrix)
     confusion.images, stopped = distributed.sum_over_ranks(counts).tolist()

@@ -60,6 +60,13 @@ def add_eval_crop(group: Any) -> None:
                        "size (default: the whole image at its own size)")
 
 
+def add_class_map(group: Any) -> None:
+    """What the network's classes are in another data set."""
+    group.add_argument("--class-map", metavar="FILE",
+                       help="lines \"network's class = data set's class\", to score a network on a "
+                       "data set of other classes")
+
+
 def add_snapshot(parser: argparse.ArgumentParser) -> None:
     """Which network."""
     group = parser.add_argument_group("network")

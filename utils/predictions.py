@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch import Tensor, nn
+from torch import Tensor
 
 from utils.images import write_png
-from utils.inference import predict
+from utils.inference import Predictor
 from utils.visualize import colorize, legend, overlay, side_by_side
 
 
@@ -70,12 +70,12 @@ def class_shares(prediction: Tensor, dataset: dict[str, Any]) -> dict[str, float
 
 
 def compare(
-    network: nn.Module, dataset: Any, indices: Iterable[int]
+    predictor: Predictor, dataset: Any, indices: Iterable[int]
 ) -> Iterator[tuple[str, np.ndarray]]:
     """Name and picture (prediction, then label) of some samples of a data set."""
     for index in indices:
         image, target = dataset[index]
-        prediction = predict(network, image, tuple(target.shape))
+        prediction = predictor(image, tuple(target.shape))
         maps = (prediction.cpu().numpy(), target.numpy())
         pictures = [colorize(train_ids, dataset.palette) for train_ids in maps]
         yield dataset.samples[index].name, side_by_side(*pictures)
