@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
@@ -58,9 +59,9 @@ def predict(
     images = image.to(device).permute(2, 0, 1)[None]
     with autocast(device, precision):
         coarse = network(images, full_size=False).float()
-    if images.shape[-2:] != (height, width):
-        coarse = network.upsample(coarse, images.shape[-2:])[:, :, :height, :width]
-    logits = network.upsample(coarse, size or (height, width))
+    logits = network.upsample(coarse, images.shape[-2:])[:, :, :height, :width]
+    if size and tuple(size) != (height, width):
+        logits = F.interpolate(logits, size=size, mode="bilinear", align_corners=False)
     return logits.argmax(1)[0].to(torch.uint8)
 
 
