@@ -117,10 +117,10 @@ def build_data(
 def build_network(args: argparse.Namespace, num_classes: int, start: bool) -> nn.Module:
     """The network; at the `start` of a training with the weights that it is to start from."""
     torch.manual_seed(args.seed)
-    sources = {"init": args.init, "encoder": args.pretrained_encoder} if start else {}
-    network, notes = build_with_weights(
-        args.arch, num_classes, output_stride=args.output_stride, **sources
-    )
+    given = {"init": args.init, "encoder": args.pretrained_encoder} if start else {}
+    if args.output_stride:
+        given["output_stride"] = args.output_stride
+    network, notes = build_with_weights(args.arch, num_classes, **given)
     for note in notes:
         distributed.say(note)
     return network

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from model.cspsg import cspsg_l, cspsg_m, cspsg_n, cspsg_s, cspsg_x
 from model.deeplabv3 import (
     deeplabv3_resnet18,
     deeplabv3_resnet34,
@@ -23,6 +24,11 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "deeplabv3_resnet50": deeplabv3_resnet50,
     "deeplabv3_resnet101": deeplabv3_resnet101,
     "deeplabv3_resnet152": deeplabv3_resnet152,
+    "cspsg_n": cspsg_n,
+    "cspsg_s": cspsg_s,
+    "cspsg_m": cspsg_m,
+    "cspsg_l": cspsg_l,
+    "cspsg_x": cspsg_x,
 }
 
 

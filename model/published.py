@@ -30,6 +30,34 @@ FREGU856 = (  # github.com/fregu856/deeplabv3
     (r"aspp\.bn_conv_1x1_3\.", "aspp.project.1."),
     (r"aspp\.conv_1x1_4\.", "classifier."),
 )
+CSPSG = (  # github.com/zhouliguo/cspsg, numbers are places in its list of layers
+    (r"model\.0\.", "encoder.stem."),
+    (r"model\.1\.", "encoder.stage1.0."),
+    (r"model\.2\.", "encoder.stage1.1."),
+    (r"model\.3\.", "encoder.stage2.0."),
+    (r"model\.4\.", "encoder.stage2.1."),
+    (r"model\.5\.", "encoder.stage3.0."),
+    (r"model\.6\.", "encoder.stage3.1."),
+    (r"model\.7\.", "encoder.stage4.0."),
+    (r"model\.8\.", "encoder.stage4.1."),
+    (r"model\.9\.cv1\.", "encoder.pyramid.reduce."),
+    (r"model\.9\.cv2\.", "encoder.pyramid.fuse."),
+    (r"model\.10\.", "decoder.narrow.0."),
+    (r"model\.13\.", "decoder.fuse.0."),
+    (r"model\.14\.", "decoder.narrow.1."),
+    (r"model\.17\.", "decoder.fuse.1."),
+    (r"model\.18\.", "decoder.narrow.2."),
+    (r"model\.21\.", "decoder.fuse.2."),
+    (r"model\.22\.", "decoder.project."),
+    (r"model\.24\.m\.0\.", "classifier."),
+)
+CSPSG_BLOCKS = (  # names within a block, after the places
+    (r"(.*)\.m\.(\d+)\.cv(\d)\.", r"\1.blocks.\2.conv\3."),
+    (r"(.*)\.cv1\.", r"\1.deep."),
+    (r"(.*)\.cv2\.", r"\1.direct."),
+    (r"(.*)\.cv3\.", r"\1.fuse."),
+)
+CSPSG_NAMES = {16: "cspsg_n", 32: "cspsg_s", 48: "cspsg_m", 64: "cspsg_l", 80: "cspsg_x"}  # width
 RESNET_DEPTHS = {(2, False): 18, (6, False): 34, (6, True): 50, (23, True): 101, (36, True): 152}
 
 
@@ -69,8 +97,31 @@ def fregu856(weights: dict[str, Tensor]) -> dict[str, Any]:
     }
 
 
-PROJECTS = {  # a key that only this project's files have -> their reader
-    "resnet.resnet.0.weight": fregu856,
+def cspsg(weights: dict[str, Tensor]) -> dict[str, Any]:
+    """The snapshot of a zhouliguo/cspsg state dict.
+
+    Raises:
+        ValueError: its width or number of classes is of no published network.
+    """
+    width, num_classes = len(weights["model.0.conv.weight"]), len(weights["model.24.m.0.bias"])
+    datasets = {19: "cityscapes", 11: "camvid"}
+    if width not in CSPSG_NAMES or num_classes not in datasets:
+        raise ValueError(
+            f"a CSPSG of width {width} with {num_classes} classes is none of the published ones: "
+            f"widths {', '.join(map(str, CSPSG_NAMES))}, 19 (Cityscapes) or 11 (CamVid) classes"
+        )
+    weights = rename(rename(weights, CSPSG), CSPSG_BLOCKS)
+    options = {"mean": (0.0, 0.0, 0.0), "std": (255.0, 255.0, 255.0)}
+    return {
+        "model": {"arch": CSPSG_NAMES[width], "num_classes": num_classes, "options": options},
+        "dataset": {"name": datasets[num_classes]},
+        "weights": {key.replace(".bn.", ".norm."): weights[key] for key in weights},
+    }
+
+
+PROJECTS = {  # keys that together only this project's files have -> their reader
+    ("resnet.resnet.0.weight",): fregu856,
+    ("model.22.conv.weight", "model.24.m.0.weight"): cspsg,  # not YOLOv5's own detectors
 }
 
 
@@ -84,8 +135,8 @@ def recognize(weights: dict[str, Tensor], path: str | Path) -> dict[str, Any]:
     Raises:
         UnknownNetworkError: its keys are of no project known here.
     """
-    for key, reader in PROJECTS.items():
-        if key in weights:
+    for keys, reader in PROJECTS.items():
+        if weights.keys() >= set(keys):
             return reader(weights)
     names = ", ".join(list(weights)[:3])
     raise UnknownNetworkError(

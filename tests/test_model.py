@@ -10,19 +10,28 @@ import torch
 from torch import nn
 
 import model
+from model.csp import CSPEncoder
 from model.layers import IMAGENET_MEAN, IMAGENET_STD, Normalize
 from model.published import recognize
 from model.resnet import ResNetEncoder
+from utils.inference import Predictor
 
 FIXTURES = Path(__file__).parent / "fixtures"
-FREGU856 = sorted(path.stem for path in FIXTURES.glob("fregu856_*.json"))
-PARAMETERS = {  # at 20 classes
-    "deeplabv3_resnet18": 15_315_028,
-    "deeplabv3_resnet34": 25_423_188,
-    "deeplabv3_resnet50": 39_049_812,
-    "deeplabv3_resnet101": 58_041_940,
-    "deeplabv3_resnet152": 73_685_588,
+REFERENCES = sorted(path.stem for path in FIXTURES.glob("*.npz"))
+PARAMETERS = {  # classes, parameters
+    "deeplabv3_resnet18": (20, 15_315_028),
+    "deeplabv3_resnet34": (20, 25_423_188),
+    "deeplabv3_resnet50": (20, 39_049_812),
+    "deeplabv3_resnet101": (20, 58_041_940),
+    "deeplabv3_resnet152": (20, 73_685_588),
+    "cspsg_n": (19, 1_211_155),
+    "cspsg_s": (19, 4_825_619),
+    "cspsg_m": (19, 14_121_235),
+    "cspsg_l": (19, 30_913_555),
+    "cspsg_x": (19, 57_383_699),
 }
+LIGHT = [name for name, (_, parameters) in PARAMETERS.items() if parameters < 16e6]
+SIZES = ((32, 32), (33, 47), (97, 129))
 
 
 def upstream_weights(name: str) -> dict[str, torch.Tensor]:
@@ -30,28 +39,53 @@ def upstream_weights(name: str) -> dict[str, torch.Tensor]:
     return make_weights.fill([tuple(row) for row in reference["keys"]], reference["fill_seed"])
 
 
+def cspsg_weights(width: int = 16, num_classes: int = 19) -> dict[str, torch.Tensor]:
+    """The tensors of a CSPSG that decide which one it is."""
+    return {
+        "model.0.conv.weight": torch.zeros(width, 3, 6, 6),
+        "model.22.conv.weight": torch.zeros(1),
+        "model.24.m.0.weight": torch.zeros(1),
+        "model.24.m.0.bias": torch.zeros(num_classes),
+    }
+
+
+def yolov5_detector() -> dict[str, torch.Tensor]:
+    """Some tensors of the detector with whose encoder and numbering CSPSG began."""
+    weights = cspsg_weights()
+    del weights["model.22.conv.weight"]  # layer 22 is without weights there
+    return weights | {"model.24.m.1.weight": torch.zeros(1)}
+
+
 @pytest.mark.parametrize("name", model.MODELS)
 def test_parameters(name: str) -> None:
+    num_classes, parameters = PARAMETERS[name]
     with torch.device("meta"):
-        network = model.build_model(name, 20)
-    assert model.count_parameters(network) == PARAMETERS[name]
+        network = model.build_model(name, num_classes)
+    assert model.count_parameters(network) == parameters
+
+
+@pytest.mark.parametrize("name", model.MODELS)
+def test_shapes(name: str) -> None:
+    with torch.device("meta"):
+        network = model.build_model(name, 5).eval()
+        for size in SIZES:
+            images = torch.empty(2, 3, *size, dtype=torch.uint8)
+            coarse = network(images, full_size=False)
+            assert coarse.shape[-1] < size[1]
+            assert network(images).shape == network.upsample(coarse, size).shape == (2, 5, *size)
 
 
 @pytest.mark.parametrize("output_stride", [8, 16])
-@pytest.mark.parametrize("name", model.MODELS)
-def test_shapes(name: str, output_stride: int) -> None:
+@pytest.mark.parametrize("name", [name for name in model.MODELS if name.startswith("deeplabv3_")])
+def test_output_stride(name: str, output_stride: int) -> None:
     with torch.device("meta"):
         network = model.build_model(name, 5, output_stride=output_stride).eval()
-        for height, width in ((32, 32), (97, 129)):
-            images = torch.empty(2, 3, height, width, dtype=torch.uint8)
-            assert network(images).shape == (2, 5, height, width)
-            coarse = network(images, full_size=False)
-            cells = tuple(-(-n // output_stride) for n in (height, width))
-            assert coarse.shape == (2, 5, *cells)
-            assert network.upsample(coarse, (height, width)).shape == (2, 5, height, width)
+        for size in SIZES:
+            coarse = network(torch.empty(2, 3, *size, dtype=torch.uint8), full_size=False)
+            assert coarse.shape == (2, 5, *(-(-n // output_stride) for n in size))
 
 
-@pytest.mark.parametrize("name", FREGU856)
+@pytest.mark.parametrize("name", REFERENCES)
 def test_parity_with_published_outputs(name: str) -> None:
     reference, outputs = (
         json.loads((FIXTURES / f"{name}.json").read_text()), np.load(FIXTURES / f"{name}.npz")
@@ -60,10 +94,12 @@ def test_parity_with_published_outputs(name: str) -> None:
     assert model.count_parameters(network) == reference["param_count"]
     for i in (0, 1):
         height, width, seed = (int(n) for n in outputs[f"in{i}"])
-        blue_green_red = make_weights.image(height, width, seed).double()
-        pixels = blue_green_red.flip(1) * network.normalize.std + network.normalize.mean
+        normalized = make_weights.image(height, width, seed).double()
+        if name.startswith("fregu856"):
+            normalized = normalized.flip(1)  # that project reads BGR
         with torch.no_grad():
-            logits = network(pixels)
+            logits = network(normalized * network.normalize.std + network.normalize.mean)
+        assert logits.shape == tuple(outputs[f"out{i}_shape"])
         stride = int(outputs[f"out{i}_stride"])
         difference = logits[:, :, ::stride, ::stride].numpy() - outputs[f"out{i}"]
         assert np.abs(difference).max() <= 1e-6 * outputs[f"out{i}_stats"][2]
@@ -87,12 +123,21 @@ def test_published_checkpoint_sees_what_upstream_saw(tmp_path: Path) -> None:
     torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
 
 
-def test_names_are_frozen() -> None:
+@pytest.mark.parametrize("name", ["deeplabv3_resnet18", "cspsg_n"])
+def test_names_are_frozen(name: str) -> None:
     """Checkpoints in the world carry these names."""
     with torch.device("meta"):
-        names = list(model.build_model("deeplabv3_resnet18", 19).state_dict())
-    frozen = (FIXTURES / "names_deeplabv3_resnet18.txt").read_text().split()
-    assert names == frozen
+        names = list(model.build_model(name, 19).state_dict())
+    assert names == (FIXTURES / f"names_{name}.txt").read_text().split()
+
+
+def test_published_camvid_weights_have_its_classes() -> None:
+    weights = upstream_weights("cspsg_yolov5n-4")
+    for key in ("model.24.m.0.weight", "model.24.m.0.bias"):
+        weights[key] = weights[key][:11]
+    snapshot = recognize(weights, "x.pth")
+    assert snapshot["dataset"] == {"name": "camvid"}
+    assert model.from_snapshot(snapshot).classifier.out_channels == 11
 
 
 def test_encoder_has_torchvision_names() -> None:
@@ -104,11 +149,41 @@ def test_encoder_has_torchvision_names() -> None:
     assert ours == theirs
 
 
-def test_full_size_is_upsampled_coarse() -> None:
-    network = model.build_model("deeplabv3_resnet18", 4).eval()
+@pytest.mark.parametrize("name", LIGHT)
+@torch.no_grad()
+def test_full_size_is_upsampled_coarse(name: str) -> None:
+    network = model.build_model(name, 4).eval()
     images = torch.randint(0, 256, (1, 3, 70, 50), dtype=torch.uint8)
     coarse = network(images, full_size=False)
     torch.testing.assert_close(network(images), network.upsample(coarse, (70, 50)))
+
+
+@pytest.mark.parametrize("name", LIGHT)
+@torch.no_grad()
+def test_prediction_at_another_size_is_of_the_whole_image(name: str) -> None:
+    network = model.build_model(name, 4).eval()
+    image = torch.randint(0, 256, (70, 50, 3), dtype=torch.uint8)
+    logits = network(image.permute(2, 0, 1)[None])
+    resized = nn.functional.interpolate(logits, size=(105, 80), mode="bilinear")
+    agree = Predictor(network)(image, (105, 80)) == resized.argmax(1)[0]
+    assert agree.double().mean() > 0.999
+
+
+@torch.no_grad()
+def test_cspsg_pads_with_black_at_the_right_and_the_bottom() -> None:
+    network = model.build_model("cspsg_n", 4).eval()
+    images = torch.randint(0, 256, (1, 3, 70, 50), dtype=torch.uint8)
+    padded = torch.zeros(1, 3, 96, 64, dtype=torch.uint8)
+    padded[:, :, :70, :50] = images
+    torch.testing.assert_close(network(images), network(padded)[:, :, :70, :50])
+
+
+def test_csp_encoder_has_four_strides() -> None:
+    with torch.device("meta"):
+        encoder = CSPEncoder(width=8, blocks=1)
+        shapes = [tuple(features.shape) for features in encoder(torch.empty(1, 3, 64, 96))]
+    assert shapes == [(1, 16, 16, 24), (1, 32, 8, 12), (1, 64, 4, 6), (1, 128, 2, 3)]
+    assert encoder.out_channels == (16, 32, 64, 128)
 
 
 @pytest.mark.parametrize("name", model.MODELS)
@@ -152,7 +227,12 @@ def test_options_are_recorded() -> None:
         (lambda: model.build_model("resnet19", 19), "deeplabv3_resnet18"),
         (lambda: model.build_model("deeplabv3_resnet18", 19, stride=8), "output_stride"),
         (lambda: model.build_model("deeplabv3_resnet18", 19, output_stride=4), "8 or 16"),
+        (lambda: model.build_model("cspsg_n", 19, output_stride=8), "output_stride"),
+        (lambda: model.build_with_weights("cspsg_n", 19, encoder="imagenet"), "give a FILE"),
         (lambda: recognize({"conv.weight": torch.zeros(1)}, "x.pth"), "conv.weight"),
+        (lambda: recognize(cspsg_weights(width=24), "x.pth"), "widths 16, 32"),
+        (lambda: recognize(cspsg_weights(num_classes=5), "x.pth"), "11 .CamVid. classes"),
+        (lambda: recognize(yolov5_detector(), "x.pth"), "no network known here"),
     ],
 )
 def test_refusals_name_what_is_allowed(call, message: str) -> None:

@@ -74,6 +74,34 @@ def test_best_snapshot_scores_what_training_said(trained: Path, root: Path, tmp_
     assert scores(trained / "best.pth", root, tmp_path)["mean_iou"] == said
 
 
+def test_scores_on_other_data_sets(
+    trained: Path, data_roots: dict[str, Path], tmp_path: Path, call
+) -> None:
+    """A Cityscapes network on KITTI, whose classes agree, and by a class map on CamVid."""
+    words = ["--snapshot", trained / "best.pth", "--workers", 0]
+    done = call("evaluate.py", *words, "--dataset", "kitti", "--data-root", data_roots["kitti"],
+                "--cv-split", 1, "--eval-size", 96, "--eval-crop", 64, 64,
+                "--json", tmp_path / "kitti.json")
+    assert done.returncode == 0, done.stderr
+    score = json.loads((tmp_path / "kitti.json").read_text())
+    assert score["images"] == 1  # of the eight drawn, the first is val
+    assert np.sum(score["confusion_matrix"]) <= 64 * 64
+    camvid = [*words, "--dataset", "camvid", "--data-root", data_roots["camvid"]]
+    done = call("evaluate.py", *camvid)
+    assert done.returncode == 2
+    assert "--class-map" in done.stderr
+    mapping = ["--class-map", ROOT / "docs/cityscapes_to_camvid.txt"]
+    done = call("evaluate.py", *camvid, *mapping, "--json", tmp_path / "camvid.json")
+    assert done.returncode == 0, done.stderr
+    score = json.loads((tmp_path / "camvid.json").read_text())
+    assert list(score["iou"])[0] == "sky"
+    assert score["images"] == 2
+    done = call("test.py", *camvid, *mapping, "--save-dir", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    ids = read_label(tmp_path / "out/pred/Seq05VD_1.png")
+    assert set(np.unique(ids)) <= set(range(11))
+
+
 def test_training_on_two_processes(root: Path, tmp_path: Path) -> None:
     done = run_script("train.py", "--data-root", root, "--run-dir", tmp_path / "run",
                       "--max-steps", 2, "--accumulate", 1, "--ema", 0.9, "--class-weights", "enet",

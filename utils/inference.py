@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
@@ -68,9 +69,10 @@ class Predictor:
         upsample: Callable[..., Tensor] = self.network.upsample
         with autocast(self.device, self.precision):
             coarse = self.network(images, full_size=False).float()
-        if images.shape[-2:] != (height, width):
-            coarse = upsample(coarse, images.shape[-2:])[:, :, :height, :width]
-        channels = upsample(coarse, size or (height, width)).argmax(1)[0]
+        logits = upsample(coarse, images.shape[-2:])[:, :, :height, :width]
+        if size and tuple(size) != (height, width):
+            logits = F.interpolate(logits, size, mode="bilinear", align_corners=False)
+        channels = logits.argmax(1)[0]
         if self.table is None:
             return channels.to(torch.uint8)
         return torch.from_numpy(self.table).to(self.device)[channels]

@@ -89,8 +89,9 @@ def add_network(parser: argparse.ArgumentParser, names: Collection[str]) -> None
     """The network to train."""
     group = parser.add_argument_group("network")
     group.add_argument("--arch", default="deeplabv3_resnet18", help=", ".join(names))
-    group.add_argument("--output-stride", type=int, choices=(8, 16), default=16,
-                       help="pixels per feature cell of the encoder; 8 is finer and slower")
+    group.add_argument("--output-stride", type=int, choices=(8, 16),
+                       help="pixels per feature cell of a dilated encoder; 8 is finer and slower "
+                       "(default: the network's own)")
 
 
 def add_training_data(parser: argparse.ArgumentParser, caches: Collection[str]) -> None:

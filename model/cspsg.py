@@ -1,0 +1,106 @@
+"""CSPSG: a CSP encoder and a decoder of CSP blocks up to a quarter of the image size.
+
+Zhou et al., "Real-time semantic segmentation in traffic scene using Cross Stage Partial-based
+encoder-decoder network", Engineering Applications of Artificial Intelligence, 2023, in the form
+of github.com/zhouliguo/cspsg (its yolov5n-4 to yolov5x-4), whose published weights it can carry.
+"""
+
+from collections.abc import Sequence
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from model.csp import CSPBlock, CSPEncoder, conv_bn_silu
+from model.layers import Normalize, resize
+
+
+class Decoder(nn.Module):
+    """Carries context up: narrow, enlarge twice, join the encoder's features of that size, fuse.
+
+    Args:
+        channels: of the encoder's features from fine to coarse.
+        blocks: bottlenecks of each fusing block.
+    """
+
+    def __init__(self, channels: Sequence[int], blocks: int) -> None:
+        super().__init__()
+        steps = list(zip(channels[:0:-1], channels[-2::-1], strict=True))  # (coarse, fine) pairs
+        self.narrow = nn.ModuleList(conv_bn_silu(coarse, fine, 1) for coarse, fine in steps)
+        self.fuse = nn.ModuleList(CSPBlock(2 * f, f, blocks, shortcut=False) for _, f in steps)
+        self.project = conv_bn_silu(channels[0], channels[0], 1)
+
+    def forward(self, features: Sequence[Tensor]) -> Tensor:
+        """(N, channels[i], h, w) from fine to coarse -> (N, channels[0], h, w) of the finest."""
+        *finer, x = features
+        for narrow, fuse, fine in zip(self.narrow, self.fuse, reversed(finer), strict=True):
+            height, width = fine.shape[-2:]
+            x = fuse(torch.cat([resize(narrow(x), (height, width)), fine], dim=1))
+        return self.project(x)
+
+
+class CSPSG(nn.Module):
+    """CSP encoder, decoder, one 1x1 classifier at stride 4.
+
+    The published networks classify after the last enlargement. A 1x1 convolution and a bilinear
+    enlargement commute, and before it there are 16 times fewer places to classify.
+
+    Args:
+        encoder: (N, 3, H, W) normalized -> features at strides 4, 8, 16, 32.
+        decoder: those features -> (N, 2 * width, H/4, W/4).
+        num_classes: channels of the logits.
+        normalize: from pixels to what the encoder expects.
+    """
+
+    def __init__(
+        self, encoder: CSPEncoder, decoder: Decoder, num_classes: int, normalize: Normalize
+    ) -> None:
+        super().__init__()
+        self.normalize = normalize
+        self.encoder = encoder
+        self.decoder = decoder
+        # The published training starts the biases at a sigmoid's prior; a constant over all
+        # classes, which a softmax does not see, so they start like any other.
+        self.classifier = nn.Conv2d(encoder.out_channels[0], num_classes, kernel_size=1)
+
+    def forward(self, images: Tensor, full_size: bool = True) -> Tensor:
+        """Logits of every pixel.
+
+        Args:
+            images: (N, 3, H, W) uint8 RGB, or float in 0..255; H and W at least 32.
+            full_size: False leaves the logits at a quarter of the padded size.
+
+        Returns:
+            (N, num_classes, H, W), or (N, num_classes, h, w) with h = 8 * ceil(H / 32), ...
+        """
+        height, width = images.shape[-2:]
+        # Zeros as in the padding of convolutions: black with the published statistics.
+        x = F.pad(self.normalize(images), (0, -width % 32, 0, -height % 32))
+        logits = self.classifier(self.decoder(self.encoder(x)))  # (N, num_classes, h, w)
+        return self.upsample(logits, (height, width)) if full_size else logits
+
+    def upsample(self, coarse: Tensor, size: tuple[int, int]) -> Tensor:
+        """(N, C, h, w) -> (N, C, H, W) = `size`: four times as large, without the padding."""
+        height, width = coarse.shape[-2:]
+        return resize(coarse, (4 * height, 4 * width))[:, :, : size[0], : size[1]]
+
+
+def cspsg(
+    width: int,
+    blocks: int,
+    num_classes: int,
+    mean: tuple[float, ...] = (0.0, 0.0, 0.0),
+    std: tuple[float, ...] = (255.0, 255.0, 255.0),
+) -> CSPSG:
+    """CSPSG with `width` channels after the stem, `blocks` per unit of depth; 0..255 statistics."""
+    encoder = CSPEncoder(width, blocks)
+    decoder = Decoder(encoder.out_channels, blocks)
+    return CSPSG(encoder, decoder, num_classes, Normalize(mean, std))
+
+
+cspsg_n = partial(cspsg, 16, 1)
+cspsg_s = partial(cspsg, 32, 1)
+cspsg_m = partial(cspsg, 48, 2)
+cspsg_l = partial(cspsg, 64, 3)
+cspsg_x = partial(cspsg, 80, 4)
