@@ -42,7 +42,7 @@ def read_classes(path: Path) -> ClassTable:
             )
         ids.append(values[0])
         names.append(" ".join(name))
-        palette.append(tuple(values[1:]))
+        palette.append((values[1], values[2], values[3]))
     if not 1 <= len(ids) <= 254:
         raise ValueError(f"{path}: {len(ids)} classes; 1 to 254 are possible")
     table = np.full(256, IGNORE, np.uint8)

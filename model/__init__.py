@@ -39,7 +39,7 @@ def check_name(name: str) -> str:
     return name
 
 
-def build_model(name: str, num_classes: int, **options: Any) -> nn.Module:
+def build_model(name: str, num_classes: int, **options: Any) -> Any:
     """Builds a network with random weights.
 
     Args:
@@ -63,7 +63,7 @@ def build_model(name: str, num_classes: int, **options: Any) -> nn.Module:
     if unknown := set(options) - set(defaults):
         raise ValueError(f"{name} has no option {sorted(unknown)}; it has {sorted(defaults)}")
     options = defaults | options
-    network = builder(num_classes, **options)
+    network: Any = builder(num_classes, **options)
     network.config = {"arch": name, "num_classes": num_classes, "options": options}
     return network
 

@@ -80,7 +80,7 @@ class CSPSG(nn.Module):
         logits = self.classifier(self.decoder(self.encoder(x)))  # (N, num_classes, h, w)
         return self.upsample(logits, (height, width)) if full_size else logits
 
-    def upsample(self, coarse: Tensor, size: tuple[int, int]) -> Tensor:
+    def upsample(self, coarse: Tensor, size: Sequence[int]) -> Tensor:
         """(N, C, h, w) -> (N, C, H, W) = `size`: four times as large, without the padding."""
         height, width = coarse.shape[-2:]
         return resize(coarse, (4 * height, 4 * width))[:, :, : size[0], : size[1]]

@@ -4,6 +4,7 @@ Chen et al., "Rethinking Atrous Convolution", 2017, https://arxiv.org/abs/1706.0
 of github.com/fregu856/deeplabv3, whose published weights it can carry.
 """
 
+from collections.abc import Sequence
 from functools import partial
 
 from torch import Tensor, nn
@@ -43,7 +44,7 @@ class DeepLabV3(nn.Module):
         logits = self.classifier(self.aspp(features))  # (N, num_classes, h, w)
         return self.upsample(logits, images.shape[-2:]) if full_size else logits
 
-    def upsample(self, coarse: Tensor, size: tuple[int, int]) -> Tensor:
+    def upsample(self, coarse: Tensor, size: Sequence[int]) -> Tensor:
         """(N, C, h, w) -> (N, C, H, W) = `size`, this network's own way."""
         return resize(coarse, size)
 

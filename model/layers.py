@@ -1,6 +1,6 @@
 """Building blocks that at least two networks use."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -24,6 +24,8 @@ class Normalize(nn.Module):
 
     def __init__(self, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
         super().__init__()
+        self.mean: Tensor
+        self.std: Tensor
         self.constants = tuple(mean), tuple(std)
         for name, values in zip(("mean", "std"), self.constants, strict=True):
             self.register_buffer(name, torch.tensor(values).view(-1, 1, 1), persistent=False)
@@ -55,6 +57,6 @@ def conv_bn_act(
     )
 
 
-def resize(features: Tensor, size: tuple[int, int], align_corners: bool = False) -> Tensor:
+def resize(features: Tensor, size: Sequence[int], align_corners: bool = False) -> Tensor:
     """Bilinear, to (H, W) = `size`."""
-    return F.interpolate(features, size=size, mode="bilinear", align_corners=align_corners)
+    return F.interpolate(features, size=list(size), mode="bilinear", align_corners=align_corners)

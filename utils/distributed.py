@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from datetime import timedelta
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -36,9 +37,9 @@ def start(device: str, threads: int | None = None) -> torch.device:
     torch.set_num_threads(threads or max(1, cores() // local_world))
     if "RANK" in os.environ and "WORLD_SIZE" in os.environ:
         _leave_with_parent()
-        cuda = {"device_id": chosen} if chosen.type == "cuda" else {}
-        backend = "nccl" if chosen.type == "cuda" else "gloo"
-        dist.init_process_group(backend, timeout=TIMEOUT, **cuda)
+        cuda = chosen.type == "cuda"
+        dist.init_process_group("nccl" if cuda else "gloo", timeout=TIMEOUT,
+                                device_id=chosen if cuda else None)
     return chosen
 
 
@@ -61,9 +62,9 @@ def find_device(name: str, local_rank: int = 0, local_world: int = 1) -> torch.d
     if name == "auto":
         mps = torch.backends.mps.is_available() and local_world == 1
         name = "cuda" if gpus else "mps" if mps else "cpu"
-    kind, _, number = name.partition(":")
+    kind, _, index = name.partition(":")
     if kind == "cuda":
-        number = int(number or local_rank)
+        number = int(index or local_rank)
         if number >= gpus or local_world > max(gpus, 1):
             raise ValueError(
                 f"--device {name}: {gpus} CUDA GPUs visible, {local_world} processes here; "
@@ -133,8 +134,8 @@ def synchronize_batch_norm(network: nn.Module, device: torch.device) -> nn.Modul
 
 def wrap(network: nn.Module, compiled: bool = False) -> nn.Module:
     """The network to train: itself, compiled if wished, in DistributedDataParallel if needed."""
-    network = torch.compile(network) if compiled else network
-    return DistributedDataParallel(network) if world() > 1 else network
+    wrapped: Any = torch.compile(network) if compiled else network
+    return DistributedDataParallel(wrapped) if world() > 1 else wrapped
 
 
 def unwrap(network: nn.Module) -> nn.Module:

@@ -1,11 +1,11 @@
 """How a script ends: 0 done, 1 a crash, 2 wrong input, 128 + signal when asked to stop."""
 
-import contextlib
 import errno
 import os
 import sys
 import traceback
 from collections.abc import Callable
+from io import TextIOWrapper
 from pathlib import Path
 from typing import NoReturn
 
@@ -25,7 +25,7 @@ def run(main: Callable[[], None]) -> NoReturn:
     Faults that this project found get one line; crashes a traceback.
     """
     for stream in (sys.stdout, sys.stderr):  # a file name may hold what a terminal cannot show
-        with contextlib.suppress(AttributeError):
+        if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:
         main()

@@ -1,14 +1,14 @@
 """From images to label maps."""
 
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
@@ -49,7 +49,7 @@ class Predictor:
         table: (256,) uint8 from channel to train id, for a network of other classes.
     """
 
-    network: nn.Module
+    network: Any
     precision: str = "fp32"
     table: np.ndarray | None = None
 
@@ -66,10 +66,9 @@ class Predictor:
         if height < SMALLEST or width < SMALLEST:
             image = image[rows][:, columns]  # repeats the last row and column
         images = image.to(self.device).permute(2, 0, 1)[None]
-        upsample: Callable[..., Tensor] = self.network.upsample
         with autocast(self.device, self.precision):
             coarse = self.network(images, full_size=False).float()
-        logits = upsample(coarse, images.shape[-2:])[:, :, :height, :width]
+        logits = self.network.upsample(coarse, images.shape[-2:])[:, :, :height, :width]
         if size and tuple(size) != (height, width):
             logits = F.interpolate(logits, size, mode="bilinear", align_corners=False)
         channels = logits.argmax(1)[0]
