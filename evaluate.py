@@ -1,66 +1,149 @@
-"""Scores a network on a labelled split: IoU and accuracy per class, confusion matrix.
+"""Scores a network, or predictions that are there already, on a labelled split.
 
 examples:
   python evaluate.py --snapshot runs/NAME/best.pth --data-root data/cityscapes
-  python evaluate.py --snapshot best.pth --dataset camvid --split val --json scores.json
+  python evaluate.py --predictions results/mine/pred --dataset cityscapes --json scores.json
+  python evaluate.py --snapshot best.pth --dataset camvid --split val --save-dir results/camvid
   python -m torch.distributed.run --standalone --nproc-per-node 8 evaluate.py --snapshot best.pth
 
-The figures are exact: one matrix of integers over all images, at the labels' own size, the same
-for any number of processes.
+IoU and instance IoU per class and category, to the last digit those of cityscapesScripts, at the
+labels' own size, from sums over all images: the same for any number of processes.
 """
 
 import argparse
 import json
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from datasets import DATASETS, build_dataset, complete, find_root
 from datasets.class_map import match_classes
+from datasets.given_predictions import (
+    KINDS,
+    find_predictions,
+    read_prediction,
+    recognize_kind,
+)
+from datasets.scored import ScoredSet
 from datasets.transforms import EvalTransform
 from model import from_snapshot, read_snapshot
 from utils import checkpoint, distributed, options
+from utils.argument_types import share
+from utils.evaluation import Scored, evaluate
 from utils.exit_codes import run
-from utils.inference import Predictor, choose_precision, validate
+from utils.inference import Predictor, choose_precision, read_shard
+from utils.outputs import Outputs
+from utils.results import plain, summarize, tables
+from utils.scoring import Scores
 
 
 def parse_args() -> argparse.Namespace:
     parser = options.Parser(__doc__)
-    options.add_snapshot(parser)
+    options.add_snapshot(parser, required=False)
+    group = parser.add_argument_group("predictions, instead of a network")
+    group.add_argument("--predictions", metavar="DIR",
+                       help="folder of PNGs, searched with its subfolders for NAME*.png")
+    group.add_argument("--prediction-kind", default="auto", choices=KINDS,
+                       help="what they hold: ids of the data set, train ids, or class colors")
     options.add_data(parser, DATASETS, default=None, split="val")
     options.add_eval_crop(parser)
     options.add_class_map(parser)
-    parser.add_argument("--json", metavar="FILE", help="write all figures there")
+    group = parser.add_argument_group("output")
+    group.add_argument("--json", metavar="FILE", help="write all figures there")
+    group.add_argument("--save-dir", metavar="DIR",
+                       help="write pred/ (ids), rgb/ (colors), compose/ (overlay) and diff/ (only "
+                       "what is wrong) there")
+    group.add_argument("--boundary", action=argparse.BooleanOptionalAction, default=False,
+                       help="score boundaries too: boundary IoU and trimap IoU")
+    group.add_argument("--boundary-ratio", type=share, default=0.02, metavar="X",
+                       help="width of a boundary, as part of the image's diagonal")
     options.add_device(parser)
     return parser.parse_args()
 
 
-def main() -> None:
-    args = parse_args()
-    options.check_output(args.json)
-    device = distributed.start(args.device, args.threads)
-    snapshot = read_snapshot(args.snapshot)
-    known = complete(snapshot["dataset"], snapshot["model"]["num_classes"])
-    name = args.dataset or known["name"]
+def open_dataset(args: argparse.Namespace, name: str) -> ScoredSet:
+    """The labelled split that is scored, with pairs and sizes checked."""
     dataset = build_dataset(name, find_root(name, args.data_root), args.split,
                             EvalTransform(args.eval_size, args.eval_crop),
                             args.holdout, args.cv_split, args.limit)
-    table = match_classes(known["class_names"], dataset.class_names, args.snapshot,
-                          args.class_map)
     dataset.sizes()
-    if dataset.samples[0].label is None:
-        raise ValueError(f"--split {args.split} has no labels; predict it with test.py")
+    return ScoredSet(dataset, name, images=bool(args.snapshot or args.save_dir))
 
+
+def open_network(args: argparse.Namespace, device: torch.device) -> tuple[ScoredSet, Predictor]:
+    """The network, and the data set that it is scored on."""
+    snapshot = read_snapshot(args.snapshot)
+    known = complete(snapshot["dataset"], snapshot["model"]["num_classes"])
+    scored = open_dataset(args, args.dataset or known["name"])
+    table = match_classes(known["class_names"], scored.dataset.class_names, args.snapshot,
+                          args.class_map)
     network = from_snapshot(snapshot).to(device, memory_format=torch.channels_last)
-    predictor = Predictor(network, choose_precision(device, args.precision), table)
-    confusion = validate(predictor, dataset, args.workers, progress=True)
+    return scored, Predictor(network, choose_precision(device, args.precision), table)
+
+
+def predict_all(predictor: Predictor, scored: ScoredSet, workers: int) -> Iterator[Scored]:
+    """This rank's images, predicted one after the other."""
+    samples = read_shard(scored, workers)
+    for index, item in zip(samples.sampler, samples, strict=True):
+        image, truth, instances = (part if part is None else part.numpy() for part in item)
+        train_ids = predictor(torch.from_numpy(image), truth.shape).cpu().numpy()
+        yield Scored(index, scored.from_train_ids[train_ids], truth, instances, image)
+
+
+def open_predictions(args: argparse.Namespace) -> tuple[ScoredSet, Callable[[int], Scored]]:
+    """The data set, and a function that reads the prediction of a sample of it."""
+    scored = open_dataset(args, args.dataset)
+    found = find_predictions(args.predictions, [sample.name for sample in scored.dataset.samples])
+    paths = list(found.values())
+    kind = args.prediction_kind
+    if kind == "auto":
+        kind = recognize_kind(paths, scored)
+        distributed.say(f"{args.predictions}: {len(paths)} predictions, read as {kind}")
+
+    def read(index: int) -> Scored:
+        image, truth, instances = scored[index]
+        prediction = read_prediction(paths[index], kind, scored)
+        if prediction.shape != truth.shape:
+            raise ValueError(f"{paths[index]}: {prediction.shape[1]}x{prediction.shape[0]}, its "
+                             f"label {truth.shape[1]}x{truth.shape[0]}")
+        return Scored(index, prediction, truth, instances, image)
+
+    return scored, read
+
+
+def main() -> None:
+    args = parse_args()
+    if bool(args.snapshot) == bool(args.predictions):
+        raise ValueError("--snapshot FILE or --predictions DIR: give one of them")
+    if args.predictions and not args.dataset:
+        raise ValueError("--predictions: give --dataset, files do not say their classes")
+    options.check_output(args.json)
+    device = distributed.start(args.device, args.threads)
+    items: Iterable[Any]
+    if args.snapshot:
+        scored, predictor = open_network(args, device)
+        items, read = predict_all(predictor, scored, args.workers), None
+    else:
+        scored, read = open_predictions(args)
+        items = distributed.shard(len(scored))
+    scores = Scores(scored.labels, scored.sizes, args.boundary_ratio * args.boundary)
+    names = [sample.name for sample in scored.dataset.samples]
+    outputs = Outputs(args.save_dir, scored.labels, names) if args.save_dir else None
+    evaluate(scores, items, read, outputs, torch.get_num_threads())
+    if len(scores.images) != len(scored):
+        raise RuntimeError(f"{len(scores.images)} of {len(scored)} images were scored")
     if distributed.rank() == 0:
+        result = summarize(scores)
+        facts = {"snapshot": args.snapshot, "predictions": args.predictions,
+                 "dataset": scored.name, "split": args.split}
         if args.json:  # before the table, which may go into a pipe that breaks
-            scores = {"snapshot": args.snapshot, "dataset": name, "split": args.split,
-                      **confusion.summary()}
-            checkpoint.write_bytes(Path(args.json), json.dumps(scores, indent=1).encode())
-        print(confusion.table())
-        print(f"{confusion.images} images of {name} {args.split}, snapshot {args.snapshot}")
+            text = json.dumps(plain(facts | result), indent=1)
+            checkpoint.write_bytes(Path(args.json), text.encode())
+        print(tables(scores, result))
+        print(f"{len(scored)} images of {scored.name} {args.split}, "
+              f"{args.snapshot or args.predictions}")
     distributed.stop()
 
 

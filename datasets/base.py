@@ -36,6 +36,7 @@ class SegmentationDataset(Dataset):
     SPLITS: dict[str, int] = {}  # published parts and their numbers of images
     CV_SPLITS = 0  # published cross-validations
     CV_DEFAULT: int | None = None  # where no train and val but these are published
+    INSTANCE_FACTOR = 1000  # instance maps hold id * this + number, or the bare id
 
     def __init__(
         self,

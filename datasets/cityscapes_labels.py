@@ -68,3 +68,9 @@ TABLE = ClassTable(
     id_to_train_id=lookup_table({label.id: label.train_id for label in LABELS if label.id >= 0}),
 )
 TRAIN_IDS = lookup_table({label.train_id: label.train_id for label in CLASSES})
+AVERAGE_SIZES = {  # pixels of an instance, over the data set; the official scorer weighs by them
+    "bicycle": 4672.3249222261, "caravan": 36771.8241758242, "motorcycle": 6298.7200839748,
+    "rider": 3930.4788056518, "bus": 35732.1511111111, "train": 67583.7075812274,
+    "car": 12794.0202738185, "person": 3462.4756337644, "truck": 27855.1264367816,
+    "trailer": 16926.9763313609,
+}

@@ -29,6 +29,7 @@ class Kitti(SegmentationDataset):
     SPLITS = {"trainval": 200, "test": 200}
     CV_SPLITS = len(CV_SPLITS)
     CV_DEFAULT = 0
+    INSTANCE_FACTOR = 256
 
     def table(self) -> ClassTable:
         return TABLE

@@ -158,6 +158,15 @@ def sum_over_ranks(tensor: Tensor) -> Tensor:
     return tensor
 
 
+def gather(part: Any) -> list[Any]:
+    """The parts of all ranks, in their order, on every rank; of plain data, not tensors."""
+    if not dist.is_initialized():
+        return [part]
+    parts: list[Any] = [None] * world()
+    dist.all_gather_object(parts, part)
+    return parts
+
+
 def mean_over_ranks(*values: float, device: torch.device) -> list[float]:
     """The means of some numbers over all ranks; the numbers themselves with one rank."""
     if not dist.is_initialized():

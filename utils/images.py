@@ -102,6 +102,12 @@ def read_size(path: PathLike) -> tuple[int, int]:
         return _read_header(path, file).size[::-1]
 
 
+def is_color(path: PathLike) -> bool:
+    """Whether an image has color channels, not indices; from its header. Raises as `read_image`."""
+    with _open(path) as file:
+        return _read_header(path, file).mode.startswith("RGB")
+
+
 def resize_image(image: np.ndarray, size: Sequence[int]) -> np.ndarray:
     """(H, W, 3) uint8 at `size`, (h, w) or (longer side,): what an evaluated network sees."""
     height, width = image.shape[:2]

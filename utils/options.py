@@ -67,10 +67,10 @@ def add_class_map(group: Any) -> None:
                        "data set of other classes")
 
 
-def add_snapshot(parser: argparse.ArgumentParser) -> None:
+def add_snapshot(parser: argparse.ArgumentParser, required: bool = True) -> None:
     """Which network."""
     group = parser.add_argument_group("network")
-    group.add_argument("--snapshot", required=True, metavar="FILE",
+    group.add_argument("--snapshot", required=required, metavar="FILE",
                        help="checkpoint of train.py or a published one; says all about the network")
     add_eval_size(group)
 

@@ -1,0 +1,109 @@
+"""Predictions that are there already: found, recognized, read."""
+
+import bisect
+import os
+from pathlib import Path
+
+import numpy as np
+
+from datasets.scored import ScoredSet
+from utils.colors import NONE, color_ids
+from utils.images import is_color, read_image, read_label
+from utils.metrics import IGNORE
+
+KINDS = ("auto", "ids", "train-ids", "colors")
+NEVER_SCORED = (1, 2, 3, 4, 5, 6, 9, 10, 14, 15, 16, 18)  # Cityscapes ids below 19
+
+
+def find_predictions(folder: str | Path, names: list[str]) -> dict[str, Path]:
+    """Name of a sample -> its prediction, searched in all subfolders as the official scorer does.
+
+    A file belongs to a sample when its name is the sample's, or begins with it and goes on with
+    anything but a digit.
+
+    Raises:
+        FileNotFoundError: no such folder, or a sample has no prediction.
+        ValueError: a sample has several.
+    """
+    if not Path(folder).is_dir():
+        raise FileNotFoundError(f"{folder}: no such folder of predictions")
+    files = sorted(
+        (name, Path(root) / name)
+        for root, _, found in os.walk(folder) for name in found
+        if name.lower().endswith(".png") and not name.startswith(".")
+    )
+    keys = [name for name, _ in files]
+    result, missing = {}, []
+    for name in names:
+        first = bisect.bisect_left(keys, name)
+        last = bisect.bisect_left(keys, name + "\U0010ffff")
+        near = [path for key, path in files[first:last] if not key[len(name)].isdigit()]
+        own = [path for path in near if path.stem == name] or near
+        if len(own) > 1:
+            raise ValueError(
+                f"{name}: {len(own)} predictions, {own[0]} and {own[1]}; keep one kind of file in "
+                "a folder: colors and ids apart"
+            )
+        if own:
+            result[name] = own[0]
+        else:
+            missing.append(name)
+    if missing:
+        raise FileNotFoundError(
+            f"{folder}: no prediction for {missing[0]}; {len(missing)} of {len(names)} images have "
+            f"none (looked for {missing[0]}*.png)"
+        )
+    return result
+
+
+def recognize_kind(paths: list[Path], scored: ScoredSet) -> str:
+    """ "ids", "train-ids" or "colors": what the predictions hold, from a look at some of them.
+
+    Raises:
+        ValueError: it cannot be told.
+    """
+    step = max(1, len(paths) // 20)
+    if is_color(paths[0]):
+        return "colors"
+    values = np.zeros(256, np.int64)
+    for path in paths[::step]:
+        values += np.bincount(read_label(path, palette=True).ravel(), minlength=256)
+    classes = len(scored.dataset.class_names)
+    as_train_ids = values[:classes].sum() + values[IGNORE] == values.sum()
+    known = np.flatnonzero(scored.dataset.id_to_train_id < len(scored.dataset.class_names))
+    as_ids = values[known].sum() == values.sum()
+    if scored.by_id:  # ids of scored classes and train ids overlap in 7, 8, 11, 12, 13, 17
+        as_train_ids &= bool(values[[0, *NEVER_SCORED]].any())
+    if as_ids or not as_train_ids:
+        return "ids"
+    return "train-ids"
+
+
+def read_prediction(path: Path, kind: str, scored: ScoredSet) -> np.ndarray:
+    """(H, W) uint8 labels of a predicted PNG.
+
+    Raises:
+        ValueError: not such a file, or values that are none of this kind.
+    """
+    if kind == "colors":
+        train_ids = color_ids(read_image(path), unambiguous(scored.dataset.palette))
+        if (strange := (train_ids == NONE).sum()) > 0:
+            raise ValueError(f"{path}: {strange:,} pixels have no class's color; give ids, or the "
+                             "pure colors (PNG, no overlay)")
+        return scored.from_train_ids[train_ids]
+    ids = read_label(path, palette=True)
+    if kind == "ids":
+        return scored.ids_to_labels(ids, path)
+    classes = len(scored.dataset.class_names)
+    strange = np.unique(ids[(ids >= classes) & (ids != IGNORE)])
+    if len(strange):
+        raise ValueError(f"{path}: {strange[:5].tolist()} are no train ids of {classes} classes; "
+                         "--prediction-kind ids?")
+    return scored.from_train_ids[ids]
+
+
+def unambiguous(palette: list[tuple[int, int, int]]) -> list[tuple[int, int, int]]:
+    """The palette; ValueError if two classes share a color."""
+    if len(set(map(tuple, palette))) < len(palette):
+        raise ValueError("colors cannot be scored: two classes of the data set have one color")
+    return palette

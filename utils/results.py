@@ -1,0 +1,172 @@
+"""Ratios from counts, and the tables that are printed, as the Cityscapes scorer has them.
+
+Keys, names, averages and layout are those of cityscapesScripts 2.3.0; ratios of nothing are nan
+there and in the tables, null in the JSON file.
+"""
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from utils.scoring import Scores
+
+Figures = dict[str, float]
+
+
+def ratio(part: float, whole: float) -> float:
+    """part / whole, nan for nothing of nothing."""
+    return float(part) / float(whole) if whole else math.nan
+
+
+def average(figures: Iterable[float]) -> float:
+    """Mean of the figures that are not nan, summed one by one."""
+    valid = [figure for figure in figures if not math.isnan(figure)]
+    total = 0.0
+    for figure in valid:
+        total += figure
+    return total / len(valid) if valid else math.nan
+
+
+def summarize(scores: Scores) -> dict[str, Any]:
+    """All figures of an evaluation, by the official scorer's keys and some more.
+
+    More are `images`, `pixelAccuracy`, `averageAccuracyClasses` (mean of the classes' recalls),
+    `frequencyWeightedIoU`, `classAccuracies`, and with boundaries `boundaryScores` and
+    `trimapScores` per width in pixels.
+    """
+    labels, matrix = scores.labels, scores.matrix
+    names = [label.name for label in labels]
+    rows, columns, hits = matrix.sum(1), matrix[scores.scored].sum(0), matrix.diagonal()
+    false = columns - hits * scores.scored
+    tp, fn = _weigh(scores, 2)
+
+    def per_class(values: Iterable[float], extra: Iterable[bool] | None = None) -> Figures:
+        valid = scores.scored if extra is None else scores.scored & np.array(list(extra))
+        return {n: float(v) if ok else math.nan
+                for n, v, ok in zip(names, values, valid, strict=True)}
+
+    iou = per_class(ratio(hits[i], rows[i] + false[i]) for i in range(len(names)))
+    instance_iou = per_class(
+        (ratio(tp[name], tp[name] + false[i] + fn[name]) for i, name in enumerate(names)),
+        (label.has_instances for label in labels),
+    )
+    categories, instance_categories = _category_scores(scores)
+    accuracy = per_class(ratio(hits[i], rows[i]) for i in range(len(names)))
+    scored_rows = rows[scores.scored]
+    weighted = [ratio(n, scored_rows.sum()) * figure for n, figure in
+                zip(scored_rows, (iou[name] for i, name in enumerate(names) if scores.scored[i]),
+                    strict=True) if n]
+    result: dict[str, Any] = {
+        "confMatrix": matrix.tolist(),
+        "priors": {name: ratio(rows[i], matrix.sum()) for i, name in enumerate(names)},
+        "labels": {name: i for i, name in enumerate(names)},
+        "classScores": iou,
+        "classInstScores": instance_iou,
+        "categoryScores": categories,
+        "categoryInstScores": instance_categories,
+        "averageScoreClasses": average(iou.values()),
+        "averageScoreInstClasses": average(instance_iou.values()),
+        "averageScoreCategories": average(categories.values()),
+        "averageScoreInstCategories": average(instance_categories.values()),
+        "images": len(scores.images),
+        "pixelAccuracy": ratio(hits[scores.scored].sum(), scored_rows.sum()),
+        "averageAccuracyClasses": average(accuracy.values()),
+        "frequencyWeightedIoU": sum(weighted) if weighted else math.nan,
+        "classAccuracies": accuracy,
+    }
+    if scores.ratio:
+        bands = [c.boundary for c in scores.images.values() if c.boundary is not None]
+        figures = [per_class(ratio(both, union) for both, union in band.T)
+                   for band in np.sum(bands, axis=0)]
+        result["boundaryScores"] = figures[0]
+        result["averageBoundaryScore"] = average(figures[0].values())
+        result["trimapScores"] = {str(width): average(band.values())
+                                  for width, band in zip(scores.trimaps, figures[1:], strict=True)}
+    return result
+
+
+def _weigh(scores: Scores, column: int, by_category: bool = False) -> tuple[Figures, Figures]:
+    """Weighted hits and misses of instances by name, in the order of images and instance ids.
+
+    All are nan when the instances of an image are not known.
+    """
+    labels = scores.labels
+    tables = [counts.instances for counts in scores.images.values()]
+    start = math.nan if any(table is None for table in tables) else 0.0
+    tp = dict.fromkeys((x.category if by_category else x.name for x in labels), start)
+    fn = dict(tp)
+    for table in tables:
+        for row in [] if table is None else table.tolist():
+            label = labels[row[0]]
+            if label.ignored:
+                continue
+            key = label.category if by_category else label.name
+            weight = scores.sizes[label.name] / float(row[1])
+            tp[key] += float(row[column]) * weight
+            fn[key] += float(row[1] - row[column]) * weight
+    return tp, fn
+
+
+def _category_scores(scores: Scores) -> tuple[Figures, Figures]:
+    """IoU and instance-weighted IoU of each category; none where labels have no categories."""
+    labels, matrix = scores.labels, scores.matrix
+    tp, fn = _weigh(scores, 3, by_category=True)
+    plain, weighted = {}, {}
+    for category in dict.fromkeys(label.category for label in labels if label.category):
+        own = np.array([label.category == category for label in labels])
+        others = scores.scored & ~own
+        scored = own & scores.scored
+        hits = matrix[np.ix_(scored, scored)].sum()
+        false = matrix[np.ix_(others, scored)].sum()
+        plain[category] = math.nan
+        if scored.any():
+            plain[category] = ratio(hits, matrix[scored].sum() + false)
+        weighted[category] = math.nan
+        if all(label.has_instances for label in labels if label.category == category):
+            false = matrix[np.ix_(others, own)].sum()
+            weighted[category] = ratio(tp[category], tp[category] + fn[category] + false)
+    return plain, weighted
+
+
+def image_ious(scores: Scores) -> dict[int, Figures]:
+    """IoU of the scored classes in each image, nan where a class is neither there nor said."""
+    names = [label.name for label in scores.labels]
+    return {
+        index: {name: ratio(hits, pixels + false) for name, ok, (hits, pixels, false)
+                in zip(names, scores.scored, counts.classes.T, strict=True) if ok}
+        for index, counts in scores.images.items()
+    }
+
+
+def tables(scores: Scores, result: Mapping[str, Any]) -> str:
+    """Classes, then categories where there are any, as the official scorer prints them."""
+    scored = {label.name for label in scores.labels if not label.ignored}
+    categories = {x.category for x in scores.labels if x.category and not x.ignored}
+    lines = ["classes          IoU      nIoU", "-" * 32]
+    for name in result["classScores"]:
+        if name in scored:
+            figures = result["classScores"][name], result["classInstScores"][name]
+            lines.append(f"{name:<14}: {figures[0]:>5.3f}    {figures[1]:>5.3f}")
+    lines += _average(result["averageScoreClasses"], result["averageScoreInstClasses"])
+    if categories:
+        lines += ["", "", "categories       IoU      nIoU", "-" * 32]
+        for name, figure in result["categoryScores"].items():
+            if name in categories:
+                instance = result["categoryInstScores"][name]
+                lines.append(f"{name:<14}: {figure:>5.3f}    {instance:>5.3f}")
+        lines += _average(result["averageScoreCategories"], result["averageScoreInstCategories"])
+    return "\n".join(lines)
+
+
+def _average(figure: float, instance: float) -> list[str]:
+    line = "-" * 32
+    return [line, f"Score Average : {figure:5.3f}    {instance:5.3f}", line]
+
+
+def plain(value: Any) -> Any:
+    """The same with null for nan, which JSON does not have."""
+    if isinstance(value, dict):
+        return {key: plain(inner) for key, inner in value.items()}
+    return None if isinstance(value, float) and math.isnan(value) else value

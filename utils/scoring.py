@@ -1,0 +1,144 @@
+"""Scores of label maps: integers per image, gathered over ranks, ratios at the end.
+
+Pixels are counted over *labels*, which are the scored classes and those that are not scored: for
+Cityscapes its 34 ids, as its official scorer does, else the classes and void.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import cv2
+import numpy as np
+
+from utils import distributed
+from utils.boundary import boundary_counts
+
+EXACT = 1 << 24  # largest count that a float32 of cv2.calcHist holds exactly
+
+
+class ScoredLabel(Protocol):
+    """A row of a class table; a label's number is its place in the list of labels."""
+
+    name: str
+    category: str
+    has_instances: bool
+    ignored: bool
+
+
+@dataclass(frozen=True)
+class ImageCounts:
+    """What is kept of each image, all integers."""
+
+    classes: np.ndarray  # (3, L): hits, pixels of the truth, false positives
+    instances: np.ndarray | None  # (K, 4): label, size, hits, hits of its category
+    boundary: np.ndarray | None = None  # see utils.boundary
+
+
+def joint_histogram(truth: np.ndarray, prediction: np.ndarray, labels: int) -> np.ndarray:
+    """(L, L) int64 pixels by true and predicted label; other values are not counted.
+
+    Args:
+        truth: (H, W) uint8.
+        prediction: likewise.
+        labels: L.
+    """
+    matrix = np.zeros((labels, labels), np.int64)
+    rows = max(1, EXACT // truth.shape[1])
+    for top in range(0, len(truth), rows):
+        pair = [truth[top : top + rows], prediction[top : top + rows]]
+        span = [0, labels]
+        matrix += cv2.calcHist(pair, [0, 1], None, [labels] * 2, span * 2).astype(np.int64)
+    return matrix
+
+
+def instance_table(
+    instances: np.ndarray, prediction: np.ndarray, categories: np.ndarray
+) -> np.ndarray:
+    """(K, 4) int64 label, size, hits and category hits of each instance, ids ascending.
+
+    Args:
+        instances: (H, W) int32, label * 1000 + n, or the bare label where there is no instance.
+        prediction: (H, W) uint8 labels.
+        categories: (L, L) bool, whether a hit of the column's label is one of the row's category.
+    """
+    labels = len(categories)
+    inside = instances > 1000
+    own = instances[inside]
+    if not len(own):
+        return np.zeros((0, 4), np.int64)
+    ids = np.flatnonzero(np.bincount(own))
+    place = np.zeros(ids[-1] + 1, np.int64)
+    place[ids] = np.arange(len(ids)) * labels
+    cells = place[own] + prediction[inside]
+    table = np.bincount(cells, minlength=len(ids) * labels).reshape(len(ids), labels)
+    label = ids // 1000
+    hits = table[np.arange(len(ids)), label]
+    return np.stack([label, table.sum(1), hits, (table * categories[label]).sum(1)], axis=1)
+
+
+@dataclass
+class Scores:
+    """Counts over a data set.
+
+    Args:
+        labels: all labels, scored or not, by number.
+        sizes: name -> average size in pixels of an instance, which weighs instances.
+        ratio: width of the boundary, as part of an image's diagonal; 0 counts no boundaries.
+        trimaps: widths in pixels of the bands around true boundaries that are scored alone.
+    """
+
+    labels: Sequence[ScoredLabel]
+    sizes: Mapping[str, float] = field(default_factory=dict)
+    ratio: float = 0.0
+    trimaps: tuple[int, ...] = (1, 3, 5, 9)
+    images: dict[int, ImageCounts] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        count = len(self.labels)
+        self.matrix = np.zeros((count, count), np.int64)
+        self.scored = np.array([not label.ignored for label in self.labels])
+        names = [label.category for label in self.labels]
+        self.same_category = np.array([[a == b for b in names] for a in names])
+
+    def measure(
+        self, truth: np.ndarray, prediction: np.ndarray, instances: np.ndarray | None = None
+    ) -> tuple[np.ndarray, ImageCounts]:
+        """The matrix and the rest of one image; changes nothing, so threads may call it.
+
+        Args:
+            truth: (H, W) uint8 labels.
+            prediction: likewise.
+            instances: (H, W) int32, label * 1000 + n, or None.
+
+        Raises:
+            ValueError: another size, or a number that is no label.
+        """
+        if truth.shape != prediction.shape:
+            raise ValueError(f"a prediction of {prediction.shape[1]}x{prediction.shape[0]} for a "
+                             f"label of {truth.shape[1]}x{truth.shape[0]}")
+        matrix = joint_histogram(truth, prediction, len(self.labels))
+        if matrix.sum() != truth.size:
+            strange = np.unique(np.concatenate([truth, prediction]))
+            raise ValueError(f"ids {strange[strange >= len(self.labels)].tolist()} are no labels")
+        hits = matrix.diagonal()
+        counts = np.stack([hits, matrix.sum(1), matrix[self.scored].sum(0) - hits * self.scored])
+        table = None
+        if instances is not None:
+            table = instance_table(instances, prediction, self.same_category)
+        band = None
+        if self.ratio:
+            band = boundary_counts(truth, prediction, self.scored, self.ratio, self.trimaps)
+        return matrix, ImageCounts(counts, table, band)
+
+    def add(self, index: int, measured: tuple[np.ndarray, ImageCounts]) -> None:
+        """Counts an image; its number decides the order of sums."""
+        self.matrix += measured[0]
+        self.images[index] = measured[1]
+
+    def gather(self) -> None:
+        """Brings the counts of all ranks to every rank."""
+        parts = distributed.gather((self.matrix, self.images))
+        self.matrix = sum(matrix for matrix, _ in parts)
+        merged = {index: counts for _, images in parts for index, counts in images.items()}
+        self.images = dict(sorted(merged.items()))
