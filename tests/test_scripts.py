@@ -240,7 +240,7 @@ BAD_INPUT = [
     ("evaluate.py", ["--snapshot", "{best}", "--data-root", "nowhere"], "no such folder"),
     ("evaluate.py", ["--snapshot", "nothing.pth"], "nothing.pth: no such checkpoint"),
     ("evaluate.py", ["--snapshot", "{best}", "--data-root", "{root}", "--split", "test"],
-     "has no labels"),
+     "has no label; choose a labelled"),
     ("evaluate.py", ["--snapshot", "{best}", "--data-root", "{root}", "--split", "x"],
      "no leftImg"),
     ("evaluate.py", ["--snapshot", "{best}", "--dataset", "camvid", "--data-root", "{camvid}"],

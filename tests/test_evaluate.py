@@ -1,0 +1,255 @@
+"""evaluate.py on given predictions: the official figures, and what is said of bad files."""
+
+import json
+import math
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import draw_folder, draw_mapillary, run_script
+from PIL import Image
+
+from datasets import build_dataset
+from datasets.cityscapes_labels import LABELS, TABLE
+from datasets.given_predictions import find_predictions
+from datasets.synthetic import write_city
+from utils.images import read_label, write_png
+
+COLORS = np.zeros((256, 3), np.uint8)
+COLORS[: len(TABLE.palette)] = TABLE.palette
+
+
+@pytest.fixture(scope="module")
+def city(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Five drawn streets with instances."""
+    root = tmp_path_factory.mktemp("city")
+    write_city(root, {"val": 5}, (96, 192), seed=3)
+    return root
+
+
+@pytest.fixture
+def predictions(city: Path, tmp_path: Path) -> Path:
+    """Ids that are wrong in part: truth moved by a few pixels, and a stripe of caravans."""
+    for sample in build_dataset("cityscapes", city, "val").samples:
+        ids = np.roll(read_label(sample.label), (2, 5), (0, 1))
+        ids[ids == 26] = 29 if sample.name.endswith("1_000019") else 26
+        ids[40:44] = 10
+        write_png(tmp_path / "pred" / f"{sample.name}_mine.png", ids)
+    return tmp_path / "pred"
+
+
+def scored(call, city: Path, predictions: Path, *words: object) -> dict:
+    path = predictions.parent / "scores.json"
+    done = call("evaluate.py", "--predictions", predictions, "--dataset", "cityscapes",
+                "--data-root", city, "--json", path, *words)
+    assert done.returncode == 0, done.stderr
+    return json.loads(path.read_text()) | {"said": done.stdout}
+
+
+def same(ours: object, theirs: object) -> bool:
+    if isinstance(theirs, dict):
+        return ours.keys() == theirs.keys() and all(same(ours[k], v) for k, v in theirs.items())
+    if isinstance(theirs, float) and math.isnan(theirs):
+        return ours is None
+    return ours == theirs
+
+
+def test_equals_cityscapesscripts(
+    city: Path, predictions: Path, call, capsys: pytest.CaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The official module itself, on drawn data with instances: figures and printed tables."""
+    monkeypatch.setattr(np, "in1d", np.isin, raising=False)  # gone in numpy 2.4, used there
+    official = pytest.importorskip(
+        "cityscapesscripts.evaluation.evalPixelLevelSemanticLabeling", exc_type=ImportError)
+    ours = scored(call, city, predictions)
+    truths = sorted(map(str, city.glob("gtFine/val/*/*_gtFine_labelIds.png")))
+    args = official.args
+    args.JSONOutput, args.quiet, args.colorized, args.bold, args.nocol = False, False, False, "", ""
+    args.predictionPath, args.predictionWalk = str(predictions), None
+    files = [official.getPrediction(args, truth) for truth in truths]
+    theirs = official.evaluateImgLists(files, truths, args)
+    for key, value in theirs.items():
+        assert same(ours[key], value), key
+    assert ours["averageScoreInstClasses"] > 0.05
+    said = capsys.readouterr().out
+    tables = said[said.index("classes          IoU"):].strip()
+    assert tables in ours["said"]
+
+
+def test_train_ids_and_colors_score_the_same(city: Path, predictions: Path, call) -> None:
+    expected = scored(call, city, predictions)
+    assert "read as ids" in expected["said"]
+    for kind in ("train-ids", "colors"):
+        folder = predictions.parent / kind / "deep" / "folder"
+        for path in predictions.glob("*.png"):
+            train_ids = TABLE.id_to_train_id[read_label(path)]
+            if kind == "colors":  # void has none: it becomes road
+                train_ids = COLORS[np.where(train_ids < 19, train_ids, 0)]
+            write_png(folder / path.name, train_ids)
+        result = scored(call, city, predictions.parent / kind)
+        assert f"read as {kind}" in result["said"]
+        if kind == "train-ids":  # void is not scored, whatever its id
+            assert result["classScores"] == expected["classScores"]
+        else:
+            assert result["classScores"]["sky"] == expected["classScores"]["sky"]
+
+
+def test_palette_predictions(city: Path, predictions: Path, call) -> None:
+    """Index = id, as other tools write them and the official scorer takes them."""
+    expected = scored(call, city, predictions)
+    for path in predictions.glob("*.png"):
+        image = Image.fromarray(read_label(path))
+        image.putpalette([value for i in range(256) for value in (i, 255 - i, 9)])
+        image.save(path)
+    assert scored(call, city, predictions)["confMatrix"] == expected["confMatrix"]
+
+
+def test_figures_by_hand(city: Path, predictions: Path, call) -> None:
+    result = scored(call, city, predictions, "--boundary")
+    matrix = np.array(result["confMatrix"])
+    ids = [label.id for label in LABELS if label.id >= 0 and not label.ignored]
+    rows, hits = matrix[ids].sum(1), matrix.diagonal()[ids]
+    iou = hits / (rows + matrix[ids][:, ids].sum(0) - hits)
+    there = rows > 0
+    assert result["pixelAccuracy"] == pytest.approx(hits.sum() / rows.sum())
+    assert result["averageAccuracyClasses"] == pytest.approx((hits[there] / rows[there]).mean())
+    assert result["frequencyWeightedIoU"] == pytest.approx(
+        (iou[there] * rows[there]).sum() / rows.sum())
+    assert result["averageBoundaryScore"] < result["averageScoreClasses"]
+    bands = list(result["trimapScores"].values())
+    assert bands == sorted(bands)  # the farther from boundaries, the better
+    assert result["images"] == 5
+
+
+def test_any_number_of_processes(city: Path, predictions: Path, tmp_path: Path) -> None:
+    results = []
+    for ranks in (0, 3):
+        path = tmp_path / f"{ranks}.json"
+        done = run_script("evaluate.py", "--predictions", predictions, "--dataset", "cityscapes",
+                          "--data-root", city, "--json", path, "--boundary", ranks=ranks)
+        assert done.returncode == 0, done.stderr
+        results.append(path.read_text())
+    assert results[0] == results[1]
+
+
+def test_output_folders(city: Path, predictions: Path, tmp_path: Path, call) -> None:
+    out = tmp_path / "out"
+    scored(call, city, predictions, "--save-dir", out)
+    sample = build_dataset("cityscapes", city, "val").samples[0]
+    files = {kind: out / kind / f"{sample.name}.png" for kind in ("pred", "rgb", "compose", "diff")}
+    assert all(path.exists() for path in files.values())
+    ids = read_label(predictions / f"{sample.name}_mine.png")
+    assert (read_label(files["pred"]) == ids).all()
+    truth, difference = read_label(sample.label), np.array(Image.open(files["diff"]))
+    counted = TABLE.id_to_train_id[truth] != 255
+    assert (difference[counted & (ids == truth)] == 255).all()
+    assert (difference[~counted] == 0).all()
+    wrong = counted & (ids != truth) & (TABLE.id_to_train_id[ids] < 19)
+    assert (difference[wrong] == COLORS[TABLE.id_to_train_id[ids]][wrong]).all()
+    # what was written is scored the same
+    assert scored(call, city, out / "pred")["classScores"] == scored(
+        call, city, predictions)["classScores"]
+    done = call("evaluate.py", "--predictions", predictions, "--dataset", "cityscapes",
+                "--data-root", city, "--save-dir", out)
+    assert done.returncode == 2
+    assert "holds predictions" in done.stderr
+
+
+def test_no_instances_no_instance_scores(
+    city: Path, predictions: Path, tmp_path: Path, call
+) -> None:
+    bare = tmp_path / "bare"
+    shutil.copytree(city, bare)
+    for path in bare.glob("gtFine/val/*/*instanceIds.png"):
+        path.unlink()
+    result = scored(call, bare, predictions)
+    assert result["averageScoreInstClasses"] is None
+    assert result["classScores"] == scored(call, city, predictions)["classScores"]
+
+
+def spoil(kind: str, path: Path) -> None:
+    ids = read_label(path)
+    if kind == "missing":
+        path.unlink()
+    elif kind == "twice":
+        shutil.copy(path, path.with_name(path.name.replace("_mine", "_other")))
+    elif kind == "size":
+        write_png(path, ids[:-1])
+    elif kind == "id 34":
+        ids[5, 6] = 34
+        write_png(path, ids)
+    elif kind == "color":
+        write_png(path, COLORS[ids])
+    elif kind == "16 bit":
+        write_png(path, ids.astype(np.uint16))
+    elif kind == "half":
+        path.write_bytes(path.read_bytes()[:200])
+
+
+@pytest.mark.parametrize(("kind", "message"), [
+    ("missing", "no prediction for dornfels_000002_000019; 1 of 5 images"),
+    ("twice", "dornfels_000002_000019: 2 predictions"),
+    ("size", "192x95, its label 192x96"),
+    ("id 34", r"ids [34] are not of this data set"),
+    ("color", "a color label"),
+    ("16 bit", "16-bit gray PNG, expected"),
+    ("half", "truncated or damaged PNG"),
+])
+def test_bad_predictions(kind: str, message: str, city: Path, predictions: Path, call) -> None:
+    spoil(kind, predictions / "dornfels_000002_000019_mine.png")
+    out = predictions.parent / "scores.json"
+    done = call("evaluate.py", "--predictions", predictions, "--dataset", "cityscapes",
+                "--data-root", city, "--json", out, "--prediction-kind", "ids")
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert done.stderr.strip().count("\n") == 0
+    assert "dornfels_000002_000019" in done.stderr
+    assert not out.exists()
+
+
+def test_extra_files_do_no_harm(city: Path, predictions: Path, call) -> None:
+    before = scored(call, city, predictions)
+    (predictions / "notes.txt").write_text("x")
+    (predictions / "._dornfels_000000_000019.png").write_bytes(b"x")
+    write_png(predictions / "elsewhere_000000_000019.png", np.zeros((4, 4), np.uint8))
+    assert scored(call, city, predictions)["confMatrix"] == before["confMatrix"]
+
+
+@pytest.mark.parametrize(("words", "message"), [
+    ([], "give one of them"),
+    (["--predictions", "x", "--snapshot", "y"], "give one of them"),
+    (["--predictions", "x"], "give --dataset"),
+])
+def test_refusals(words: list[str], message: str, call) -> None:
+    done = call("evaluate.py", *words)
+    assert done.returncode == 2
+    assert message in done.stderr
+
+
+def test_names_that_begin_alike(tmp_path: Path) -> None:
+    for name in ("1.png", "10.png", "1_b/2_pred.png", "3x.png", "3.png"):
+        write_png(tmp_path / name, np.zeros((1, 1), np.uint8))
+    found = find_predictions(tmp_path, ["1", "10", "2", "3"])
+    assert [path.name for path in found.values()] == ["1.png", "10.png", "2_pred.png", "3.png"]
+
+
+@pytest.mark.parametrize(("name", "draw", "split"), [
+    ("mapillary", draw_mapillary, "val"), ("folder", draw_folder, "val"),
+])
+def test_other_data_sets(name: str, draw, split: str, tmp_path: Path, call) -> None:
+    """Their own ids as predictions; classes alone, no categories."""
+    root = draw(tmp_path / "data")
+    dataset = build_dataset(name, root, split)
+    for index, sample in enumerate(dataset.samples):
+        write_png(tmp_path / "pred" / f"{sample.name}.png", dataset.read_ids(index))
+    path = tmp_path / "scores.json"
+    done = call("evaluate.py", "--predictions", tmp_path / "pred", "--dataset", name,
+                "--data-root", root, "--json", path)
+    assert done.returncode == 0, done.stderr
+    result = json.loads(path.read_text())
+    assert result["averageScoreClasses"] == 1
+    assert result["categoryScores"] == {}
+    assert "categories" not in done.stdout
+    assert list(result["classScores"]) == [*dataset.class_names, "void"]
