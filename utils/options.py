@@ -9,7 +9,6 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from utils import checkpoint, run_folder
 from utils.argument_types import at_least_zero, positive, share, whole
 
 
@@ -235,6 +234,9 @@ def parse_resumable(parser: Parser) -> tuple[argparse.Namespace, dict[str, Any] 
     Raises:
         FileNotFoundError, ValueError: nothing to resume.
     """
+    # Imported late: with them comes torch, which takes seconds that a download need not wait.
+    from utils import checkpoint, run_folder
+
     args = parser.parse_args()
     if args.resume is None:
         return args, None
