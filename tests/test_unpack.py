@@ -248,6 +248,16 @@ def test_interruption_at_every_step(module, name: str, tmp_path: Path, monkeypat
     assert tree(out) == FILES
 
 
+def test_part_with_the_right_size_and_wrong_bytes(tmp_path: Path) -> None:
+    """As a power failure leaves it, which keeps sizes and loses content."""
+    path, out = pack(tmp_path / "x.zip", FILES), tmp_path / "out"
+    part = out / "x.zip.unpack.partial" / "train" / "09.png"
+    part.parent.mkdir(parents=True)
+    part.write_bytes(bytes(9000))
+    unpack.unpack(path, out)
+    assert tree(out) == FILES
+
+
 def test_kill_at_random_instants(tmp_path: Path) -> None:
     files = {f"{i % 7}/{i}": RANDOM.randbytes(4000) for i in range(600)}
     path, out = pack(tmp_path / "x.zip", files, ZIP_STORED), tmp_path / "out"
