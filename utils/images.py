@@ -102,6 +102,12 @@ def read_size(path: PathLike) -> tuple[int, int]:
         return _read_header(path, file).size[::-1]
 
 
+def is_color(path: PathLike) -> bool:
+    """Whether the pixels are colors, not gray or palette indices. Raises as `read_size`."""
+    with _open(path) as file:
+        return _read_header(path, file).mode.startswith("RGB")
+
+
 def resize_image(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """(h, w, 3) uint8 at `size` (h, w): what every network that is evaluated sees."""
     down = size[0] * size[1] < image.shape[0] * image.shape[1]
