@@ -161,7 +161,7 @@ def data_roots(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.fixture
 def call(capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch):
-    """Runs a script in this process, which saves the start-up; same result as `run_script`."""
+    """Runs a script or module in this process, without start-up; same result as `run_script`."""
     threads = torch.get_num_threads()
     handlers = [(number, signal.getsignal(number)) for number in (signal.SIGINT, signal.SIGTERM)]
 
@@ -169,7 +169,7 @@ def call(capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch):
         monkeypatch.setattr(sys, "argv", [script, *map(str, words)])
         capsys.readouterr()
         with pytest.raises(SystemExit) as stop:
-            exit_codes.run(importlib.import_module(Path(script).stem).main)
+            exit_codes.run(importlib.import_module(script.removesuffix(".py")).main)
         said = capsys.readouterr()
         return SimpleNamespace(returncode=stop.value.code or 0, stdout=said.out, stderr=said.err)
 

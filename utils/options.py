@@ -8,7 +8,6 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-from utils import checkpoint, run_folder
 from utils.argument_types import OneOrTwo, at_least_zero, positive, share, whole
 from utils.parser import Parser as Parser
 
@@ -247,6 +246,9 @@ def parse_resumable(parser: Parser) -> tuple[argparse.Namespace, dict[str, Any] 
     Raises:
         FileNotFoundError, ValueError: nothing to resume.
     """
+    # Imported late: with them comes torch, which takes seconds that a download need not wait.
+    from utils import checkpoint, run_folder
+
     args = parser.parse_args()
     if args.resume is None:
         return args, None
