@@ -62,7 +62,7 @@ class ScoredSet(Dataset):
         return len(self.dataset)
 
     def __getitem__(self, index: int) -> Item:
-        """(H, W, 3) uint8 or None; (h, w) uint8 labels; (h, w) int32 label * 1000 + n, or None."""
+        """(H, W, 3) uint8 or None; (h, w) uint8 labels; (h, w) uint16 label * 1000 + n, or None."""
         ids = self.dataset.read_ids(index)
         image: Any = self.dataset.read_image(index) if self.images else None
         transform = self.dataset.transform
@@ -91,7 +91,7 @@ class ScoredSet(Dataset):
         return ids if self.by_id else cv2.LUT(train_ids, self.from_train_ids)
 
     def read_instances(self, index: int) -> np.ndarray | None:
-        """(H, W) int32 label * 1000 + n, or the bare label; None where no instances are known."""
+        """(H, W) uint16 label * 1000 + n, or the bare label; None where no instances are known."""
         path = self.dataset.samples[index].instance
         if not self.instances or path is None:
             return None
@@ -100,4 +100,5 @@ class ScoredSet(Dataset):
         if factor == 1000:
             return stored
         label, number = np.divmod(stored, factor)
-        return np.where(number > 0, label * 1000 + number, label)  # a bare id has number 0
+        # a bare id has number 0
+        return np.where(number > 0, label * np.uint16(1000) + number, label)

@@ -325,7 +325,7 @@ def test_label_keeps_every_id(tmp_path):
     np.testing.assert_array_equal(read_label(path), ids)
     np.testing.assert_array_equal(read_instances(path), ids)
     assert read_label(path).dtype == np.uint8
-    assert read_instances(path).dtype == np.int32
+    assert read_instances(path).dtype == np.uint16
 
 
 @pytest.mark.parametrize(

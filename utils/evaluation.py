@@ -21,7 +21,7 @@ class Scored(NamedTuple):
     number: int  # of the image
     prediction: np.ndarray  # (H, W) uint8 labels
     truth: np.ndarray  # (H, W) uint8 labels
-    instances: np.ndarray | None  # (H, W) int32 label * 1000 + n
+    instances: np.ndarray | None  # (H, W) uint16 label * 1000 + n
     image: np.ndarray | None  # (h, w, 3) uint8 RGB, where it is needed
 
 

@@ -92,8 +92,8 @@ def read_label(path: PathLike, palette: bool = False) -> np.ndarray:
 
 
 def read_instances(path: PathLike) -> np.ndarray:
-    """(H, W) int32 instance ids of a 16-bit or 8-bit gray PNG. Raises as `read_label`."""
-    return _read_map(path, ["16-bit gray PNG", "8-bit gray PNG"]).astype(np.int32)
+    """(H, W) uint16 instance ids of a 16-bit or 8-bit gray PNG. Raises as `read_label`."""
+    return _read_map(path, ["16-bit gray PNG", "8-bit gray PNG"]).astype(np.uint16, copy=False)
 
 
 def read_size(path: PathLike) -> tuple[int, int]:

@@ -58,7 +58,7 @@ def instance_table(
     """(K, 4) int64 label, size, hits and category hits of each instance, ids ascending.
 
     Args:
-        instances: (H, W) int32, label * 1000 + n, or the bare label where there is no instance.
+        instances: (H, W) uint16, label * 1000 + n, or the bare label where there is no instance.
         prediction: (H, W) uint8 labels.
         categories: (L, L) bool, whether a hit of the column's label is one of the row's category.
     """
@@ -109,7 +109,7 @@ class Scores:
         Args:
             truth: (H, W) uint8 labels.
             prediction: likewise.
-            instances: (H, W) int32, label * 1000 + n, or None.
+            instances: (H, W) uint16, label * 1000 + n, or None.
 
         Raises:
             ValueError: another size, or a number that is no label.
