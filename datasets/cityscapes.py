@@ -18,6 +18,7 @@ IMAGES = (
     "leftImg8bit", "leftImg8bit_trainvaltest/leftImg8bit", "leftImg8bit_trainextra/leftImg8bit",
     "leftImg8bit_demoVideo/leftImg8bit",
 )
+SEQUENCES = ("leftImg8bit_sequence", "leftImg8bit_sequence_trainvaltest/leftImg8bit_sequence")
 FINE = ("gtFine", "gtFine_trainvaltest/gtFine")
 COARSE = ("gtCoarse", "gtCoarse/gtCoarse")
 SUFFIXES = ("_labelIds.png", "_labelTrainIds.png", "_polygons.json")  # of labels, by preference
@@ -27,8 +28,9 @@ class Cityscapes(SegmentationDataset):
     """19 classes.
 
     Splits: train, val, test; train_extra, which has coarse labels only; train_coarse and
-    val_coarse, the images of train and val with coarse labels; demoVideo, without labels. Labels
-    are read from `labelIds`, else `labelTrainIds`, else drawn from `polygons`.
+    val_coarse, the images of train and val with coarse labels; without labels demoVideo and
+    train_sequence, val_sequence, test_sequence, the 30 frames of each snippet. Labels are read from
+    `labelIds`, else `labelTrainIds`, else drawn from `polygons`.
     """
 
     SPLITS = {"train": 2975, "val": 500, "test": 1525, "train_extra": 19998}
@@ -41,10 +43,11 @@ class Cityscapes(SegmentationDataset):
         folder, _, kind = split.partition("_")
         coarse = kind in ("extra", "coarse")
         folder = split if kind == "extra" else folder
-        images = self._glob(IMAGES, folder, "_leftImg8bit.png")
-        pattern = f"leftImg8bit/{folder}/CITY/*_leftImg8bit.png"
+        places = SEQUENCES if kind == "sequence" else IMAGES
+        images = self._glob(places, folder, "_leftImg8bit.png")
+        pattern = f"{places[0]}/{folder}/CITY/*_leftImg8bit.png"
         hint = "" if images else self._hint()
-        if folder in ("test", "demoVideo"):  # test comes with labels in which nothing counts
+        if folder in ("test", "demoVideo") or kind == "sequence":  # test comes with labels in which nothing counts
             return Files(images, pattern, hint=hint)
         name = "gtCoarse" if coarse else "gtFine"
         labels: dict[str, Path] = {}

@@ -95,6 +95,17 @@ def test_cityscapes_demo_video_has_no_labels(tmp_path: Path) -> None:
     assert dataset[0][1] is None
 
 
+def test_cityscapes_sequences(tmp_path: Path) -> None:
+    for frame in range(4):
+        write_png(tmp_path / f"leftImg8bit_sequence/val/ulm/ulm_000000_{frame:06d}_leftImg8bit.png",
+                  np.zeros((4, 8, 3), np.uint8))
+    dataset = build_dataset("cityscapes", tmp_path, "val_sequence")
+    assert [sample.name for sample in dataset.samples] == [f"ulm_000000_{n:06d}" for n in range(4)]
+    assert dataset[0][1] is None
+    with pytest.raises(FileNotFoundError, match="no leftImg8bit_sequence/train/CITY"):
+        build_dataset("cityscapes", tmp_path, "train_sequence")
+
+
 def test_cityscapes_mixes_kinds_of_labels(tmp_path: Path) -> None:
     """One image's label is `labelIds`, another's only `labelTrainIds`: both are read rightly."""
     root = draw_cityscapes(tmp_path, train=2, val=1)
