@@ -47,7 +47,8 @@ class Cityscapes(SegmentationDataset):
         images = self._glob(places, folder, "_leftImg8bit.png")
         pattern = f"{places[0]}/{folder}/CITY/*_leftImg8bit.png"
         hint = "" if images else self._hint()
-        if folder in ("test", "demoVideo") or kind == "sequence":  # test comes with labels in which nothing counts
+        # The labels that come with test are those of an empty image.
+        if folder in ("test", "demoVideo") or kind == "sequence":
             return Files(images, pattern, hint=hint)
         name = "gtCoarse" if coarse else "gtFine"
         labels: dict[str, Path] = {}
