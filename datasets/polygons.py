@@ -122,6 +122,6 @@ def _corners(polygon: Any, where: str) -> list:
         points = np.empty(0)
     if points.ndim != 2 or points.shape[1] != 2 or len(points) < 2 or points.dtype.kind not in "if":
         raise ValueError(f"{where}: its polygon is not a list of two or more [x, y]")
-    if not np.abs(points).max() < 2**31:  # nor NaN
+    if not (points.max() < 2**31 and points.min() > -(2**31)):  # nor NaN
         raise ValueError(f"{where}: its polygon has coordinates beyond 2^31")
     return points.ravel().tolist()

@@ -1,4 +1,4 @@
-"""Draws street scenes and writes them as a Cityscapes data set: images, ids, instances, colors.
+"""Draws street scenes and writes them as a Cityscapes data set: images, fine and coarse labels.
 
 examples:
   python -m datasets.synthetic data/synthetic
@@ -22,18 +22,18 @@ from types import FrameType
 from typing import NoReturn
 
 import cv2
-import numpy as np
 from tqdm import tqdm
 
-from datasets.cityscapes_labels import LABELS
 from datasets.render import render
 from datasets.scene import make_scene
+from datasets.synthetic_labels import KINDS, write_labels
 from utils import exit_codes, options
 from utils.images import write_png
 from utils.signals import Stopped
 
-VERSION = 1  # to be raised whenever the same seed gives other bytes
-CITIES = {"train": ("aldern", "brookau", "cindal"), "val": ("dornfels",), "test": ("eschwald",)}
+VERSION = 2  # to be raised whenever the same seed gives other bytes
+CITIES = {"train": ("aldern", "brookau", "cindal"), "val": ("dornfels",), "test": ("eschwald",),
+          "train_extra": ("falkenau", "grunwede")}  # fmt: skip
 RECORD = "synthetic.json"
 SMALLEST, MOST_PIXELS = 32, 2048 * 4096
 Size = tuple[int, int]
@@ -45,13 +45,10 @@ def image_seed(seed: int, split: str, index: int) -> int:
     return int.from_bytes(digest[:5], "big") * 10_000_000 + index
 
 
-def image_paths(out: Path, split: str, index: int) -> dict[str, Path]:
-    """The files of one image by their kind; `leftImg8bit` is last and is written last."""
+def image_path(out: Path, split: str, index: int) -> Path:
+    """Where an image is; it is written after its labels."""
     city = CITIES[split][index % len(CITIES[split])]
-    name = f"{city}_{index:06d}_000019"
-    labelled = () if split == "test" else ("labelIds", "instanceIds", "color")
-    paths = {kind: out / "gtFine" / split / city / f"{name}_gtFine_{kind}.png" for kind in labelled}
-    return paths | {"leftImg8bit": out / "leftImg8bit" / split / city / f"{name}_leftImg8bit.png"}
+    return out / "leftImg8bit" / split / city / f"{city}_{index:06d}_000019_leftImg8bit.png"
 
 
 def write_city(
@@ -65,7 +62,8 @@ def write_city(
 
     Args:
         out: its folder; made, or continued if it was begun with the same arguments.
-        counts: number of images of each split: train, val, test (which gets no labels).
+        counts: number of images of each split: train, val, test (which gets no labels) and
+            train_extra (which gets coarse ones only).
         size: height and width in pixels.
         seed: any whole number.
         workers: processes; the bytes do not depend on it.
@@ -81,7 +79,7 @@ def write_city(
     _check_size(size)
     _claim(out, {"version": VERSION, "seed": seed, "size": list(size), **counts})
     jobs = [(split, k) for split, count in counts.items() for k in range(count)]
-    missing = [job for job in jobs if not image_paths(out, *job)["leftImg8bit"].exists()]
+    missing = [job for job in jobs if not image_path(out, *job).exists()]
     bar = tqdm(total=len(jobs), initial=len(jobs) - len(missing), unit="image", disable=None)
     with bar, _mapping(min(workers, len(missing))) as map_jobs:
         for _ in map_jobs(partial(_write_image, out, size, seed), missing):
@@ -105,11 +103,13 @@ def _claim(out: Path, arguments: dict) -> None:
             found = json.loads(record.read_text(encoding="utf-8"))
         except ValueError:
             raise ValueError(f"{record}: damaged; delete {out} or give another folder") from None
+        if not isinstance(found, dict) or found.get("version") != VERSION:
+            raise ValueError(f"{out}: drawn by another version; delete it, or give another folder")
         if found != arguments:
             differ = {key: found.get(key) for key in arguments if found.get(key) != arguments[key]}
             raise ValueError(f"{out}: was made with {differ}; give these, or another folder")
         return
-    if any((out / kind).exists() for kind in ("leftImg8bit", "gtFine")):
+    if any((out / kind).exists() for kind in ("leftImg8bit", "gtFine", "gtCoarse")):
         raise ValueError(f"{out}: holds another data set; give another folder")
     out.mkdir(parents=True, exist_ok=True)
     begun = record.with_name(f".{RECORD}.{os.getpid()}")
@@ -120,15 +120,12 @@ def _claim(out: Path, arguments: dict) -> None:
 def _write_image(out: Path, size: Size, seed: int, job: tuple[str, int]) -> None:
     split, index = job
     scene = make_scene(image_seed(seed, split, index))
-    image, label_ids, instance_ids = render(scene, scene.camera, *size)
-    colors = np.zeros((256, 3), np.uint8)
-    for label in LABELS:
-        if label.id >= 0:
-            colors[label.id] = label.color
-    arrays = {"labelIds": label_ids, "instanceIds": instance_ids, "leftImg8bit": image}
-    arrays["color"] = colors[label_ids]
-    for kind, path in image_paths(out, split, index).items():
-        write_png(path, arrays[kind])
+    image, _, instance_ids = render(scene, scene.camera, *size)
+    path = image_path(out, split, index)
+    for kind in KINDS[split]:
+        name = path.name.replace("leftImg8bit.png", kind)
+        write_labels(out / kind / split / path.parent.name / name, instance_ids, scene.seed)
+    write_png(path, image)
 
 
 @contextlib.contextmanager
@@ -174,6 +171,8 @@ def parse_args() -> argparse.Namespace:
         said = "images without labels" if split == "test" else "labelled images"
         parser.add_argument(f"--{split}", type=_count, default=count, metavar="N",
                             help=f"number of {said} of the {split} split")  # fmt: skip
+    parser.add_argument("--train-extra", type=_count, default=0, metavar="N",
+                        help="number of images of the train_extra split, with coarse labels only")
     parser.add_argument("--size", type=_size, default="256x512", metavar="HxW",
                         help="height and width in pixels")  # fmt: skip
     parser.add_argument("--seed", type=_count, default=0, help="another seed, other streets")
@@ -190,7 +189,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, stop)
     counts = {split: getattr(args, split) for split in CITIES}
     drawn = write_city(args.out, counts, args.size, args.seed, args.workers)
-    said = ", ".join(f"{count} {split}" for split, count in counts.items())
+    said = ", ".join(f"{count} {split}" for split, count in counts.items() if count) or "no"
     there = f"{drawn} drawn" if drawn else "all were there"
     print(f"{args.out.resolve()}: {said} images of {args.size[0]}x{args.size[1]} ({there})")
 

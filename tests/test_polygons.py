@@ -115,6 +115,7 @@ def test_damaged_files_are_one_line(tmp_path: Path, damage: bytes, said: str) ->
     ({"label": "road", "polygon": None}, "two or more"),
     ({"label": "road", "polygon": [[1, 1], [float("nan"), 2]]}, "beyond"),
     ({"label": "road", "polygon": [[1, 1], [2**40, 2]]}, "beyond"),
+    ({"label": "road", "polygon": [[1, 1], [-(2**63), 2]]}, "beyond"),
 ])  # fmt: skip
 def test_wrong_objects_are_named_by_their_place(wrong: object, said: str) -> None:
     good = {"label": "road", "polygon": SQUARE}

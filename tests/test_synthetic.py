@@ -13,7 +13,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from datasets import build_dataset
 from datasets.cityscapes_labels import CLASSES, LABELS
+from datasets.polygons import draw_instances, draw_polygons
 from datasets.render import render
 from datasets.scene import make_scene
 from datasets.street.world import Camera, Scene
@@ -22,11 +24,13 @@ from datasets.synthetic import image_seed, parse_args, write_city
 ROOT = Path(__file__).resolve().parent.parent
 IDS = {label.name: label.id for label in LABELS}
 SIZE = (64, 128)
+COUNTS = {"train": 4, "val": 2, "test": 1, "train_extra": 2}
+KINDS = ("labelIds.png", "instanceIds.png", "color.png", "polygons.json")
 
 
 def digests(folder: Path) -> dict[str, str]:
     return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
-            for path in sorted(folder.rglob("*.png"))}  # fmt: skip
+            for path in sorted(folder.rglob("*_*.*"))}  # fmt: skip
 
 
 def run(*arguments: object) -> subprocess.CompletedProcess[str]:
@@ -48,7 +52,7 @@ def only(scene: Scene, kind: str, position: tuple[float, float, float]) -> Scene
 @pytest.fixture(scope="module")
 def city(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("city")
-    write_city(out, {"train": 4, "val": 2, "test": 1}, SIZE, seed=3)
+    write_city(out, COUNTS, SIZE, seed=3)
     return out
 
 
@@ -59,13 +63,13 @@ def pictures() -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
 
 
 def test_any_number_of_workers_gives_the_same_bytes(city: Path, tmp_path: Path) -> None:
-    write_city(tmp_path, {"train": 4, "val": 2, "test": 1}, SIZE, seed=3, workers=2)
+    write_city(tmp_path, COUNTS, SIZE, seed=3, workers=2)
     assert digests(tmp_path) == digests(city)
     assert len(set(digests(city).values())) == len(digests(city)), "two files are equal"
 
 
 def test_another_seed_gives_other_streets(city: Path, tmp_path: Path) -> None:
-    write_city(tmp_path, {"train": 4, "val": 2, "test": 1}, SIZE, seed=4)
+    write_city(tmp_path, COUNTS, SIZE, seed=4)
     assert digests(tmp_path).keys() == digests(city).keys()
     assert not set(digests(tmp_path).values()) & set(digests(city).values())
 
@@ -73,39 +77,72 @@ def test_another_seed_gives_other_streets(city: Path, tmp_path: Path) -> None:
 def test_layout_is_that_of_cityscapes(city: Path) -> None:
     images = sorted(city.glob("leftImg8bit/*/*/*.png"))
     keys = {path.parent / path.name.removesuffix("_leftImg8bit.png") for path in images}
-    assert [len(list(city.glob(f"leftImg8bit/{s}/*/*"))) for s in ("train", "val", "test")] == [
-        4, 2, 1]  # fmt: skip
-    labelled = {
-        str(key).replace("leftImg8bit", "gtFine") + f"_gtFine_{kind}.png"
-        for key in keys for kind in ("labelIds", "instanceIds", "color") if "/test/" not in str(key)
-    }  # fmt: skip
-    assert {str(path) for path in city.glob("gtFine/*/*/*")} == labelled
+    assert {split: len(list(city.glob(f"leftImg8bit/{split}/*/*"))) for split in COUNTS} == COUNTS
+    fine = ("train", "val")
+    for kind, splits in (("gtFine", fine), ("gtCoarse", (*fine, "train_extra"))):
+        labelled = {
+            str(key).replace("leftImg8bit", kind) + f"_{kind}_{file}"
+            for key in keys for file in KINDS if key.parent.parent.name in splits
+        }  # fmt: skip
+        assert {str(path) for path in city.glob(f"{kind}/*/*/*")} == labelled
     for path in images:
         town, sequence, frame, _ = path.name.split("_")
         assert town == path.parent.name
         assert sequence.isdigit()
         assert (len(sequence), frame) == (6, "000019")
     towns = [{path.parent.name for path in city.glob(f"leftImg8bit/{split}/*/*")}
-             for split in ("train", "val", "test")]  # fmt: skip
+             for split in COUNTS]  # fmt: skip
     assert sum(map(len, towns)) == len(set.union(*towns)), "splits share a city"
 
 
 def test_files_have_the_modes_of_cityscapes_and_agree(city: Path) -> None:
-    for path in city.glob("gtFine/*/*/*_labelIds.png"):
+    has_instances = [one.id for one in LABELS if one.has_instances]
+    palette = {one.id: one.color for one in LABELS}
+    for path in city.glob("gt*/*/*/*_labelIds.png"):
+        kind = path.name.split("_")[3]
         stem = str(path).removesuffix("labelIds.png")
         label = np.asarray(Image.open(path))
         instance = np.asarray(Image.open(stem + "instanceIds.png"))
         color = np.asarray(Image.open(stem + "color.png"))
-        image = Image.open(stem.replace("gtFine", "leftImg8bit")[:-1] + ".png")
+        image = Image.open(stem.replace(kind, "leftImg8bit")[:-1] + ".png")
         assert (image.mode, image.size) == ("RGB", SIZE[::-1])
         assert (label.dtype, label.shape) == (np.uint8, SIZE)
-        assert instance.max() >= 1000
+        assert Image.open(stem + "instanceIds.png").mode.startswith("I")
+        assert kind == "gtCoarse" or instance.max() >= 1000
         assert np.array_equal(np.where(instance >= 1000, instance // 1000, instance), label)
-        has = np.isin(label, [one.id for one in LABELS if one.has_instances])
-        assert np.array_equal(has, instance >= 1000)
-        palette = {one.id: one.color for one in LABELS}
+        assert np.isin(label[instance >= 1000], has_instances).all()
         for value in np.unique(label):
             assert (color[label == value] == palette[int(value)]).all()
+
+
+def test_polygons_give_the_labels_of_their_image(city: Path) -> None:
+    """Fine ones exactly what was rendered, coarse ones less, and hardly anything else."""
+    for split in ("train", "val", "train_extra"):
+        for path in city.glob(f"leftImg8bit/{split}/*/*"):
+            index = int(path.name.split("_")[1])
+            scene = make_scene(image_seed(3, split, index))
+            image, truth, instances = render(scene, scene.camera, *SIZE)
+            assert np.array_equal(np.asarray(Image.open(path)), image)
+            for kind in ("gtCoarse",) if split == "train_extra" else ("gtFine", "gtCoarse"):
+                stem = str(path).replace("leftImg8bit", kind).removesuffix(".png")
+                label, instance = (np.asarray(Image.open(f"{stem}_{file}")) for file in KINDS[:2])
+                assert np.array_equal(draw_polygons(f"{stem}_polygons.json"), label)
+                assert np.array_equal(draw_instances(f"{stem}_polygons.json"), instance)
+                if kind == "gtFine":
+                    assert np.array_equal(label, truth)
+                    for number in np.unique(instance[instance >= 1000]):
+                        assert len(np.unique(instances[instance == number])) == 1
+                else:
+                    assert 0.3 < (label > 0).mean() < 0.85
+                    assert (label == truth)[label > 0].mean() > 0.97
+
+
+def test_the_data_set_reads_fine_and_coarse_labels(city: Path) -> None:
+    for split, count in (("train", 4), ("val_coarse", 2), ("train_extra", 2)):
+        dataset = build_dataset("cityscapes", city, split)
+        targets = [target for _, target in dataset]
+        assert len(targets) == count
+        assert all((target < 19).any() for target in targets)
 
 
 def test_every_class_is_in_a_fifth_of_the_pictures(pictures) -> None:
@@ -258,6 +295,14 @@ def test_a_folder_of_other_arguments_is_refused(tmp_path: Path, change: dict) ->
     assert digests(tmp_path) == before
 
 
+def test_a_folder_of_another_version_is_refused(tmp_path: Path) -> None:
+    write_city(tmp_path, {"train": 1}, SIZE)
+    record = tmp_path / "synthetic.json"
+    record.write_text(json.dumps(json.loads(record.read_text()) | {"version": 1}))
+    with pytest.raises(ValueError, match="drawn by another version; delete it"):
+        write_city(tmp_path, {"train": 1}, SIZE)
+
+
 def test_another_data_set_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "gtFine").mkdir()
     with pytest.raises(ValueError, match="another data set"):
@@ -267,11 +312,11 @@ def test_another_data_set_is_left_alone(tmp_path: Path) -> None:
 
 def test_command(tmp_path: Path) -> None:
     arguments = [tmp_path / "new" / "city", "--train", 2, "--val", 1, "--test", 1]
-    arguments += ["--size", "32x64", "--workers", 1]
+    arguments += ["--train-extra", 1, "--size", "32x64", "--workers", 1]
     first, second = run(*arguments), run(*arguments)
     assert (first.returncode, first.stderr) == (0, "")
-    assert "2 train, 1 val, 1 test" in first.stdout
-    assert "(4 drawn)" in first.stdout
+    assert "2 train, 1 val, 1 test, 1 train_extra images" in first.stdout
+    assert "(5 drawn)" in first.stdout
     assert second.returncode == 0
     assert "(all were there)" in second.stdout
     assert json.loads((arguments[0] / "synthetic.json").read_text())["seed"] == 0
