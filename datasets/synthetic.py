@@ -187,7 +187,8 @@ def main() -> None:
 
     args = parse_args()
     signal.signal(signal.SIGTERM, stop)
-    counts = {split: getattr(args, split) for split in CITIES}
+    counts = {"train": args.train, "val": args.val, "test": args.test,
+              "train_extra": args.train_extra}  # fmt: skip
     drawn = write_city(args.out, counts, args.size, args.seed, args.workers)
     said = ", ".join(f"{count} {split}" for split, count in counts.items() if count) or "no"
     there = f"{drawn} drawn" if drawn else "all were there"

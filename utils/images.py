@@ -138,11 +138,7 @@ def write_png(path: PathLike, array: np.ndarray) -> None:
 
 
 def write_file(path: PathLike, data: bytes) -> None:
-    """Writes a file whole or not at all, over an existing one; makes its folder.
-
-    Raises OSError if it cannot be written.
-    """
-    # Written beside it and renamed, so that a reader or a crash never meets half of it.
+    """Writes beside the file and renames: whole or not at all. Makes its folder; raises OSError."""
     part = Path(path).parent / f".{secrets.token_hex(8)}.part"
     try:
         part.parent.mkdir(parents=True, exist_ok=True)
