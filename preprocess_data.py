@@ -1,6 +1,8 @@
-"""Prepares a data set, once: train-id labels, class frequencies and weights.
+"""Prepares a data set, once: checks it, writes train-id labels, class frequencies and weights.
 
 examples:
+  python preprocess_data.py --check --dataset cityscapes --data-root data/cityscapes
+  python preprocess_data.py --check --dataset folder --data-root mine --json faults.json
   python preprocess_data.py --dataset cityscapes --data-root data/cityscapes --train-ids
   python preprocess_data.py --dataset camvid --class-weights weights.json --split train
   python preprocess_data.py --train-ids --save-dir meta/label_imgs --void-id 19
@@ -8,6 +10,10 @@ examples:
 Nothing here is needed for training: train.py maps ids while it reads. It serves other programs
 that want `_gtFine_labelTrainIds.png` files, or flat NAME.png files of train ids: for fregu856's
 meta/label_imgs give --save-dir and --void-id 19. Safe to interrupt: finished files are passed over.
+
+--check reads every file once and says of every fault what is wrong, where, and how to mend it.
+Errors, which would stop a training or spoil it silently, end it with exit code 2. Notes do not:
+counts other than published, classes that never occur, hidden and unused files.
 """
 
 import argparse
@@ -18,8 +24,9 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from datasets import DATASETS, build_dataset, find_root
+from datasets import DATASETS, build_dataset, doctor, find_root
 from datasets.base import SegmentationDataset
+from datasets.doctor_report import lines, verdict
 from datasets.label_statistics import count_class_pixels
 from datasets.pairing import Sample
 from model.loss import CLASS_WEIGHTS, class_weights
@@ -32,7 +39,15 @@ from utils.metrics import IGNORE
 
 def parse_args() -> argparse.Namespace:
     parser = options.Parser(__doc__)
-    options.add_data(parser, DATASETS, default="cityscapes", split="train")
+    options.add_data(parser, DATASETS, default="cityscapes", split=None)
+    parser.add_argument("--split", help="part of the data set (default: train; with --check, all "
+                        "that are there)")
+    group = parser.add_argument_group("what to check")
+    group.add_argument("--check", action=argparse.BooleanOptionalAction, default=False,
+                       help="read every file, with --workers threads, and report what is wrong; "
+                       "changes nothing")
+    group.add_argument("--json", metavar="FILE",
+                       help="write all that --check found there; only with --check")
     group = parser.add_argument_group("what to prepare")
     group.add_argument("--train-ids", action=argparse.BooleanOptionalAction, default=False,
                        help="write every label as train ids")
@@ -90,18 +105,42 @@ def weights_report(dataset: SegmentationDataset, pixels: torch.Tensor) -> dict[s
             for i, name in enumerate(dataset.class_names)}
 
 
-def main() -> None:
-    args = parse_args()
+def check(args: argparse.Namespace) -> None:
+    """Prints what the data set doctor finds.
+
+    Raises:
+        ValueError: errors were found, or options were given that do not go with --check.
+    """
+    if args.train_ids or args.class_weights or args.holdout or args.cv_split is not None:
+        raise ValueError("--check: not with --train-ids, --class-weights, --holdout, --cv-split")
+    root = find_root(args.dataset, args.data_root)
+    if not root.is_dir():
+        raise FileNotFoundError(f"{root.resolve()}: no such folder; give --data-root DIR")
+    report = doctor.check(args.dataset, root, args.split, args.limit, args.workers)
+    print("\n".join(lines(report)), flush=True)
+    if args.json:
+        content = json.dumps(report.to_json(), indent=1)
+        checkpoint.write_bytes(Path(args.json), content.encode())
+    if report.count("error"):
+        raise ValueError(verdict(report))
+    print(verdict(report))
+
+
+def prepare(args: argparse.Namespace) -> None:
+    """Writes train-id labels, class weights or both."""
+    if args.json:
+        raise ValueError("--json: only with --check")
     if not (args.train_ids or args.class_weights):
-        raise ValueError("nothing to do: give --train-ids, --class-weights FILE, or both")
+        raise ValueError("nothing to do: give --check, --train-ids, --class-weights FILE")
     if args.void_id > IGNORE:
         raise ValueError(f"--void-id {args.void_id}: 0 to 255 are possible")
     options.check_output(args.class_weights)
     root = find_root(args.dataset, args.data_root)
-    dataset = build_dataset(args.dataset, root, args.split, holdout=args.holdout,
+    split = args.split or "train"
+    dataset = build_dataset(args.dataset, root, split, holdout=args.holdout,
                             cv_split=args.cv_split, limit=args.limit)
     if dataset.samples[0].label is None:
-        raise ValueError(f"--split {args.split} has no labels")
+        raise ValueError(f"--split {split} has no labels")
     dataset.sizes()
     if args.train_ids:
         train_id_path(dataset.samples[0], args.save_dir)
@@ -117,6 +156,15 @@ def main() -> None:
             print(f"{name:16} {100 * row['share']:6.2f} %  enet {row['enet']:6.2f}  "
                   f"enet110 {row['enet110']:5.2f}")
         print(f"class weights of {len(dataset)} labels: {args.class_weights}")
+
+
+def main() -> None:
+    args = parse_args()
+    options.check_output(args.json)
+    if args.check:
+        check(args)
+    else:
+        prepare(args)
 
 
 if __name__ == "__main__":

@@ -53,6 +53,8 @@ def build_dataset(
             f"{Path(root).resolve()}: no such folder; give --data-root DIR, or set "
             f"{name.upper()}_DATASET"
         )
+    if not split:
+        raise ValueError("--split '': give the name of one, for example val")
     dataset = DATASETS[name](root, split, transform, holdout, cv_split)
     dataset.samples = dataset.samples[:limit]
     return dataset

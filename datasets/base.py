@@ -23,7 +23,8 @@ class SegmentationDataset(Dataset):
 
     Args:
         root: folder of the data set.
-        split: for example "train"; "train+train_extra" is both, "trainval" is train+val.
+        split: for example "train"; "train+train_extra" is both, "trainval" is train+val; "" is
+            none, for what needs the classes and `files()` alone.
         transform: `transform(image, ids, epoch, position, center) -> (image, ids)`.
         holdout: a group (city, sequence) that leaves train and becomes val.
         cv_split: number of a published cross-validation, which redistributes train and val.
@@ -50,7 +51,7 @@ class SegmentationDataset(Dataset):
         table = self.table()
         self.class_names, self.palette = table.class_names, table.palette
         self.train_id_to_id, self.id_to_train_id = table.train_id_to_id, table.id_to_train_id
-        self.samples = choose(self, split, holdout, cv_split)
+        self.samples = choose(self, split, holdout, cv_split) if split else []
 
     def table(self) -> ClassTable:
         """The classes."""
@@ -59,6 +60,10 @@ class SegmentationDataset(Dataset):
     def files(self, split: str) -> Files:
         """What is on disk of one part, by name; nothing is an empty answer, not an error."""
         raise NotImplementedError
+
+    def parts(self) -> list[str]:
+        """Names that `files()` takes, whether they are on disk or not."""
+        return list(self.SPLITS)
 
     def group(self, name: str, image: Path) -> str:
         """City or sequence of an image."""
@@ -74,14 +79,9 @@ class SegmentationDataset(Dataset):
 
     def find(self, split: str) -> list[Sample]:
         """The samples of one part. Raises as the constructor."""
-        files = self.files(split)
-        if not files.images:
-            raise FileNotFoundError(f"{self.root}: no {files.image_pattern}{files.hint}")
-        if files.label_pattern and not files.labels:
-            raise FileNotFoundError(f"{self.root}: no {files.label_pattern}, only the images")
         return [
             Sample(image, label, label and self.instance(label), name, self.group(name, image))
-            for name, image, label in files.pairs()
+            for name, image, label in self.files(split).pairs(self.root)
         ]
 
     def sizes(self) -> list[tuple[int, int]]:

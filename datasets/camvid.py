@@ -93,19 +93,16 @@ class CamVid(SegmentationDataset):
             return self._original(split)
         images = by_name((self.root / split).glob("*.png"))
         labels = by_name((self.root / f"{split}annot").glob("*.png"))
-        names = self.root / f"{split}.txt"
+        names, missing = self.root / f"{split}.txt", []
         if names.exists():  # lines "/SegNet/CamVid/train/NAME.png /SegNet/CamVid/trainannot/..."
             lines = [line.split() for line in names.read_text().splitlines()]
             listed = [Path(words[0]).stem for words in lines if words]
-            if missing := [name for name in listed if name not in images]:
-                raise FileNotFoundError(
-                    f"{names}: lists {missing[0]}, which {self.root / split} does not have"
-                )
-            images = {name: images[name] for name in listed}
+            missing = [(names, name) for name in listed if name not in images]
+            images = {name: images[name] for name in listed if name in images}
             labels = {name: labels[name] for name in listed if name in labels}
         wanted = None if split == "test" and not labels else f"{split}annot/*.png"
         hint = "; the folder that holds train/, trainannot/, val/, valannot/ is expected"
-        return Files(images, f"{split}/*.png", labels, wanted, hint)
+        return Files(images, f"{split}/*.png", labels, wanted, hint, missing=missing)
 
     def _original(self, split: str) -> Files:
         lines = Path(__file__).with_name("camvid_split.txt").read_text().splitlines()

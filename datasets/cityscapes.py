@@ -43,23 +43,32 @@ class Cityscapes(SegmentationDataset):
         folder, _, kind = split.partition("_")
         coarse = kind in ("extra", "coarse")
         folder = split if kind == "extra" else folder
+        clashes: list[tuple[Path, Path]] = []  # one frame in the folders of two cities
         places = SEQUENCES if kind == "sequence" else IMAGES
-        images = self._glob(places, folder, "_leftImg8bit.png")
+        images = self._glob(places, folder, "_leftImg8bit.png", clashes)
         pattern = f"{places[0]}/{folder}/CITY/*_leftImg8bit.png"
         hint = "" if images else self._hint()
         # The labels that come with test are those of an empty image.
         if folder in ("test", "demoVideo") or kind == "sequence":
-            return Files(images, pattern, hint=hint)
+            return Files(images, pattern, hint=hint, clashes=clashes)
         name = "gtCoarse" if coarse else "gtFine"
         labels: dict[str, Path] = {}
         for suffix in SUFFIXES:
-            labels = self._glob(COARSE if coarse else FINE, folder, f"_{name}{suffix}") | labels
+            suffix = f"_{name}{suffix}"
+            labels = self._glob(COARSE if coarse else FINE, folder, suffix, clashes) | labels
         labels = dict(sorted(labels.items()))
-        return Files(images, pattern, labels, f"{name}/{folder}/CITY/*_{name}_labelIds.png", hint)
+        return Files(images, pattern, labels, f"{name}/{folder}/CITY/*_{name}_labelIds.png", hint,
+                     clashes)
 
-    def _glob(self, folders: tuple[str, ...], split: str, suffix: str) -> dict[str, Path]:
+    def parts(self) -> list[str]:
+        return [*self.SPLITS, "train_coarse", "val_coarse", "demoVideo"]
+
+    def _glob(
+        self, folders: tuple[str, ...], split: str, suffix: str, clashes: list[tuple[Path, Path]]
+    ) -> dict[str, Path]:
         for folder in folders:
-            if found := by_name((self.root / folder / split).glob(f"*/*{suffix}"), suffix):
+            paths = (self.root / folder / split).glob(f"*/*{suffix}")
+            if found := by_name(paths, suffix, clashes):
                 return found
         return {}
 

@@ -56,6 +56,10 @@ class Folder(SegmentationDataset):
     def table(self) -> ClassTable:
         return read_classes(self.root / "classes.txt")
 
+    def parts(self) -> list[str]:
+        return sorted({path.name for kind in ("images", "labels")
+                       for path in (self.root / kind).glob("[!.]*") if path.is_dir()})
+
     def read_label(self, label: Path) -> np.ndarray:
         """(H, W) uint8; palette PNGs, which many tools write, give their indices."""
         return read_label(label, palette=True)
@@ -64,8 +68,11 @@ class Folder(SegmentationDataset):
         folder = self.root / "images" / split
         splits = ", ".join(sorted(path.name for path in (self.root / "images").glob("*")))
         hint = f"; splits there: {splits or 'none'}"
-        images = by_name(p for p in folder.glob("*") if p.suffix.lower() in SUFFIXES)
+        clashes: list[tuple[Path, Path]] = []  # a.jpg and a.png
+        found = (path for path in folder.glob("*") if path.suffix.lower() in SUFFIXES)
+        images = by_name(found, clashes=clashes)
         labels = by_name((self.root / "labels" / split).glob("*.png"))
         if split == "test" and not labels:
-            return Files(images, f"images/{split}/NAME.jpg", hint=hint)
-        return Files(images, f"images/{split}/NAME.jpg", labels, f"labels/{split}/NAME.png", hint)
+            return Files(images, f"images/{split}/NAME.jpg", hint=hint, clashes=clashes)
+        return Files(images, f"images/{split}/NAME.jpg", labels, f"labels/{split}/NAME.png", hint,
+                     clashes)

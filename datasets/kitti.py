@@ -36,7 +36,7 @@ class Kitti(SegmentationDataset):
 
     def files(self, split: str) -> Files:
         folder = "testing" if split == "test" else "training"
-        if split not in ("train", "val", "test"):
+        if split not in ("train", "val", "trainval", "test"):
             raise ValueError(f"--split {split}: KITTI has train, val, trainval and test")
         pattern = f"{folder}/image_2/NNNNNN_10.png"
         hint = "; the folder that holds training/ and testing/ is expected"

@@ -1,6 +1,6 @@
 """Which label belongs to which image: by name, never by order."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,6 +35,8 @@ class Files:
     labels: dict[str, Path] = field(default_factory=dict)
     label_pattern: str | None = None  # None: this split has no labels
     hint: str = ""  # where else it may be, when there are no images
+    clashes: Sequence[tuple[Path, Path]] = ()  # files left out, and the one of the same name
+    missing: Sequence[tuple[Path, str]] = ()  # list files, and names in them that are not there
 
     @property
     def bare(self) -> list[Path]:
@@ -46,12 +48,21 @@ class Files:
         """Labels without an image."""
         return [path for name, path in self.labels.items() if name not in self.images]
 
-    def pairs(self) -> Iterable[tuple[str, Path, Path | None]]:
+    def pairs(self, root: Path) -> Iterable[tuple[str, Path, Path | None]]:
         """Name, image and label (None in a split without labels) of every image.
 
         Raises:
-            ValueError: some images have no label, or some labels no image.
+            ValueError: some images have no label, or some labels no image; two have one name.
+            FileNotFoundError: no images or no labels, or a list names an image that is not there.
         """
+        for path, other in self.clashes:
+            raise ValueError(f"{path}: its name is also that of {other}; delete or rename one")
+        for path, name in self.missing:
+            raise FileNotFoundError(f"{path}: lists {name}, which is not there")
+        if not self.images:
+            raise FileNotFoundError(f"{root}: no {self.image_pattern}{self.hint}")
+        if self.label_pattern and not self.labels:
+            raise FileNotFoundError(f"{root}: no {self.label_pattern}, only the images")
         if self.label_pattern and self.bare:
             raise ValueError(
                 f"{self.bare[0]}: no label; {len(self.bare)} of {len(self.images)} images have none"
@@ -62,20 +73,19 @@ class Files:
             yield name, path, self.labels.get(name)
 
 
-def by_name(paths: Iterable[Path], suffix: str = "") -> dict[str, Path]:
+def by_name(
+    paths: Iterable[Path], suffix: str = "", clashes: list[tuple[Path, Path]] | None = None
+) -> dict[str, Path]:
     """Name -> path, sorted; the name is the file's, without `suffix` or its own suffix.
 
-    Hidden files (`._x.png` of unpacked Mac archives) are passed over.
-
-    Raises:
-        ValueError: two files have one name.
+    Hidden files (`._x.png` of unpacked Mac archives) are passed over. Of files with one name the
+    first is taken, and the others are added to `clashes`, each with the first.
     """
     found: dict[str, Path] = {}
     for path in sorted(path for path in paths if not path.name.startswith(".")):
         name = path.name.removesuffix(suffix) if suffix else path.stem
-        if name in found:
-            raise ValueError(f"{path}: the name {name} is also that of {found[name]}")
-        found[name] = path
+        if found.setdefault(name, path) is not path and clashes is not None:
+            clashes.append((path, found[name]))
     return found
 
 

@@ -294,6 +294,30 @@ def test_folder_takes_palette_labels(tmp_path: Path) -> None:
     assert torch.equal(dataset[0][1], before)
 
 
+def test_files_of_one_name_are_refused_and_listed(tmp_path: Path) -> None:
+    root = draw_folder(tmp_path)
+    other, first = root / "images/train/0.png", root / "images/train/0.JPG"
+    Image.open(other).save(first, "JPEG")
+    with pytest.raises(ValueError, match=r"0\.png: its name is also that of .*0\.JPG"):
+        build_dataset("folder", root, "train")
+    files = DATASETS["folder"](root, "").files("train")
+    assert files.clashes == [(other, first)]
+    assert len(files.images) == 5
+
+
+@pytest.mark.parametrize("name", DATASETS)
+def test_parts_are_those_with_files(name: str, data_roots: dict[str, Path]) -> None:
+    dataset = DATASETS[name](data_roots[name], "")
+    assert len(dataset) == 0
+    there = [part for part in dataset.parts() if dataset.files(part).images]
+    there = [part for part in there if "coarse" not in part]  # shares the images of train
+    odd = {"kitti": ["trainval", "test"], "folder": ["train", "val"]}
+    expected = odd.get(name, ["train", "val", "test"])
+    assert sorted(there) == sorted(expected)
+    with pytest.raises(ValueError, match="--split ''"):
+        build_dataset(name, data_roots[name], "")
+
+
 def test_folder_without_any_labels(tmp_path: Path) -> None:
     root = draw_folder(tmp_path)
     shutil.rmtree(root / "labels")

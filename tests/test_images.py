@@ -22,6 +22,7 @@ from utils.images import (
     read_label,
     read_size,
     shown,
+    stored_as,
     write_png,
 )
 
@@ -116,6 +117,24 @@ def test_16_bits_are_scaled_and_not_saturated(tmp_path, name):
     expected = expected if expected.ndim == 3 else np.repeat(expected[..., None], 3, axis=2)
     np.testing.assert_array_equal(read_image(path), expected)
     assert 100 < read_image(path).mean() < 155
+
+
+STORED = {  # Pillow mode and format: what the file is
+    ("RGB", "PNG"): "8-bit RGB PNG", ("L", "PNG"): "8-bit gray PNG", ("1", "PNG"): "1-bit gray PNG",
+    ("I;16", "PNG"): "16-bit gray PNG", ("RGBA", "PNG"): "8-bit RGBA PNG",
+    ("LA", "PNG"): "8-bit gray with alpha PNG", ("RGB", "JPEG"): "JPEG", ("RGB", "WEBP"): "WEBP",
+    ("RGB", "BMP"): "BMP", ("RGB", "TIFF"): "TIFF", ("RGB", "GIF"): "",
+}
+
+
+@pytest.mark.parametrize("stored", STORED, ids=" ".join)
+def test_stored_as(stored, tmp_path):
+    mode, kind = stored
+    path = tmp_path / "x"
+    Image.new(mode, (40, 30)).save(path, kind)
+    assert stored_as(path.read_bytes()[:26]) == STORED[stored]
+    assert stored_as(b"") == ""
+    assert stored_as(b"\x89PNG\r\n\x1a\n") == "PNG"  # cut off before its kind
 
 
 @pytest.mark.parametrize("mode", ["F", "I"])

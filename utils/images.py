@@ -102,10 +102,18 @@ def read_size(path: PathLike) -> tuple[int, int]:
         return _read_header(path, file).size[::-1]
 
 
+def stored_as(head: bytes) -> str:
+    """What the first 26 bytes of a file promise: "8-bit RGB PNG", "JPEG", ...; "" is no image."""
+    start = head[8:] if head[:4] == b"RIFF" else head
+    name = next((name for name, signature, _ in _FORMATS if start.startswith(signature)), "")
+    bits = f"{head[24]}-bit {_PNG_COLORS.get(head[25])} " if name == "PNG" and head[25:] else ""
+    return bits + name
+
+
 def is_color(path: PathLike) -> bool:
-    """Whether an image has color channels, not indices; from its header. Raises as `read_image`."""
+    """Whether a PNG has color channels, not gray or indices. Raises as `read_image`."""
     with _open(path) as file:
-        return _read_header(path, file).mode.startswith("RGB")
+        return "RGB" in stored_as(file.read(26))
 
 
 def resize_image(image: np.ndarray, size: Sequence[int]) -> np.ndarray:
@@ -168,15 +176,14 @@ def _open(path: PathLike) -> Iterator[BinaryIO]:
 
 
 def _read_header(path: PathLike, file: BinaryIO) -> ImageFile:
-    head = file.read(12)
-    start = head[8:] if head[:4] == b"RIFF" else head
-    name, reader = next(((n, r) for n, s, r in _FORMATS if start.startswith(s)), ("", None))
-    if reader is None:
-        kind = "not an image of a known kind" if head else "an empty file"
-        raise ValueError(f"{shown(path)}: {kind}, expected PNG, JPEG, WEBP, BMP or TIFF")
+    head = file.read(26)
+    if not (kind := stored_as(head)):
+        what = "not an image of a known kind" if head else "an empty file"
+        raise ValueError(f"{shown(path)}: {what}, expected PNG, JPEG, WEBP, BMP or TIFF")
     file.seek(0)
+    name = kind.split()[-1]
     with _blaming(path, name):
-        image = reader(file)
+        image = next(reader for each, _, reader in _FORMATS if each == name)(file)
     if image.width * image.height > MAX_PIXELS:
         raise ValueError(f"{shown(path)}: {image.width}x{image.height}, over {MAX_PIXELS:,} pixels")
     return image
@@ -228,9 +235,7 @@ def _blaming(path: PathLike, kind: str | None) -> Iterator[None]:
 def _read_map(path: PathLike, kinds: Sequence[str]) -> np.ndarray:
     """(H, W) values or palette indices, uint8 or uint16, of a PNG of one of these kinds."""
     data, image = _read(path)
-    kind = image.format
-    if kind == "PNG":
-        kind = f"{data[24]}-bit {_PNG_COLORS.get(data[25])} PNG"
+    kind = stored_as(data)
     if kind not in kinds:
         given = f"a color label ({image.mode})" if image.mode.startswith("RGB") else kind
         raise ValueError(

@@ -1,0 +1,188 @@
+"""What is wrong, given what was listed and measured: one pure function per kind of fault."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from datasets.classes import UNKNOWN, ClassTable
+from datasets.examine import Label, Picture
+from datasets.faults import Fault
+from datasets.pairing import Files
+from utils.metrics import IGNORE
+
+Count = tuple[int, int]  # pixels and images
+MOST_RUNS = 6  # of consecutive ids that are printed
+
+
+def listing(files: Files) -> list[Fault]:
+    """Images without label and the reverse, clashing names, names in a list alone."""
+    faults = [Fault("same-name", path, f"and {other.name}" if path.parent == other.parent
+                    else f"also in {other.parent.name}/") for path, other in files.clashes]
+    faults += [Fault("listed-only", path, name) for path, name in files.missing]
+    if not files.images and not files.missing:
+        faults.append(Fault("no-images", detail=f"looked for {files.image_pattern}"))
+    if files.label_pattern and files.images and not files.labels:
+        return [*faults, Fault("no-labels", detail=f"looked for {files.label_pattern}")]
+    if files.label_pattern:
+        faults += [Fault("no-label", path) for path in files.bare]
+    if files.images:
+        faults += [Fault("no-image", path) for path in files.orphans]
+    return faults
+
+
+def wrong_size(label: Label, picture: Picture) -> Fault | None:
+    """A label of another size than its image."""
+    if label.size is None or picture.size in (None, label.size):
+        return None
+    (h, w), (height, width) = label.size, picture.size or (0, 0)
+    turned = "; turned by EXIF?" if (h, w) == (width, height) else ""
+    return Fault("size", label.path, f"{w}x{h}, its image {width}x{height}{turned}")
+
+
+def unknown_ids(label: Label, table: ClassTable) -> Fault | None:
+    """Ids without a place in the table, or ids in a file that should have train ids."""
+    if label.lookup is None:
+        return None
+    unknown = [i for i in label.counts if label.lookup[i] == UNKNOWN]
+    if not unknown:
+        return None
+    detail = numbers(unknown)
+    if label.lookup is not table.id_to_train_id and _known(label, table):
+        return Fault("not-train-ids", label.path, detail)
+    return Fault("unknown-ids", label.path, detail)
+
+
+def _known(label: Label, table: ClassTable) -> bool:
+    """All of a label's numbers are ids of the data set, whatever they should be."""
+    return bool((table.id_to_train_id[list(label.counts)] != UNKNOWN).all())
+
+
+def ignored(labels: Sequence[Label]) -> list[Fault]:
+    """Labels in which nothing counts, though their ids are known; if it is all, they are one."""
+    read = [label for label in labels if label.lookup is not None]
+    found = [label for label in read if {_train_id(label, i) for i in label.counts} == {IGNORE}]
+    if read and len(found) == len(read):
+        return [Fault("nothing-counts", detail=numbers({i for each in read for i in each.counts}))]
+    return [Fault("ignored-label", label.path, numbers(label.counts)) for label in found]
+
+
+def _train_id(label: Label, i: int) -> int:
+    return UNKNOWN if label.lookup is None else int(label.lookup[i])
+
+
+def binary(labels: Sequence[Label], table: ClassTable) -> list[Fault]:
+    """Labels of 0 and 255 alone, where 255 does not count.
+
+    Of data sets that need not name every id, 255 may be the border of a class 0: there, it takes
+    two classes, or all labels.
+    """
+    found = [label for label in _of_ids(labels, table) if set(label.counts) == {0, IGNORE}]
+    usual = _complete(table) or len(table.class_names) <= 2 or len(found) == len(labels)
+    if not usual or table.id_to_train_id[IGNORE] != IGNORE:
+        return []
+    return [Fault("binary", label.path) for label in found]
+
+
+def train_ids(labels: Sequence[Label], table: ClassTable) -> list[Fault]:
+    """Labels of train ids in files that should have ids.
+
+    One with 255, which is no id, is known by itself; without it, all labels have to agree.
+    """
+    count = len(table.class_names)
+    overlap = set(range(count)) & set(table.train_id_to_id)
+    if table.train_id_to_id == list(range(count)) or (overlap and not _complete(table)):
+        return []  # they are the same, or cannot be told apart
+    own = _of_ids(labels, table)
+    found = [label for label in own if set(label.counts) <= {*range(count), IGNORE}]
+    if len(found) < len(own):
+        found = [label for label in found if IGNORE in label.counts and len(label.counts) > 1]
+    return [Fault("train-ids", label.path, numbers(label.counts)) for label in found
+            if set(label.counts) not in ({0, IGNORE}, {IGNORE})]
+
+
+def _of_ids(labels: Iterable[Label], table: ClassTable) -> list[Label]:
+    """Labels that were read, and that should have the data set's own ids."""
+    return [label for label in labels if label.lookup is table.id_to_train_id]
+
+
+def _complete(table: ClassTable) -> bool:
+    """The data set names every id that it has."""
+    return UNKNOWN in table.id_to_train_id
+
+
+def unlisted(labels: Sequence[Label], table: ClassTable) -> Fault | None:
+    """Ids that are ignored since nobody listed them."""
+    if _complete(table):
+        return None
+    pixels: dict[int, int] = defaultdict(int)
+    for label in labels:
+        for i, count in label.counts.items():
+            pixels[i] += count
+    found = sorted(set(pixels) - {*table.train_id_to_id, IGNORE})
+    share = sum(pixels[i] for i in found) / max(1, sum(pixels.values()))
+    if not found or share == 1:  # no class at all is a fault of its own
+        return None
+    return Fault("unlisted-ids", detail=f"{numbers(found)}: {100 * share:.1f} % of the pixels")
+
+
+def without_instances(labels: Sequence[Label]) -> list[Fault]:
+    """Labels without instance map where others have one."""
+    if not any(label.has_instances for label in labels):
+        return []
+    return [Fault("no-instances", label.path) for label in labels
+            if label.size and not label.has_instances]
+
+
+def same_images(parts: dict[str, list[Picture]]) -> list[Fault]:
+    """Images of equal pixels: in train and in val an error, elsewhere a note.
+
+    A file that is in two parts, as those of coarse labels, is one image.
+    """
+    where: dict[bytes, dict[Path, str]] = defaultdict(dict)
+    for part, pictures in parts.items():
+        for picture in pictures:
+            if picture.size:
+                where[picture.digest].setdefault(picture.path, part)
+    faults = []
+    for places in where.values():
+        first, *others = places
+        for path in others:
+            ends = {places[first][:3], places[path][:3]}
+            kind = "leak" if ends == {"tra", "val"} else "same-image"
+            faults.append(Fault(kind, path, f"equals {first.name} of {places[first]}"))
+    return faults
+
+
+def numbers(ids: Iterable[int]) -> str:
+    """Such as "id 7" or "ids 0-18, 255"."""
+    ends: list[list[int]] = []
+    for i in sorted(ids):
+        if ends and i == ends[-1][1] + 1:
+            ends[-1][1] = i
+        else:
+            ends.append([i, i])
+    runs = [f"{first}-{last}" if last > first else str(first) for first, last in ends]
+    plural = "s" * (ends[0][0] < ends[-1][1])
+    return f"id{plural} {', '.join(runs[:MOST_RUNS])}{', ...' * (len(runs) > MOST_RUNS)}"
+
+
+def merge_counts(
+    labels: Iterable[Label],
+) -> tuple[dict[tuple[int, int], Count], dict[int, Count]]:
+    """Pixels and images of every (id, train id), and of every train id."""
+    ids: dict[tuple[int, int], Count] = {}
+    classes: dict[int, Count] = {}
+    for label in labels:
+        own: dict[int, int] = defaultdict(int)
+        for i, pixels in label.counts.items():
+            train_id = _train_id(label, i)
+            ids[i, train_id] = _more(ids.get((i, train_id)), pixels)
+            own[train_id] += pixels
+        for train_id, pixels in own.items():
+            classes[train_id] = _more(classes.get(train_id), pixels)
+    return dict(sorted(ids.items())), classes
+
+
+def _more(count: Count | None, pixels: int) -> Count:
+    before, images = count or (0, 0)
+    return before + pixels, images + 1

@@ -1,0 +1,164 @@
+"""The data set doctor: reads every file of a data set once and says what is wrong with it.
+
+Published data come in several archives and layouts, own data from several tools. What goes wrong
+then is mostly silent: a label read as another class, an image left out. `faults.py` lists the
+kinds, `examine.py` measures a file, `diagnose.py` judges, `doctor_report.py` says it.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import partial
+from itertools import islice
+from pathlib import Path
+
+from tqdm import tqdm
+
+from datasets import DATASETS, diagnose
+from datasets.base import SegmentationDataset
+from datasets.classes import ClassTable
+from datasets.doctor_report import Part, Report
+from datasets.examine import Label, Picture, examine_image, examine_label
+from datasets.faults import Fault
+from datasets.layouts import layout, stray_files, suggestion
+from datasets.pairing import Files
+
+OPTIONAL = {"train_extra"}  # published, but few have it
+Listings = dict[str, Files]  # of every part
+
+
+def check(
+    name: str, root: Path, split: str | None = None, limit: int | None = None, threads: int = 1
+) -> Report:
+    """Everything that was found in a data set; a fault never hides another.
+
+    Args:
+        name: in DATASETS.
+        root: its folder, which exists.
+        split: one part, or several joined by "+"; by default all that are there.
+        limit: first images of each part only.
+        threads: that read files.
+
+    Raises:
+        ValueError: the data set never has such a split.
+    """
+    root = root.resolve()
+    report = Report(name, root)
+    try:
+        dataset = DATASETS[name](root, "")
+    except (OSError, ValueError) as error:
+        hint = suggestion(name, root)
+        report.add("", [Fault("class-table", detail=str(error))], hint and f"give {hint}")
+        return report
+    report.table = ClassTable(dataset.class_names, dataset.palette, dataset.train_id_to_id,
+                              dataset.id_to_train_id)
+    every = {part: dataset.files(part) for part in dataset.parts()}
+    there = [part for part, files in choose(dataset, every, None).items() if files.images]
+    chosen = choose(dataset, every, split)
+    report.layout = layout(dataset) if there else ""
+    for part, files in chosen.items():
+        labels = len(files.labels) if files.label_pattern else None
+        report.parts[part] = Part(len(files.images), labels, dataset.SPLITS.get(part))
+        empty = not (files.images or files.labels)
+        report.add(part, diagnose.listing(files), _instead(report, there) if empty else "")
+    measure(dataset, {part: first(files, limit) for part, files in chosen.items()}, report, threads)
+    report.add("", stray_files(dataset, chosen.values(), every.values()))
+    if not split and any(files.images for files in chosen.values()):
+        report.add("", count_images(dataset, report.parts))
+    return report
+
+
+def choose(dataset: SegmentationDataset, every: Listings, split: str | None) -> Listings:
+    """The parts to look at: those of `split`, else those that are there.
+
+    A part is not there if all it has are the images of another one, as those of coarse labels.
+    """
+    if split:
+        names = [split] if split in every else split.replace("trainval", "train+val").split("+")
+        return {part: dataset.files(part) for part in names}
+    there: Listings = {}
+    for part, files in every.items():
+        borrowed = any(files.images == other.images for other in there.values())
+        if files.labels or ((files.images or files.missing) and not borrowed):
+            there[part] = files
+    return there or dict(islice(every.items(), 1)) or {"train": dataset.files("train")}
+
+
+def _instead(report: Report, there: Sequence[str]) -> str:
+    """What to give instead of a part without files."""
+    if there:
+        return f"give one of those that are there as --split: {', '.join(there)}"
+    hint = suggestion(report.dataset, report.root)
+    return hint and f"give {hint}"
+
+
+def first(files: Files, limit: int | None) -> Files:
+    """The first images of a listing, and their labels."""
+    images = dict(islice(files.images.items(), limit))
+    labels = {name: path for name, path in files.labels.items()
+              if limit is None or name in images}
+    return replace(files, images=images, labels=labels)
+
+
+def measure(
+    dataset: SegmentationDataset, listings: Listings, report: Report, threads: int
+) -> None:
+    """Reads the files of all parts and adds what is wrong with them to the report."""
+    pictures: dict[Path, Callable[[], Picture]] = {}
+    labels: dict[Path, Callable[[], Label]] = {}
+    for files in listings.values():  # parts may share images
+        pictures |= {path: partial(examine_image, path) for path in files.images.values()}
+        labels |= {path: partial(examine_label, dataset, path, files.images.get(name, path))
+                   for name, path in files.labels.items()}
+    jobs = [*pictures.values(), *labels.values()]
+    report.files_read = len(jobs)
+    measured = dict(zip([*pictures, *labels], read_all(jobs, threads), strict=True))
+    found: dict[str, list[Picture]] = {}
+    for part, files in listings.items():
+        found[part] = [measured[path] for path in files.images.values()]
+        judge(report, part, found[part], [measured[path] for path in files.labels.values()])
+    report.add("", diagnose.same_images(found))
+
+
+def read_all(jobs: Sequence[Callable], threads: int) -> list:
+    """The results of the jobs, in order. Decoders let other threads run: no processes."""
+    pool = ThreadPoolExecutor(max(1, threads))
+    try:
+        results = pool.map(lambda job: job(), jobs)
+        return list(tqdm(results, "check", len(jobs), disable=None, unit="file"))
+    finally:
+        pool.shutdown(cancel_futures=True)  # an interrupt must not wait for all of them
+
+
+def judge(report: Report, split: str, pictures: list[Picture], labels: list[Label]) -> None:
+    """Adds to the report what the measurements of a split say."""
+    part, table = report.parts[split], report.table
+    part.sizes = Counter(picture.size for picture in pictures if picture.size)
+    report.add(split, (fault for picture in pictures for fault in picture.faults))
+    report.add(split, (fault for label in labels for fault in label.faults))
+    if not labels or table is None:
+        return
+    by_path = {picture.path: picture for picture in pictures}
+    report.add(split, (diagnose.wrong_size(label, by_path[label.image]) for label in labels
+                       if label.image in by_path))
+    wrong = [fault for label in labels if (fault := diagnose.unknown_ids(label, table))]
+    wrong += diagnose.binary(labels, table) + diagnose.train_ids(labels, table)
+    report.add(split, wrong)
+    report.add(split, [] if wrong else diagnose.ignored(labels))
+    report.add(split, [diagnose.unlisted(labels, table)])
+    report.add(split, diagnose.without_instances(labels))
+    part.ids, part.classes = diagnose.merge_counts(labels)
+    part.absent_classes = [name for i, name in enumerate(table.class_names)
+                           if i not in part.classes]
+    if 0 < len(part.absent_classes) < len(table.class_names) and not wrong and all(
+            label.size for label in labels):
+        report.add(split, [Fault("absent-class", detail=", ".join(part.absent_classes))])
+
+
+def count_images(dataset: SegmentationDataset, parts: dict[str, Part]) -> Iterable[Fault]:
+    """A note for every part with another number of images than published."""
+    for name, number in dataset.SPLITS.items():
+        images = parts[name].images if name in parts else 0
+        if images != number and (images or name not in OPTIONAL):
+            yield Fault("count", detail=f"{name}: {images} of {number}")
