@@ -1,9 +1,10 @@
-"""Prepares a data set, once: train-id labels, class frequencies and weights.
+"""Prepares a data set, once: train-id labels, class frequencies and weights, decoded samples.
 
 examples:
   python preprocess_data.py --dataset cityscapes --data-root data/cityscapes --train-ids
   python preprocess_data.py --dataset camvid --class-weights weights.json --split train
   python preprocess_data.py --train-ids --save-dir meta/label_imgs --void-id 19
+  python preprocess_data.py --cache raw --split train --workers 16
 
 Nothing here is needed for training: train.py maps ids while it reads. It serves other programs
 that want `_gtFine_labelTrainIds.png` files, or flat NAME.png files of train ids: for fregu856's
@@ -20,7 +21,9 @@ from tqdm import tqdm
 
 from datasets import DATASETS, build_dataset, find_root
 from datasets.base import SegmentationDataset
-from datasets.label_statistics import count_class_pixels
+from datasets.cache import CACHES
+from datasets.cache_files import open_cache
+from datasets.label_statistics import cache_folder, count_class_pixels
 from datasets.pairing import Sample
 from model.loss import CLASS_WEIGHTS, class_weights
 from utils import checkpoint, options
@@ -42,6 +45,9 @@ def parse_args() -> argparse.Namespace:
                        help="id of the pixels that do not count, in the labels written")
     group.add_argument("--class-weights", metavar="FILE",
                        help="write pixels, shares and weights of the classes there, as JSON")
+    options.add_cache(group, CACHES)
+    group.add_argument("--verify", action=argparse.BooleanOptionalAction, default=False,
+                       help="compare what --cache finds with its checksums; damage is made again")
     return parser.parse_args()
 
 
@@ -92,14 +98,23 @@ def weights_report(dataset: SegmentationDataset, pixels: torch.Tensor) -> dict[s
 
 def main() -> None:
     args = parse_args()
-    if not (args.train_ids or args.class_weights):
-        raise ValueError("nothing to do: give --train-ids, --class-weights FILE, or both")
+    if not (args.train_ids or args.class_weights or args.cache):
+        raise ValueError("nothing to do: give --train-ids, --class-weights FILE or --cache KIND")
+    if args.verify and not args.cache:
+        raise ValueError("--verify: of a cache; give --cache KIND")
     if args.void_id > IGNORE:
         raise ValueError(f"--void-id {args.void_id}: 0 to 255 are possible")
     options.check_output(args.class_weights)
     root = find_root(args.dataset, args.data_root)
     dataset = build_dataset(args.dataset, root, args.split, holdout=args.holdout,
                             cv_split=args.cv_split, limit=args.limit)
+    if args.cache:
+        cache = open_cache(dataset, args.cache, args.workers, args.verify)
+        said = ", compared with their checksums" if args.verify else ""
+        print(f"{args.cache} cache of {len(cache.entries)} samples{said}: "
+              f"{cache_folder(dataset.root)}")
+    if not (args.train_ids or args.class_weights):
+        return
     if dataset.samples[0].label is None:
         raise ValueError(f"--split {args.split} has no labels")
     dataset.sizes()
