@@ -19,13 +19,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 
 from datasets import DATASETS, build_dataset, describe, find_root
 from datasets.base import SegmentationDataset
 from datasets.cache import CACHES
 from datasets.cache_files import open_cache
 from datasets.label_statistics import count_class_pixels, names_digest
+from datasets.loading import load_batches
 from datasets.sampler import EpochLists, TrainSampler
 from datasets.training_lists import ListOptions, make_lists
 from datasets.transforms import EvalTransform, TrainTransform
@@ -39,7 +39,6 @@ from utils.optimization import Schedule, Settings, TrainingState, backward, seed
 from utils.predictions import compare
 from utils.run_folder import RunFolder, restore
 from utils.signals import Stopped, StopRequest
-from utils.workers import init_worker
 
 
 def parse_args() -> tuple[argparse.Namespace, dict[str, Any] | None]:
@@ -181,9 +180,7 @@ def main() -> None:
                 "dataset": describe(val, args.dataset), "args": options.to_json(args),
                 "losses": log.losses, "complete": state.epoch == epochs, **state.state_dict()}
 
-    batches = iter(DataLoader(train, batch_sampler=sampler, num_workers=args.workers,
-                              worker_init_fn=init_worker, generator=torch.Generator(),
-                              pin_memory=device.type == "cuda"))
+    batches = load_batches(train, sampler, args.workers, device, args.data_on_device)
     log.line(f"{len(train)} train and {len(val)} val images, step {state.step} of {total_steps}, "
              f"{settings.precision} on {device}: {folder.path}")
     try:

@@ -81,7 +81,7 @@ def same(first: dict, second: dict) -> bool:
     ["--decay-all"], ["--schedule", "cosine"], ["--schedule", "constant"],
     ["--warmup-steps", 3], ["--clip", 0.01], ["--ema", 0.9], ["--freeze-bn"],
     ["--precision", "bf16"], ["--limit", 4], ["--holdout", "0006R0"], ["--pre-size", 60],
-    ["--train-split", "trainval"],
+    ["--train-split", "trainval"], ["--data-on-device"],
 ], ids=lambda words: " ".join(map(str, words)))
 def test_changes_the_weights(words: list, run, monkeypatch: pytest.MonkeyPatch) -> None:
     base = ["--decay-all", "--weight-decay", 0.5] if words == ["--weight-decay", 0.5] else []
@@ -102,6 +102,17 @@ def test_changes_the_weights(words: list, run, monkeypatch: pytest.MonkeyPatch) 
 ], ids=lambda words: " ".join(map(str, words)))
 def test_does_not_change_the_weights(words: list, run) -> None:
     assert same(run()[0], run(*words)[0])
+
+
+def test_data_on_device_changes_pixels_only_where_they_are_resized(run) -> None:
+    words = ["--scale", 1, 1, "--jitter", 0, "--hue", 0, "--blur", 0, "--batch-size", 2]
+    assert same(run(*words)[0], run(*words, "--data-on-device")[0])
+    _, records = run()
+    _, there = run("--data-on-device", "--cache", "raw")
+    losses, losses_there = ([r["loss"] for r in rows if r["kind"] == "train"]
+                            for rows in (records, there))
+    assert losses != losses_there
+    assert losses == pytest.approx(losses_there, rel=0.05)
 
 
 def test_cross_validation(run, tmp_path: Path) -> None:
