@@ -28,9 +28,9 @@ from datasets import TABLES
 from datasets.classes import ClassTable
 from datasets.folder import read_classes
 from utils import checkpoint, options
-from utils.colors import NONE, color_ids
+from utils.colors import NONE, color_ids, is_color
 from utils.exit_codes import run
-from utils.images import is_color, read_image, read_label, shown
+from utils.images import read_image, read_label, shown
 
 KINDS = ("_id_mask.png", "_labelIds.png", "_color_mask.png")  # the first that is there is taken
 TRAIN_ID_KINDS = ("_labelTrainIds.png", *KINDS)

@@ -1,4 +1,4 @@
-"""Prepares a data set, once: checks it, writes train-id labels, class frequencies and weights.
+"""Prepares a data set, once: checks it, writes train-id labels, class weights, decoded samples.
 
 examples:
   python preprocess_data.py --check --dataset cityscapes --data-root data/cityscapes
@@ -6,6 +6,7 @@ examples:
   python preprocess_data.py --dataset cityscapes --data-root data/cityscapes --train-ids
   python preprocess_data.py --dataset camvid --class-weights weights.json --split train
   python preprocess_data.py --train-ids --save-dir meta/label_imgs --void-id 19
+  python preprocess_data.py --cache raw --split train --workers 16
 
 Nothing here is needed for training: train.py maps ids while it reads. It serves other programs
 that want `_gtFine_labelTrainIds.png` files, or flat NAME.png files of train ids: for fregu856's
@@ -26,12 +27,15 @@ from tqdm import tqdm
 
 from datasets import DATASETS, build_dataset, doctor, find_root
 from datasets.base import SegmentationDataset
+from datasets.cache import CACHES
+from datasets.cache_files import open_cache
+from datasets.class_uniform import find_centroids
 from datasets.doctor_report import lines, verdict
-from datasets.label_statistics import count_class_pixels
+from datasets.label_statistics import cache_folder, count_class_pixels
 from datasets.pairing import Sample
 from model.loss import CLASS_WEIGHTS, class_weights
 from utils import checkpoint, options
-from utils.argument_types import whole
+from utils.argument_types import positive, whole
 from utils.exit_codes import run
 from utils.images import write_png
 from utils.metrics import IGNORE
@@ -55,8 +59,14 @@ def parse_args() -> argparse.Namespace:
                        help="folder of these labels, as NAME.png (default: beside the labels)")
     group.add_argument("--void-id", type=whole, default=IGNORE, metavar="N",
                        help="id of the pixels that do not count, in the labels written")
+    group.add_argument("--centroids", type=positive, metavar="TILE",
+                       help="find the crop centers of class-uniform sampling, one per class in "
+                       "every tile of that many pixels, and keep them for training")
     group.add_argument("--class-weights", metavar="FILE",
                        help="write pixels, shares and weights of the classes there, as JSON")
+    options.add_cache(group, CACHES)
+    group.add_argument("--verify", action=argparse.BooleanOptionalAction, default=False,
+                       help="compare what --cache finds with its checksums; damage is made again")
     return parser.parse_args()
 
 
@@ -105,14 +115,33 @@ def weights_report(dataset: SegmentationDataset, pixels: torch.Tensor) -> dict[s
             for i, name in enumerate(dataset.class_names)}
 
 
+def check_options(args: argparse.Namespace) -> None:
+    """Refuses what does not go together.
+
+    Raises:
+        ValueError: what was given, what is possible.
+    """
+    others = args.train_ids or args.class_weights or args.cache or args.centroids
+    if args.check and (others or args.holdout or args.cv_split is not None):
+        raise ValueError("--check: not with --train-ids, --class-weights, --cache, --centroids, "
+                         "--holdout, --cv-split")
+    if not (args.check or others):
+        raise ValueError("nothing to do: give --check, --train-ids, --class-weights FILE, "
+                         "--centroids TILE or --cache KIND")
+    if args.json and not args.check:
+        raise ValueError("--json: only with --check")
+    if args.verify and not args.cache:
+        raise ValueError("--verify: of a cache; give --cache KIND")
+    if args.void_id > IGNORE:
+        raise ValueError(f"--void-id {args.void_id}: 0 to 255 are possible")
+
+
 def check(args: argparse.Namespace) -> None:
     """Prints what the data set doctor finds.
 
     Raises:
-        ValueError: errors were found, or options were given that do not go with --check.
+        ValueError: errors were found.
     """
-    if args.train_ids or args.class_weights or args.holdout or args.cv_split is not None:
-        raise ValueError("--check: not with --train-ids, --class-weights, --holdout, --cv-split")
     root = find_root(args.dataset, args.data_root)
     if not root.is_dir():
         raise FileNotFoundError(f"{root.resolve()}: no such folder; give --data-root DIR")
@@ -127,18 +156,22 @@ def check(args: argparse.Namespace) -> None:
 
 
 def prepare(args: argparse.Namespace) -> None:
-    """Writes train-id labels, class weights or both."""
-    if args.json:
-        raise ValueError("--json: only with --check")
-    if not (args.train_ids or args.class_weights):
-        raise ValueError("nothing to do: give --check, --train-ids, --class-weights FILE")
-    if args.void_id > IGNORE:
-        raise ValueError(f"--void-id {args.void_id}: 0 to 255 are possible")
+    """Writes train-id labels, class weights, decoded samples."""
     options.check_output(args.class_weights)
     root = find_root(args.dataset, args.data_root)
     split = args.split or "train"
     dataset = build_dataset(args.dataset, root, split, holdout=args.holdout,
                             cv_split=args.cv_split, limit=args.limit)
+    if args.cache:
+        cache = open_cache(dataset, args.cache, args.workers, args.verify)
+        said = ", compared with their checksums" if args.verify else ""
+        print(f"{args.cache} cache of {len(cache.entries)} samples{said}: "
+              f"{cache_folder(dataset.root)}")
+    if args.centroids:
+        centroids = find_centroids(dataset, args.centroids, args.workers)
+        print(f"{len(centroids)} centroids of classes in tiles of {args.centroids} pixels")
+    if not (args.train_ids or args.class_weights):
+        return
     if dataset.samples[0].label is None:
         raise ValueError(f"--split {split} has no labels")
     dataset.sizes()
@@ -160,6 +193,7 @@ def prepare(args: argparse.Namespace) -> None:
 
 def main() -> None:
     args = parse_args()
+    check_options(args)
     options.check_output(args.json)
     if args.check:
         check(args)

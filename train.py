@@ -19,39 +19,26 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 
 from datasets import DATASETS, build_dataset, describe, find_root
 from datasets.base import SegmentationDataset
 from datasets.cache import CACHES
+from datasets.cache_files import open_cache
 from datasets.label_statistics import count_class_pixels, names_digest
+from datasets.loading import load_batches
 from datasets.sampler import EpochLists, TrainSampler
 from datasets.training_lists import ListOptions, make_lists
 from datasets.transforms import EvalTransform, TrainTransform
 from model import MODELS, build_with_weights
 from model.loss import CLASS_WEIGHTS, LOSSES, Loss, build_loss, class_weights
-from utils import checkpoint, distributed, options
+from utils import checkpoint, distributed, optimization, options
 from utils.exit_codes import run
 from utils.inference import Predictor, autocast, choose_precision, validate
 from utils.log import Log
-from utils.optimization import (
-    OPTIMIZERS,
-    SCHEDULES,
-    Schedule,
-    Settings,
-    TrainingState,
-    backward,
-    build_optimizer,
-    make_ema,
-    parameter_groups,
-    seed_step,
-    train_mode,
-    update,
-)
+from utils.optimization import Schedule, Settings, TrainingState, backward, seed_step, update
 from utils.predictions import compare
 from utils.run_folder import RunFolder, restore
 from utils.signals import Stopped, StopRequest
-from utils.workers import init_worker
 
 
 def parse_args() -> tuple[argparse.Namespace, dict[str, Any] | None]:
@@ -61,7 +48,9 @@ def parse_args() -> tuple[argparse.Namespace, dict[str, Any] | None]:
     options.add_network(parser, MODELS)
     options.add_run(parser)
     options.add_augmentation(parser)
-    options.add_optimization(parser, LOSSES, CLASS_WEIGHTS, SCHEDULES, OPTIMIZERS)
+    options.add_optimization(
+        parser, LOSSES, CLASS_WEIGHTS, optimization.SCHEDULES, optimization.OPTIMIZERS
+    )
     options.add_device(parser)
     return options.parse_resumable(parser)
 
@@ -76,7 +65,7 @@ def train_until(
     log: Log,
 ) -> None:
     """Steps to `end`, or raises Stopped at the border of a step."""
-    train_mode(state.network, settings.freeze_bn)
+    optimization.train_mode(state.network, settings.freeze_bn)
     while state.step < end:
         seed_step(settings.seed, state.step)
         loss = 0.0
@@ -109,6 +98,8 @@ def build_data(
                         args.propagated_root, tuple(args.propagated_skip), args.seed)
     with distributed.main_first():
         epoch_lists = make_lists(train, lists, args.workers)
+    if args.cache:  # the ranks wait for one of them, longer than a barrier would
+        train.cache = open_cache(train, args.cache, args.workers)
     for dataset in (train, val):
         dataset.sizes()
     return train, val, epoch_lists
@@ -144,13 +135,13 @@ def build_state(
     network = network.to(settings.device, memory_format=torch.channels_last)
     if args.sync_bn:
         network = distributed.synchronize_batch_norm(network, settings.device)
-    groups = parameter_groups(
+    groups = optimization.parameter_groups(
         network, args.lr, args.weight_decay, args.encoder_lr_factor, args.decay_all
     )
     return TrainingState(
         network=distributed.wrap(network, args.compile),
-        ema=make_ema(network) if args.ema else None,
-        optimizer=build_optimizer(args.optimizer, groups, args.momentum),
+        ema=optimization.make_ema(network) if args.ema else None,
+        optimizer=optimization.build_optimizer(args.optimizer, groups, args.momentum),
         schedule=Schedule(args.schedule, total_steps, args.warmup_steps),
         scaler=torch.amp.GradScaler(settings.device.type, enabled=settings.precision == "fp16"),
     )
@@ -189,9 +180,7 @@ def main() -> None:
                 "dataset": describe(val, args.dataset), "args": options.to_json(args),
                 "losses": log.losses, "complete": state.epoch == epochs, **state.state_dict()}
 
-    batches = iter(DataLoader(train, batch_sampler=sampler, num_workers=args.workers,
-                              worker_init_fn=init_worker, generator=torch.Generator(),
-                              pin_memory=device.type == "cuda"))
+    batches = load_batches(train, sampler, args.workers, device, args.data_on_device)
     log.line(f"{len(train)} train and {len(val)} val images, step {state.step} of {total_steps}, "
              f"{settings.precision} on {device}: {folder.path}")
     try:

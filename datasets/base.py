@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from datasets.cache import Cache
 from datasets.classes import ClassTable, map_ids
 from datasets.pairing import Files, Sample, check_sizes
 from datasets.splits import choose
@@ -37,15 +38,12 @@ class SegmentationDataset(Dataset):
     SPLITS: dict[str, int] = {}  # published parts and their numbers of images
     CV_SPLITS = 0  # published cross-validations
     CV_DEFAULT: int | None = None  # where no train and val but these are published
+    cache: Cache | None = None  # of every sample; files are read where there is none
     INSTANCE_FACTOR = 1000  # instance maps hold id * this + number, or the bare id
 
     def __init__(
-        self,
-        root: str | Path,
-        split: str,
-        transform: Callable | None = None,
-        holdout: str | None = None,
-        cv_split: int | None = None,
+        self, root: str | Path, split: str, transform: Callable | None = None,
+        holdout: str | None = None, cv_split: int | None = None,
     ) -> None:
         self.root, self.split, self.transform = Path(root).resolve(), split, transform
         table = self.table()
@@ -101,15 +99,17 @@ class SegmentationDataset(Dataset):
         if self.transform:
             image, ids = self.transform(image, ids, epoch, position, center)
         target = None if ids is None else torch.from_numpy(self.to_train_ids(ids, index))
-        return torch.from_numpy(image), target
+        return torch.from_numpy(np.require(image, requirements="W")), target
 
     def read_image(self, index: int) -> np.ndarray:
-        """(H, W, 3) uint8 RGB."""
-        return read_image(self.samples[index].image)
+        """(H, W, 3) uint8 RGB, perhaps read-only."""
+        sample = self.samples[index]
+        return self.cache.read_image(sample) if self.cache else read_image(sample.image)
 
     def read_ids(self, index: int) -> np.ndarray:
-        """(H, W) uint8, as stored in the label file."""
-        return self.read_label(self.samples[index].truth)
+        """(H, W) uint8, as stored in the label file, perhaps read-only."""
+        label = self.samples[index].truth
+        return self.cache.read_ids(self.samples[index]) if self.cache else self.read_label(label)
 
     def to_train_ids(self, ids: np.ndarray, index: int) -> np.ndarray:
         """(H, W) uint8 ids -> train ids; ValueError with the file's name if an id is none."""

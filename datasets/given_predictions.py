@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from datasets.scored import ScoredSet
-from utils.colors import NONE, color_ids
-from utils.images import is_color, read_image, read_label
+from utils.colors import NONE, color_ids, is_color
+from utils.images import read_image, read_label
 from utils.metrics import IGNORE
 
 KINDS = ("auto", "ids", "train-ids", "colors")

@@ -38,6 +38,8 @@ def make_lists(train: SegmentationDataset, options: ListOptions, threads: int = 
     Raises:
         FileNotFoundError, ValueError: no such frames, labels or classes.
     """
+    if options.coarse_boost and not options.class_uniform:
+        raise ValueError("--coarse-boost: its crop centers are those of --class-uniform; give both")
     fine = len(train)
     if options.propagated_root:
         train.samples = train.samples + propagated(train, options.propagated_root, options.skips)

@@ -11,6 +11,7 @@ from utils.images import resize_image
 from utils.metrics import IGNORE
 
 PADDING = (124, 116, 104)  # the ImageNet mean, nearly zero after normalization
+SIGMA = 0.15, 1.3  # pixels, of the blur
 RGB_TO_YIQ = np.array([[0.299, 0.587, 0.114], [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]])
 Pair = tuple[np.ndarray, np.ndarray | None]
 
@@ -75,7 +76,7 @@ class TrainTransform:
         window = self.draw_window(rng, size, center)
         limits = np.array([self.jitter, self.jitter, self.jitter, self.hue])
         flip, change = rng.random() < self.flip, rng.uniform(-limits, limits)
-        sigma = rng.uniform(0.15, 1.3) if rng.random() < self.blur else 0.0
+        sigma = rng.uniform(*SIGMA) if rng.random() < self.blur else 0.0
         return Draw(window, flip, change, sigma)
 
     def draw_window(
@@ -99,6 +100,36 @@ class TrainTransform:
         return start[0], start[1], window[0], window[1]
 
 
+class Placement(NamedTuple):
+    """Which part of an image fills which part of a crop."""
+
+    source: tuple[slice, slice]
+    target: tuple[slice, slice]
+    shrinks: bool
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(H, W) of the target."""
+        height, width = (part.stop - part.start for part in self.target)
+        return height, width
+
+
+def place(
+    window: tuple[int, int, int, int], size: tuple[int, int], shape: tuple[int, ...]
+) -> Placement:
+    """Where a window (top, left, height, width) of an image of `shape` (H, W) is in the crop."""
+    scale = [size[axis] / window[2 + axis] for axis in (0, 1)]
+    source, target = [], []
+    for axis in (0, 1):
+        start, stop = window[axis], window[axis] + window[2 + axis]
+        inside = max(start, 0), min(stop, shape[axis])
+        source.append(slice(*inside))
+        low = round((inside[0] - start) * scale[axis])
+        high = max(low + 1, round((inside[1] - start) * scale[axis]))
+        target.append(slice(low, min(high, size[axis])))
+    return Placement((source[0], source[1]), (target[0], target[1]), scale[0] < 1)
+
+
 def cut(
     array: np.ndarray,
     window: tuple[int, int, int, int],
@@ -110,26 +141,17 @@ def cut(
     Only the window's pixels are touched, not the whole image. Two-dimensional arrays are labels
     and get the nearest pixel.
     """
-    scale = [size[axis] / window[2 + axis] for axis in (0, 1)]
-    source, target = [], []
-    for axis in (0, 1):
-        start, stop = window[axis], window[axis] + window[2 + axis]
-        inside = max(start, 0), min(stop, array.shape[axis])
-        source.append(slice(*inside))
-        low = round((inside[0] - start) * scale[axis])
-        high = max(low + 1, round((inside[1] - start) * scale[axis]))
-        target.append(slice(low, min(high, size[axis])))
-    height, width = (part.stop - part.start for part in target)
+    placement = place(window, size, array.shape)
     if array.ndim == 2:
         method = cv2.INTER_NEAREST_EXACT
     else:
-        method = cv2.INTER_AREA if scale[0] < 1 else cv2.INTER_LINEAR
-    resized = cv2.resize(array[tuple(source)], (width, height), interpolation=method)
-    if (height, width) == tuple(size):
+        method = cv2.INTER_AREA if placement.shrinks else cv2.INTER_LINEAR
+    resized = cv2.resize(array[placement.source], placement.size[::-1], interpolation=method)
+    if placement.size == tuple(size):
         return resized
     result = np.empty((*size, *array.shape[2:]), array.dtype)
     result[:] = padding
-    result[tuple(target)] = resized
+    result[placement.target] = resized
     return result
 
 
@@ -140,16 +162,21 @@ def color_jitter(image: np.ndarray, change: np.ndarray) -> np.ndarray:
         image: (H, W, 3) uint8 RGB.
         change: brightness, contrast, saturation as offsets from factor 1; hue in turns.
     """
-    brightness, contrast, saturation, hue = change
+    brightness, contrast = change[:2]
     if not change.any():
         return np.ascontiguousarray(image)
     mean = image[::8, ::8].mean() * (1 + brightness)
     table = (np.arange(256) * (1 + brightness) - mean) * (1 + contrast) + mean
     image = cv2.LUT(image, np.clip(table + 0.5, 0, 255).astype(np.uint8))
-    # Chroma is a plane in YIQ: saturation scales it, hue turns it.
+    return cv2.transform(image, chroma_matrix(change))
+
+
+def chroma_matrix(change: np.ndarray) -> np.ndarray:
+    """(3, 3) from RGB to RGB. Chroma is a plane in YIQ: saturation scales it, hue turns it."""
+    saturation, hue = change[2:]
     cos, sin = ((1 + saturation) * f(2 * math.pi * hue) for f in (math.cos, math.sin))
     turn = np.array([[1, 0, 0], [0, cos, -sin], [0, sin, cos]])
-    return cv2.transform(image, np.linalg.inv(RGB_TO_YIQ) @ turn @ RGB_TO_YIQ)
+    return np.linalg.inv(RGB_TO_YIQ) @ turn @ RGB_TO_YIQ
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import draw_camvid
+from conftest import draw_camvid, draw_kitti
 from torch import Tensor, nn
 
 import model
@@ -80,7 +80,8 @@ def same(first: dict, second: dict) -> bool:
     ["--encoder-lr-factor", 0.1], ["--momentum", 0.5], ["--weight-decay", 0.5],
     ["--decay-all"], ["--schedule", "cosine"], ["--schedule", "constant"],
     ["--warmup-steps", 3], ["--clip", 0.01], ["--ema", 0.9], ["--freeze-bn"],
-    ["--precision", "bf16"], ["--limit", 4], ["--holdout", "0006R0"],
+    ["--precision", "bf16"], ["--limit", 4], ["--holdout", "0006R0"], ["--pre-size", 60],
+    ["--train-split", "trainval"], ["--data-on-device"],
 ], ids=lambda words: " ".join(map(str, words)))
 def test_changes_the_weights(words: list, run, monkeypatch: pytest.MonkeyPatch) -> None:
     base = ["--decay-all", "--weight-decay", 0.5] if words == ["--weight-decay", 0.5] else []
@@ -96,10 +97,30 @@ def test_changes_the_weights(words: list, run, monkeypatch: pytest.MonkeyPatch) 
 @pytest.mark.parametrize("words", [
     ["--workers", 2], ["--val-every", 2], ["--save-every", 1], ["--log-every", 3],
     ["--eval-size", 40, 56], ["--sync-bn"], ["--device", "cpu"], ["--crop_size", 32, 32],
-    ["--max-steps", 1000],
+    ["--max-steps", 1000], ["--cache", "raw"], ["--cache", "raw", "--workers", 2],
+    ["--cache", "compressed"], ["--eval-crop", 40, 40],
 ], ids=lambda words: " ".join(map(str, words)))
 def test_does_not_change_the_weights(words: list, run) -> None:
     assert same(run()[0], run(*words)[0])
+
+
+def test_data_on_device_changes_pixels_only_where_they_are_resized(run) -> None:
+    words = ["--scale", 1, 1, "--jitter", 0, "--hue", 0, "--blur", 0, "--batch-size", 2]
+    assert same(run(*words)[0], run(*words, "--data-on-device")[0])
+    _, records = run()
+    _, there = run("--data-on-device", "--cache", "raw")
+    losses, losses_there = ([r["loss"] for r in rows if r["kind"] == "train"]
+                            for rows in (records, there))
+    assert losses != losses_there
+    assert losses == pytest.approx(losses_there, rel=0.05)
+
+
+def test_cross_validation(run, tmp_path: Path) -> None:
+    root = draw_kitti(tmp_path / "kitti")
+    words = ["--dataset", "kitti", "--data-root", root]
+    first, second = run(*words, "--cv-split", 1)[0], run(*words, "--cv-split", 2)[0]
+    assert not same(first, second)
+    assert same(run(*words)[0], run(*words, "--cv-split", 0)[0])
 
 
 def test_accumulation_is_the_larger_batch(run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -126,9 +147,10 @@ def test_records(run) -> None:
     _, records = run("--val-every", 2, "--log-every", 3)
     assert [r["step"] for r in records if r["kind"] == "train"] == [3, 6]
     assert [r["step"] for r in records if r["kind"] == "val"] == [4, 6]
-    _, records = run("--eval-size", 40, 56)
     other = [r["mean_iou"] for r in run()[1] if r["kind"] == "val"]
-    assert [r["mean_iou"] for r in records if r["kind"] == "val"] != other
+    for words in (["--eval-size", 40, 56], ["--eval-crop", 40, 40]):
+        _, records = run(*words)
+        assert [r["mean_iou"] for r in records if r["kind"] == "val"] != other
 
 
 def test_schedule_and_factor(run) -> None:

@@ -5,9 +5,15 @@ from functools import lru_cache
 import cv2
 import numpy as np
 
-from utils.images import Palette
+from utils.images import Palette, PathLike, stored_as
 
 NONE = 255  # the pixel's color is not in the palette
+
+
+def is_color(path: PathLike) -> bool:
+    """Whether a PNG has color channels, not gray or palette indices; from its header."""
+    with open(path, "rb") as file:
+        return "RGB" in stored_as(file.read(26))
 
 
 def color_ids(rgb: np.ndarray, palette: Palette) -> np.ndarray:

@@ -110,12 +110,6 @@ def stored_as(head: bytes) -> str:
     return bits + name
 
 
-def is_color(path: PathLike) -> bool:
-    """Whether a PNG has color channels, not gray or indices. Raises as `read_image`."""
-    with _open(path) as file:
-        return "RGB" in stored_as(file.read(26))
-
-
 def resize_image(image: np.ndarray, size: Sequence[int]) -> np.ndarray:
     """(H, W, 3) uint8 at `size`, (h, w) or (longer side,): what an evaluated network sees."""
     height, width = image.shape[:2]

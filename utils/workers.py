@@ -1,4 +1,9 @@
-"""Processes that read images for a process that computes."""
+"""Processes and threads that read images for a process that computes."""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
 
 import cv2
 
@@ -9,3 +14,15 @@ def init_worker(_: int) -> None:
     """One thread each; a signal to the whole group must not end them before the step is done."""
     cv2.setNumThreads(0)
     StopRequest(patience=0)
+
+
+def map_in_threads(work: Callable, items: Iterable, threads: int) -> Iterator[Any]:
+    """Results in order, at most two a thread ahead: those that nobody took yet fill the memory."""
+    waiting: deque[Future] = deque()
+    with ThreadPoolExecutor(max(1, threads)) as pool:
+        for item in items:
+            waiting.append(pool.submit(work, item))
+            if len(waiting) > 2 * threads:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()

@@ -1,0 +1,224 @@
+"""Makes the cache of decoded samples, once, and makes again what has changed.
+
+A cache is a number of parts: `NAME.data` has some samples one after the other, `NAME.json` says
+which, where, and what their files were. A sample is found by its files, so a longer or shorter list
+of samples (propagated frames, --limit) shares what is there and adds what is not. The index is
+written last: a part without one is what a killed process left, and is removed.
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import itertools
+import json
+import os
+import secrets
+import time
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from tqdm import tqdm
+
+from datasets.base import SegmentationDataset
+from datasets.cache import Cache, Entry, compress, load_zstandard
+from datasets.label_statistics import cache_folder
+from datasets.pairing import Sample, check_sizes
+from utils import distributed
+from utils.checkpoint import write_bytes
+from utils.disk import blaming, check_room
+from utils.workers import map_in_threads
+
+VERSION = 1  # to be raised when the same files give other bytes
+PART_BYTES = 1 << 30  # decoded; what a killed process has to do again
+Key = tuple[str, str]  # image and label, as an index names them
+
+
+def open_cache(
+    dataset: SegmentationDataset, kind: str, threads: int = 1, verify: bool = False
+) -> Cache:
+    """The cache of all samples of a data set; what is missing or out of date is made first.
+
+    Args:
+        dataset: its samples, complete.
+        kind: one of `CACHES`.
+        threads: decode and compress beside each other.
+        verify: compare what is there with its checksums, and make again what differs.
+
+    Raises:
+        ValueError: not enough room, a package is missing, or a file cannot be decoded.
+        OSError: it cannot be written.
+    """
+    files = CacheFiles(dataset, kind, threads)
+    with files.lock():
+        entries = files.find(verify)
+        missing = [i for i, sample in enumerate(dataset.samples) if sample not in entries]
+        if missing:
+            entries |= files.make(missing)
+    return Cache(kind, entries)
+
+
+class CacheFiles:
+    """The parts of a cache on disk. Arguments as of `open_cache`."""
+
+    def __init__(self, dataset: SegmentationDataset, kind: str, threads: int) -> None:
+        if kind == "compressed":
+            load_zstandard()
+        self.dataset, self.kind, self.threads = dataset, kind, max(1, threads)
+        self.folder, self.locked = cache_folder(dataset.root), False
+        self.name = f"{kind}_{type(dataset).__name__.lower()}"
+        if self.folder.parent != dataset.root:  # a folder for all data sets of a user
+            self.name += "_" + hashlib.sha256(bytes(dataset.root)).hexdigest()[:12]
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Waits until no other process makes this cache."""
+        with (self.folder / f".{self.name}.lock").open("a") as file:
+            self.locked = _wait_for_lock(file)
+            yield
+
+    def find(self, verify: bool = False) -> dict[Sample, Entry]:
+        """The samples that are there; parts that are damaged or out of date are removed."""
+        samples = {self._key(sample): sample for sample in self.dataset.samples}
+        found: dict[Sample, Entry] = {}
+        for rest in self.folder.glob(f".{self.name}_*.tmp-*"):  # of a killed process
+            rest.unlink()
+        for data in sorted(self.folder.glob(f"{self.name}_*.data")):
+            entries, fault = self._read_part(data, samples)
+            if verify and not fault and not self._intact(entries):
+                fault = "damaged"
+            if fault:
+                print(f"{self.kind} cache: {data} is {fault}; it is made again")
+                data.with_suffix(".json").unlink(missing_ok=True)  # first: it makes the part one
+                data.unlink()
+            else:
+                found |= entries
+        return found
+
+    def make(self, indices: list[int]) -> dict[Sample, Entry]:
+        """Decodes and writes samples, part by part."""
+        if not self.locked and distributed.world() > 1:
+            raise ValueError(f"{self.folder}: several processes cannot make a cache on a file "
+                             f"system without locks; preprocess_data.py --cache {self.kind} can")
+        sizes = check_sizes([self.dataset.samples[i] for i in indices], self.dataset.label_size)
+        counts = [4 * height * width for height, width in sizes]  # bytes of RGB and ids
+        self._check_room(sum(counts), indices)
+        entries: dict[Sample, Entry] = {}
+        numbers = np.cumsum(counts) // PART_BYTES
+        with tqdm(total=len(indices), desc=self.kind, disable=None, unit="image") as bar:
+            for number in np.unique(numbers):
+                part = [i for i, n in zip(indices, numbers, strict=True) if n == number]
+                entries |= self._write_part(part, bar)
+        return entries
+
+    def _check_room(self, decoded: int, indices: list[int]) -> None:
+        """Says what the cache needs; ValueError if there is less. `decoded` is in bytes."""
+        about, need = "", decoded
+        if self.kind == "compressed":
+            trial = [self._encode(i) for i in indices[:: len(indices) // 4 + 1]]
+            stored = sum(len(part) for _, parts in trial for part in parts)
+            need = int(decoded * stored / sum(4 * height * width for (height, width), _ in trial))
+            about = "about "
+        print(f"{self.kind} cache: {about}{need / 1e9:.2f} GB for {len(indices)} samples, "
+              f"{self.folder}")
+        check_room(self.folder, need)
+
+    def _write_part(self, indices: list[int], bar: tqdm) -> dict[Sample, Entry]:
+        data = self.folder / f"{self.name}_{secrets.token_hex(6)}.data"  # never an earlier name
+        states = [self._state(self.dataset.samples[i]) for i in indices]  # before they are read
+        temporary = data.with_name(f".{data.name}.tmp-{os.getpid()}")
+        try:
+            with blaming(data), temporary.open("wb") as file:
+                entries = self._write_samples(indices, data, file, bar)
+                file.flush()
+                os.fsync(file.fileno())
+                os.replace(temporary, data)
+        finally:
+            temporary.unlink(missing_ok=True)
+        if not self._intact(entries):
+            raise OSError(f"{data}: reads other bytes than were written; a failing disk?")
+        records = [(self._key(sample), state, *entry[1:])
+                   for (sample, entry), state in zip(entries.items(), states, strict=True)]
+        index = {"version": VERSION, "bytes": data.stat().st_size, "samples": records}
+        write_bytes(data.with_suffix(".json"), json.dumps(index).encode())
+        return entries
+
+    def _write_samples(
+        self, indices: list[int], data: Path, file: IO[bytes], bar: tqdm
+    ) -> dict[Sample, Entry]:
+        entries = {}
+        encoded = map_in_threads(self._encode, indices, self.threads)
+        for i, (shape, parts) in zip(indices, encoded, strict=True):
+            lengths = len(parts[0]), len(parts[1])
+            checksums = zlib.crc32(parts[0]), zlib.crc32(parts[1])
+            entry = Entry(data, file.tell(), shape, lengths, checksums)
+            entries[self.dataset.samples[i]] = entry
+            file.writelines(parts)
+            bar.update()
+        return entries
+
+    def _encode(self, index: int) -> tuple[tuple[int, int], list[Any]]:
+        """(H, W), and the bytes of image and ids (none without a label) as they are stored."""
+        sample = self.dataset.samples[index]
+        arrays = [self.dataset.read_image(index)]
+        if sample.label:
+            arrays.append(self.dataset.read_ids(index))
+            if arrays[0].shape[:2] != arrays[1].shape:
+                raise ValueError(f"{sample.label}: not the size of its image")
+        parts = [compress(a) if self.kind == "compressed" else a.reshape(-1) for a in arrays]
+        return arrays[0].shape[:2], [*parts, b""][:2]
+
+    def _read_part(
+        self, data: Path, samples: dict[Key, Sample]
+    ) -> tuple[dict[Sample, Entry], str]:
+        """What a part has of `samples`, and what is wrong with it."""
+        entries = {}
+        try:
+            index = json.loads(data.with_suffix(".json").read_bytes())
+            if index["version"] != VERSION or index["bytes"] != data.stat().st_size:
+                return {}, "of another version, or cut off"
+            for key, state, offset, *rest in index["samples"]:
+                sample = samples.get(tuple(key))
+                if sample and state != self._state(sample):
+                    return {}, f"out of date, since {sample.name} has changed"
+                if sample:
+                    entries[sample] = Entry(data, offset, *map(tuple, rest))
+        except FileNotFoundError:
+            return {}, "incomplete"
+        except (ValueError, KeyError, TypeError):
+            return {}, "damaged"
+        return entries, ""
+
+    def _intact(self, entries: dict[Sample, Entry]) -> bool:
+        return all(map_in_threads(Cache(self.kind, entries).intact, entries, self.threads))
+
+    def _key(self, sample: Sample) -> Key:
+        """Names that stay when the data set is moved with its cache."""
+        return self._relative(sample.image), self._relative(sample.label)
+
+    def _relative(self, path: Path | None) -> str:
+        if path and path.is_relative_to(self.dataset.root):
+            path = path.relative_to(self.dataset.root)
+        return str(path)
+
+    def _state(self, sample: Sample) -> list[int]:
+        """Changes when the files do."""
+        found = [os.stat(path) for path in (sample.image, sample.label) if path]
+        return [value for status in found for value in (status.st_size, status.st_mtime_ns)]
+
+
+def _wait_for_lock(file: IO) -> bool:
+    """False where the file system has no locks, as some over networks."""
+    for tries in itertools.count():
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        except (BlockingIOError, PermissionError):
+            if tries == 20:
+                distributed.say(f"waiting for the process that makes the cache: {file.name}")
+            time.sleep(0.1)
+        except OSError:
+            return False
+    return True

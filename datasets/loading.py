@@ -1,0 +1,40 @@
+"""Where a training gets its batches from: worker processes, or the device that trains."""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from datasets.base import SegmentationDataset
+from datasets.on_device import OnDevice
+from datasets.sampler import TrainSampler
+from utils.workers import init_worker
+
+
+def load_batches(
+    train: SegmentationDataset,
+    sampler: TrainSampler,
+    workers: int,
+    device: torch.device,
+    on_device: bool,
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Batches of a training, (N, H, W, 3) and (N, H, W) uint8, to its end.
+
+    Args:
+        train: with its transform.
+        sampler: gives the keys of each batch.
+        workers: processes that read and augment; threads that read if `on_device`.
+        device: that trains.
+        on_device: keep the whole split on the device and augment there.
+
+    Raises:
+        ValueError: the split does not fit there.
+    """
+    if on_device:
+        return map(OnDevice(train, device, workers).batch, sampler)
+    return iter(DataLoader(
+        train, batch_sampler=sampler, num_workers=workers, worker_init_fn=init_worker,
+        generator=torch.Generator(),  # else its start would draw from the global one
+        pin_memory=device.type == "cuda",
+    ))  # fmt: skip
