@@ -125,13 +125,13 @@ def check_options(args: argparse.Namespace) -> None:
     if args.check and (others or args.holdout or args.cv_split is not None):
         raise ValueError("--check: not with --train-ids, --class-weights, --cache, --centroids, "
                          "--holdout, --cv-split")
-    if not (args.check or others):
-        raise ValueError("nothing to do: give --check, --train-ids, --class-weights FILE, "
-                         "--centroids TILE or --cache KIND")
     if args.json and not args.check:
         raise ValueError("--json: only with --check")
     if args.verify and not args.cache:
         raise ValueError("--verify: of a cache; give --cache KIND")
+    if not (args.check or others):
+        raise ValueError("nothing to do: give --check, --train-ids, --class-weights FILE, "
+                         "--centroids TILE or --cache KIND")
     if args.void_id > IGNORE:
         raise ValueError(f"--void-id {args.void_id}: 0 to 255 are possible")
 

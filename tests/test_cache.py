@@ -241,7 +241,7 @@ def test_preprocess_data(call: Callable, root: Path) -> None:
     assert data_files(root) == made
     done = call("preprocess_data.py", *words, "--verify")
     assert done.returncode == 2
-    assert "nothing to do" in done.stderr
+    assert "--verify: of a cache" in done.stderr
     done = call("preprocess_data.py", *words, "--verify", "--class-weights", root / "weights.json")
     assert done.returncode == 2
     assert "give --cache KIND" in done.stderr

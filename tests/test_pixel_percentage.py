@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 import pixel_percentage
-from datasets import TABLES, cityscapes
+from datasets import TABLES, cityscapes_labels
 from utils.images import write_png
 from utils.predictions import write_prediction
 from utils.visualize import colorize
@@ -109,7 +109,7 @@ def test_labels_of_cityscapes(words: list, suffix: str, shares, data_roots, tmp_
     assert list(rows)[0] == f"ulm/ulm_000000_000019_gtFine_{suffix}.png"
     labels = [np.asarray(Image.open(path)) for path in sorted(folder.rglob("*_labelIds.png"))]
     pixels = np.concatenate([ids.ravel() for ids in labels])
-    for label in cityscapes.CLASSES:
+    for label in cityscapes_labels.CLASSES:
         expected = 100 * (pixels == label.id).mean()
         assert rows["total"].get(label.name, 0) == pytest.approx(expected, abs=5.1e-5)
 

@@ -5,14 +5,14 @@ from functools import lru_cache
 import cv2
 import numpy as np
 
-from utils.images import Palette, PathLike, stored_as
+from utils.images import Palette, PathLike, open_image, stored_as
 
 NONE = 255  # the pixel's color is not in the palette
 
 
 def is_color(path: PathLike) -> bool:
     """Whether a PNG has color channels, not gray or palette indices; from its header."""
-    with open(path, "rb") as file:
+    with open_image(path) as file:
         return "RGB" in stored_as(file.read(26))
 
 

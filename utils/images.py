@@ -98,7 +98,7 @@ def read_instances(path: PathLike) -> np.ndarray:
 
 def read_size(path: PathLike) -> tuple[int, int]:
     """(H, W) from the header alone: damage behind it is not seen. Raises as `read_image`."""
-    with _open(path) as file:
+    with open_image(path) as file:
         return _read_header(path, file).size[::-1]
 
 
@@ -154,7 +154,8 @@ def write_file(path: PathLike, data: bytes) -> None:
 
 
 @contextmanager
-def _open(path: PathLike) -> Iterator[BinaryIO]:
+def open_image(path: PathLike) -> Iterator[BinaryIO]:
+    """A regular file of a sensible size, opened; errors name it. Raises as `read_image`."""
     try:
         status = os.stat(path)
         if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for its writer
@@ -185,7 +186,7 @@ def _read_header(path: PathLike, file: BinaryIO) -> ImageFile:
 
 def _read(path: PathLike) -> tuple[bytes, ImageFile]:
     """The bytes of a file that is complete as far as its kind can tell, and its parsed header."""
-    with _open(path) as file:
+    with open_image(path) as file:
         stream = BytesIO(file.read())
     data, image = stream.getvalue(), _read_header(path, stream)
     # Older cv2, and PIL once any library set LOAD_TRUNCATED_IMAGES, fill what is missing.
