@@ -1,51 +1,100 @@
-"""Predicts a split for a benchmark server: one PNG of ids per image, at the image's own size.
+"""Predicts a split for a benchmark server and packs it: a zip of id PNGs that has been checked.
 
 examples:
   python test.py --snapshot runs/NAME/best.pth --data-root data/cityscapes --save-dir results/test
   python -m torch.distributed.run --standalone --nproc-per-node 8 test.py --snapshot best.pth \\
-      --save-dir results/test
+      --save-dir results/test --skip-done
+  python test.py --check-zip theirs.zip --dataset kitti --data-root data/kitti
 
-Writes SAVE_DIR/pred/NAME.png with the data set's ids (not train ids) and, when all are there,
-SAVE_DIR/test.json.
+Writes to SAVE_DIR: pred/ with the data set's ids (not train ids) at each image's own size, under
+the names that the benchmark expects; DATASET_SPLIT.zip of it, once every file is there and right;
+and test.json. --skip-done goes on after an interruption. --check-zip says what is wrong with a zip
+or a folder that somebody else made.
 """
 
 import argparse
-import json
 from pathlib import Path
 
 import torch
+from torch.utils.data import Subset
 from tqdm import tqdm
 
 from datasets import DATASETS, build_dataset, complete, find_root
+from datasets.base import SegmentationDataset
 from datasets.class_map import match_classes
+from datasets.submission import expected_package
 from datasets.transforms import EvalTransform
 from model import from_snapshot, read_snapshot
-from utils import checkpoint, distributed, options
+from utils import distributed, options
 from utils.exit_codes import run
-from utils.images import write_png
 from utils.inference import Predictor, choose_precision, read_shard
-from utils.predictions import to_ids
+from utils.package_check import inspect
+from utils.results_folder import ResultsFolder, settings_of
+
+# Options that say nothing about what a prediction is; with --skip-done they may change.
+PASSING = {"save_dir", "skip_done", "pictures", "check_zip", "data_root", "limit", "workers",
+           "device", "threads", "debug"}
 
 
 def parse_args() -> argparse.Namespace:
     parser = options.Parser(__doc__)
-    options.add_snapshot(parser)
+    options.add_snapshot(parser, required=False)
     options.add_data(parser, DATASETS, default=None, split="test")
     options.add_class_map(parser)
-    parser.add_argument("--save-dir", required=True, metavar="DIR",
-                        help="gets the predictions; must not hold any yet")
+    group = parser.add_argument_group("package")
+    group.add_argument("--save-dir", metavar="DIR",
+                       help="gets the predictions; must not hold any yet, except with --skip-done")
+    group.add_argument("--skip-done", action=argparse.BooleanOptionalAction, default=False,
+                       help="keep the predictions that are in --save-dir already, if they are "
+                       "whole and of the same network and settings")
+    group.add_argument("--pictures", action=argparse.BooleanOptionalAction, default=False,
+                       help="write rgb/ (colors) and compose/ (colors over the image) too")
+    group.add_argument("--check-zip", metavar="FILE",
+                       help="only say what is wrong with this zip or folder; needs --dataset")
     options.add_device(parser)
-    return parser.parse_args()
+    args = parser.parse_args()
+    if args.check_zip and not args.dataset:
+        parser.error("--check-zip: give --dataset NAME")
+    if not args.check_zip and not (args.snapshot and args.save_dir):
+        parser.error("give --snapshot FILE and --save-dir DIR, or --check-zip FILE")
+    return args
+
+
+def check_zip(args: argparse.Namespace) -> None:
+    """Refuses or accepts a package that is there."""
+    dataset = build_dataset(args.dataset, find_root(args.dataset, args.data_root), args.split,
+                            None, args.holdout, args.cv_split, args.limit)
+    package = expected_package(args.dataset, dataset, dataset.sizes())
+    findings = inspect(Path(args.check_zip), package)
+    findings.raise_faults(Path(args.check_zip))
+    print(findings.report(Path(args.check_zip), package))
+
+
+def predict(
+    predictor: Predictor, dataset: SegmentationDataset, todo: list[int], results: ResultsFolder,
+    workers: int,
+) -> None:
+    """Writes this rank's part of the predictions."""
+    items = list(results.package.sizes.items())
+    samples = read_shard(Subset(dataset, todo), workers)
+    silent = None if distributed.rank() == 0 else True
+    bar = tqdm(samples, desc="predict", disable=silent, unit="image")
+    for place, (image, _) in zip(samples.sampler, bar, strict=True):
+        index = todo[place]
+        path, size = items[index]
+        train_ids = predictor(image, size).cpu().numpy()
+        if results.pictures:  # first, so that a finished prediction has its pictures
+            pixels = dataset.read_image(index)
+            results.write_pictures(path, train_ids, pixels, dataset.palette)
+        results.write(path, train_ids)
 
 
 def main() -> None:
     args = parse_args()
+    if args.check_zip:
+        check_zip(args)
+        return
     device = distributed.start(args.device, args.threads)
-    folder = Path(args.save_dir)
-    if any(folder.glob("pred/*")):
-        raise ValueError(f"{folder}/pred: holds predictions; choose another --save-dir, so that "
-                         "two networks do not mix")
-    distributed.barrier()
     snapshot = read_snapshot(args.snapshot)
     known = complete(snapshot["dataset"], snapshot["model"]["num_classes"])
     name = args.dataset or known["name"]
@@ -55,21 +104,26 @@ def main() -> None:
                           args.class_map)
     sizes = dataset.sizes()
 
+    package = expected_package(name, dataset, sizes)
+    results = ResultsFolder(Path(args.save_dir), package, f"{name}_{args.split}", args.pictures)
+    settings = settings_of({**vars(args), "dataset": name}, PASSING, ("snapshot", "class_map"))
+    results.check(settings, go_on=args.skip_done)
+    todo = results.unfinished(device) if args.skip_done else list(range(len(dataset)))
+    main_rank = distributed.rank() == 0
+    if main_rank:
+        results.start(settings)
+    distributed.barrier()
+
     network = from_snapshot(snapshot).to(device, memory_format=torch.channels_last)
     predictor = Predictor(network, choose_precision(device, args.precision), table)
-    samples = read_shard(dataset, args.workers)
-    silent = None if distributed.rank() == 0 else True
-    bar = tqdm(samples, disable=silent, unit="image")
-    for index, (image, _) in zip(samples.sampler, bar, strict=True):
-        ids = to_ids(predictor(image, sizes[index]).cpu().numpy(), dataset.train_id_to_id)
-        write_png(folder / "pred" / f"{dataset.samples[index].name}.png", ids)
-    distributed.barrier()
-    if distributed.rank() == 0:
-        done = {"snapshot": args.snapshot, "dataset": name, "split": args.split,
-                "images": len(dataset)}
-        checkpoint.write_bytes(folder / "test.json", json.dumps(done, indent=1).encode())
-        print(f"{len(dataset)} predictions of {name} {args.split}: {folder / 'pred'}")
-    distributed.stop()
+    predict(predictor, dataset, todo, results, args.workers)
+    distributed.stop()  # all predictions are there, and the others need not wait for the package
+    if main_rank:
+        findings = results.pack()
+        results.finish({"snapshot": args.snapshot, "dataset": name, "split": args.split,
+                        "images": len(dataset), "package": results.zip.name})
+        print(f"{len(todo)} of {len(dataset)} images of {name} {args.split} predicted now")
+        print(findings.report(results.zip, package))
 
 
 if __name__ == "__main__":

@@ -1,9 +1,17 @@
 #!/usr/bin/env bash
-# Predicts the test split for the benchmark server, on all GPUs here, or on the CPU.
+# Predicts the test split and packs it for the benchmark server, on all GPUs here, or on the CPU.
 #
-#   ./scripts/submit.sh --snapshot runs/NAME/best.pth --data-root data/cityscapes
+#   ./scripts/submit.sh runs/NAME/best.pth results/mine --data-root data/cityscapes
+#   ./scripts/submit.sh --snapshot runs/NAME/best.pth --save-dir results/mine
 #
-# Writes results/submit/pred/*.png (ids); --save-dir DIR for another place.
+# Writes pred/*.png (ids) and the checked zip; --skip-done goes on after an interruption.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
+if [[ "${1:--}" != -* ]]; then
+    if [[ "${2:--}" != -* ]]; then
+        set -- --snapshot "$1" --save-dir "${@:2}"
+    else
+        set -- --snapshot "$@"
+    fi
+fi
 launch test.py --save-dir results/submit "$@"

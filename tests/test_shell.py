@@ -78,6 +78,22 @@ def test_launchers(name: str, words: list[str], recorded, monkeypatch) -> None:
     assert not accepts([*command, "--nonsense"], monkeypatch)
 
 
+@pytest.mark.parametrize(("words", "expected"), [
+    (["a b.pth", "my out", "--limit", "3"], ["a b.pth", "my out", "3"]),
+    (["a.pth", "--limit", "3"], ["a.pth", "results/submit", "3"]),
+    (["--save-dir", "out", "--snapshot", "a.pth"], ["a.pth", "out", "None"]),
+    (["a.pth", "out"], ["a.pth", "out", "None"]),
+])
+def test_submission_with_and_without_option_names(
+    words: list[str], expected: list[str], recorded, monkeypatch
+) -> None:
+    monkeypatch.setenv("NPROC", "1")
+    (command,) = recorded("submit.sh", *words)
+    monkeypatch.setattr(sys, "argv", command)
+    args = importlib.import_module("test").parse_args()
+    assert [str(value) for value in (args.snapshot, args.save_dir, args.limit)] == expected
+
+
 def test_one_process_needs_no_launcher(recorded, monkeypatch) -> None:
     """So that wrong input ends with its own line and exit code."""
     monkeypatch.setenv("NPROC", "1")

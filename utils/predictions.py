@@ -12,9 +12,9 @@ from utils.inference import Predictor
 from utils.visualize import colorize, legend, overlay, side_by_side
 
 
-def to_ids(train_ids: np.ndarray, train_id_to_id: list[int]) -> np.ndarray:
-    """(H, W) uint8 train ids -> the data set's ids; anything beyond the classes is 0."""
-    table = np.zeros(256, np.uint8)
+def to_ids(train_ids: np.ndarray, train_id_to_id: list[int], void: int = 0) -> np.ndarray:
+    """(H, W) uint8 train ids -> the data set's ids; anything beyond the classes is `void`."""
+    table = np.full(256, void, np.uint8)
     table[: len(train_id_to_id)] = train_id_to_id
     return table[train_ids]
 

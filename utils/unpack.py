@@ -44,7 +44,7 @@ def unpack(path: Path, folder: Path, only: str | None = None) -> int:
         ValueError: damaged, hostile, too large for the disk, or without such a folder.
         OSError: no permission, or the disk is full after all.
     """
-    with _opened(path) as archive:
+    with opened(path) as archive:
         members = _select(path, archive, only)
         missing = {name: info for name, info in members.items()
                    if size_of(folder / name) != info.file_size}
@@ -68,7 +68,13 @@ def unpack(path: Path, folder: Path, only: str | None = None) -> int:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[ZipFile]:
+def opened(path: Path) -> Iterator[ZipFile]:
+    """An archive to read from.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: not a zip archive, or one that is cut off.
+    """
     try:
         archive = ZipFile(path)
     except FileNotFoundError:
@@ -95,7 +101,7 @@ def _select(path: Path, archive: ZipFile, only: str | None) -> dict[str, ZipInfo
         if len(parts) <= len(wanted) or not all(map(fnmatchcase, parts, wanted)):
             continue
         name = "/".join(parts[len(wanted):])
-        if fault := "there twice" if name in chosen else _find_fault(info):
+        if fault := "there twice" if name in chosen else find_fault(info):
             raise ValueError(
                 f"{shown(path)}: {shown(info.orig_filename)}: {fault}; nothing is unpacked from "
                 "such an archive"
@@ -125,7 +131,7 @@ def _check_whole(
                          f"{MAX_RATIO} times as many: a bomb; delete it")
 
 
-def _find_fault(info: ZipInfo) -> str:
+def find_fault(info: ZipInfo) -> str:
     """Why a member must not be unpacked; empty if it may be."""
     name = info.orig_filename
     parts = name.removesuffix("/").split("/")

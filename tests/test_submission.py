@@ -1,0 +1,188 @@
+"""What test.py leaves: names, ids and package of every data set, going on after interruptions."""
+
+import errno
+import json
+import shutil
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import run_script
+from test_package_check import ids_of, package_of, split_of
+
+from datasets import DATASETS, build_dataset, describe
+from model import build_model
+from utils import checkpoint
+from utils.images import read_image, read_label, write_png
+from utils.package import replacing
+from utils.results_folder import ResultsFolder
+
+FAST = ["--workers", 0, "--threads", 1, "--precision", "fp32"]
+
+
+@pytest.fixture(scope="module")
+def snapshots(data_roots: dict[str, Path], tmp_path_factory) -> dict[str, Path]:
+    """An untrained network for the classes of every data set."""
+    folder, paths = tmp_path_factory.mktemp("snapshots"), {}
+    for name in DATASETS:
+        known = describe(build_dataset(name, data_roots[name], "val"), name)
+        classes = len(known["class_names"])
+        network = build_model("cspsg_n", classes)
+        paths[name] = folder / f"{name}.pth"
+        checkpoint.write(paths[name], {
+            "format": checkpoint.FORMAT, "dataset": known, "weights": network.state_dict(),
+            "model": {"arch": "cspsg_n", "num_classes": classes, "options": {}},
+        })
+    return paths
+
+
+def predict(name: str, snapshots, data_roots, folder: Path, split: str = "") -> list[object]:
+    return ["test.py", "--snapshot", snapshots[name], "--data-root", data_roots[name], "--split",
+            split or split_of(name), "--save-dir", folder, *FAST]
+
+
+NAMES = {
+    "cityscapes": ["bonn_000000_000019.png", "bonn_000001_000019.png"],
+    "kitti": ["semantic/000000_10.png", "semantic/000001_10.png"],
+    "camvid": ["Seq05VD_1.png"],
+    "mapillary": ["te0.png"],
+    "mapillary_v2": ["te0.png"],
+    "folder": ["0.png", "1.png"],
+}
+
+
+@pytest.mark.parametrize("name", DATASETS)
+def test_prediction_is_packed(name: str, snapshots, data_roots, call, tmp_path: Path) -> None:
+    done = call(*predict(name, snapshots, data_roots, tmp_path / "out"), "--pictures")
+    assert done.returncode == 0, done.stderr
+    out = tmp_path / "out"
+    title = f"{name}_{split_of(name)}.zip"
+    assert {path.name for path in out.iterdir()} == {
+        "pred", "rgb", "compose", title, "settings.json", "test.json"}
+    assert json.loads((out / "test.json").read_text())["package"] == title
+    dataset = build_dataset(name, data_roots[name], split_of(name))
+    with zipfile.ZipFile(out / title) as archive:
+        assert archive.namelist() == NAMES[name]
+        for path, sample, size in zip(NAMES[name], dataset.samples, dataset.sizes(), strict=True):
+            ids = ids_of(archive.read(path))
+            assert ids.shape == size
+            assert set(np.unique(ids)) <= set(dataset.train_id_to_id)
+            assert (ids == read_label(out / "pred" / path)).all()
+            colors = read_image(out / "rgb" / f"{sample.name}.png")
+            train_id = dataset.id_to_train_id[ids[0, 0]]
+            assert tuple(colors[0, 0]) == tuple(dataset.palette[train_id])
+            assert read_image(out / "compose" / f"{sample.name}.png").shape == colors.shape
+
+
+def test_logits_beyond_the_classes_are_no_class(data_roots: dict[str, Path], tmp_path) -> None:
+    """In CamVid id 0 would be sky."""
+    results = ResultsFolder(tmp_path, package_of("camvid", data_roots["camvid"]), "x")
+    results.write("a.png", np.uint8([[0, 10, 11, 255]]))
+    assert read_label(tmp_path / "pred/a.png").tolist() == [[0, 10, 11, 11]]
+
+
+def test_skip_done_predicts_what_is_damaged(snapshots, data_roots, call, tmp_path: Path) -> None:
+    """Two of three on two processes; then nothing differs from what one process made."""
+    words = predict("cityscapes", snapshots, data_roots, tmp_path / "one", split="val")
+    done = call(*words)
+    assert done.returncode == 0, done.stderr
+    out = tmp_path / "two"
+    shutil.copytree(tmp_path / "one", out)
+    cut, whole, wrong = sorted((out / "pred").iterdir())
+    cut.write_bytes(cut.read_bytes()[:-20])
+    write_png(wrong, np.full((64, 128), 34, np.uint8))
+    (out / "pred/.0123.part").write_bytes(b"left by a process that was killed")
+    stamp = whole.stat().st_mtime_ns
+    words = [out if word == tmp_path / "one" else word for word in words]
+    done = run_script(*words, "--skip-done", ranks=2)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("2 of 3 images of cityscapes val predicted now") == 1
+    assert whole.stat().st_mtime_ns == stamp
+    title = "cityscapes_val.zip"
+    assert (out / title).read_bytes() == (tmp_path / "one" / title).read_bytes()
+    assert sorted((out / "pred").iterdir()) == [cut, whole, wrong]
+    done = call(*words, "--skip-done")
+    assert "0 of 3" in done.stdout
+
+
+def test_pictures_can_be_added(snapshots, data_roots, call, tmp_path: Path) -> None:
+    words = [*predict("kitti", snapshots, data_roots, tmp_path), "--skip-done"]
+    assert "2 of 2" in call(*words).stdout
+    assert "2 of 2" in call(*words, "--pictures").stdout
+    assert "0 of 2" in call(*words, "--pictures").stdout
+    (tmp_path / "rgb/000000_10.png").unlink()
+    assert "1 of 2" in call(*words, "--pictures").stdout
+
+
+def test_two_networks_do_not_mix(snapshots, data_roots, call, tmp_path: Path) -> None:
+    snapshot = shutil.copy(snapshots["kitti"], tmp_path / "best.pth")
+    words = predict("kitti", {"kitti": snapshot}, data_roots, tmp_path / "out")
+    assert call(*words).returncode == 0
+
+    def refused(*options: object) -> str:
+        done = call(*words, *options)
+        assert done.returncode == 2
+        assert done.stderr.count("\n") == 1
+        return done.stderr
+
+    assert "holds predictions; --skip-done goes on" in refused()
+    assert "made with another eval_size;" in refused("--skip-done", "--eval-size", 64)
+    network = build_model("cspsg_n", 19)
+    content = {**checkpoint.read(snapshot), "weights": network.state_dict()}
+    checkpoint.write(snapshot, content)
+    assert "made with another snapshot;" in refused("--skip-done")
+    (tmp_path / "out/settings.json").unlink()
+    assert "nobody knows which network" in refused("--skip-done")
+    assert (tmp_path / "out/kitti_test.zip").exists(), "a refusal changes nothing"
+
+
+def test_half_a_run_leaves_no_package(
+    snapshots, data_roots, call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = [*predict("kitti", snapshots, data_roots, tmp_path), "--skip-done"]
+    assert call(*words).returncode == 0
+    (tmp_path / "pred/semantic/000001_10.png").unlink()
+    write = ResultsFolder.write
+
+    def full(self: ResultsFolder, path: str, train_ids: np.ndarray) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ResultsFolder, "write", full)
+    assert call(*words).returncode == 130
+    assert {path.name for path in tmp_path.iterdir()} == {"pred", "settings.json"}
+    # A prediction that gets lost before it is packed.
+    monkeypatch.setattr(ResultsFolder, "write", lambda *_: None)
+    done = call(*words)
+    assert done.returncode == 2
+    assert "kitti_test.zip: no server would score this rightly; faults: 1" in done.stderr
+    assert "semantic/000001_10.png: missing" in done.stderr
+    assert {path.name for path in tmp_path.iterdir()} == {"pred", "settings.json"}
+    monkeypatch.setattr(ResultsFolder, "write", write)
+    assert "1 of 2" in call(*words).stdout
+    assert (tmp_path / "test.json").exists()
+
+
+def test_full_disk_keeps_the_old_file(tmp_path: Path) -> None:
+    def fill() -> None:
+        with replacing(tmp_path / "x.zip") as part:
+            part.write_bytes(b"new")
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    (tmp_path / "x.zip").write_bytes(b"old")
+    with pytest.raises(OSError, match="x.zip: not written"):
+        fill()
+    assert (tmp_path / "x.zip").read_bytes() == b"old"
+    assert [path.name for path in tmp_path.iterdir()] == ["x.zip"]
+
+
+@pytest.mark.parametrize(("words", "said"), [
+    ([], "give --snapshot FILE and --save-dir DIR, or --check-zip FILE"),
+    (["--snapshot", "x.pth"], "give --snapshot FILE and --save-dir DIR"),
+    (["--check-zip", "x.zip"], "--check-zip: give --dataset NAME"),
+])
+def test_what_must_be_given(words: list[str], said: str, call) -> None:
+    done = call("test.py", *words)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert done.stderr.count("\n") == 1

@@ -1,0 +1,115 @@
+"""Packages for benchmark servers: what belongs into one, how a zip is written and opened."""
+
+import contextlib
+import os
+import zipfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+from tqdm import tqdm
+
+from utils.disk import blaming
+from utils.unpack import find_fault, opened
+
+Size = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Package:
+    """What a server expects of a split.
+
+    Args:
+        sizes: path in the package -> (H, W) of its image.
+        legal: (256,) bool: the ids that the data set has.
+        train_id_to_id: the id of each class.
+        void: the id of what is no class.
+        anywhere: files may lie in any folder and have more between their name and `.png`.
+        published: number of images of the published split, where it is known.
+    """
+
+    sizes: dict[str, Size]
+    legal: np.ndarray
+    train_id_to_id: list[int]
+    void: int = 0
+    anywhere: bool = False
+    published: int | None = None
+
+    def owner(self, path: str) -> str | None:
+        """The expected file that a server takes `path` for; None if it does not look at it."""
+        if path in self.sizes:
+            return path
+        name = PurePosixPath(path).name
+        if not self.anywhere or not name.endswith(".png"):
+            return None
+        starts = (f"{name[:end]}.png" for end in range(len(name), 0, -1))
+        return next((start for start in starts if start in self.sizes), None)
+
+
+@dataclass(frozen=True)
+class Member:
+    """A file in a package; `fault` is why no server would take it, whatever is in it."""
+
+    path: str
+    length: int  # bytes
+    read: Callable[[], bytes]
+    fault: str = ""
+
+
+def write_zip(path: Path, folder: Path, package: Package) -> None:
+    """Writes the files of a package that are in `folder`, the same bytes for the same files.
+
+    Raises:
+        OSError: no room, no permission.
+    """
+    with zipfile.ZipFile(path, "w") as archive:
+        for name in tqdm(package.sizes, desc="pack", unit="file", disable=None):
+            if not (folder / name).is_file():  # the check of the package says which are missing
+                continue
+            member = zipfile.ZipInfo(name)
+            member.compress_type, member.external_attr = zipfile.ZIP_DEFLATED, 0o100644 << 16
+            archive.writestr(member, (folder / name).read_bytes(), compresslevel=1)
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A file beside `path` to write into, which becomes `path` if the block succeeds, else goes.
+
+    Raises:
+        OSError, ValueError: no room, no permission; says it in one line.
+    """
+    part = path.with_name(f".{path.name}.part")
+    with blaming(path):
+        try:
+            yield part
+            with part.open("rb") as file:
+                os.fsync(file.fileno())
+            os.replace(part, path)
+        finally:
+            part.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def open_members(path: Path) -> Iterator[list[Member]]:
+    """The files in a zip or a folder; what is read is read then, and nothing is unpacked.
+
+    Raises:
+        FileNotFoundError: no such file or folder.
+        ValueError: neither a folder nor a whole zip archive.
+    """
+    if path.is_dir():
+        yield [
+            Member(file.relative_to(path).as_posix(), file.stat().st_size, file.read_bytes)
+            if file.is_file() else
+            Member(file.relative_to(path).as_posix(), 0, bytes, "a broken link or a device")
+            for file in sorted(path.rglob("*")) if not file.is_dir()
+        ]
+        return
+    with opened(path) as archive:
+        yield [
+            Member(info.orig_filename, info.file_size, partial(archive.read, info),
+                   find_fault(info))
+            for info in archive.infolist() if not info.is_dir()
+        ]

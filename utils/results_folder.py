@@ -1,0 +1,161 @@
+"""The folder that predictions for a benchmark are collected in, until they are a package.
+
+pred/ holds ids and nothing else, laid out as in the package; rgb/ (colors) and compose/ (colors
+over the image) are for people. Scorers that search a folder take a color picture for a prediction.
+"""
+
+import hashlib
+import json
+from collections.abc import Collection
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from utils import checkpoint, distributed
+from utils.disk import blaming
+from utils.images import Palette, read_size, write_png
+from utils.package import Package, Size, replacing, write_zip
+from utils.package_check import THREADS, Findings, find_fault, inspect
+from utils.predictions import to_ids
+from utils.visualize import colorize, overlay
+
+PRED, RGB, COMPOSE = "pred", "rgb", "compose"
+SETTINGS, DONE = "settings.json", "test.json"
+
+
+def settings_of(
+    options: dict[str, Any], passing: Collection[str], files: Collection[str]
+) -> dict[str, Any]:
+    """What decides about predictions, as JSON has it.
+
+    Args:
+        options: of the script.
+        passing: names of those that have no influence.
+        files: names of those that are files; their content counts, as best.pth may be a new one.
+    """
+    settings = {key: value for key, value in options.items() if key not in passing}
+    for key in files:
+        if settings[key]:
+            with open(settings[key], "rb") as file:
+                settings[key] = f"sha256 {hashlib.file_digest(file, 'sha256').hexdigest()}"
+    return json.loads(json.dumps(settings))
+
+
+@dataclass(frozen=True)
+class ResultsFolder:
+    """Where the predictions of one network for one package go.
+
+    Args:
+        folder: is made.
+        package: what is expected in it.
+        title: name of the zip, without suffix.
+        pictures: whether rgb/ and compose/ are wanted.
+    """
+
+    folder: Path
+    package: Package
+    title: str
+    pictures: bool = False
+
+    def check(self, settings: dict[str, Any], go_on: bool) -> None:
+        """Refuses to mix the predictions of two networks, or of one with different settings.
+
+        Args:
+            settings: all that decides what a prediction is.
+            go_on: whether predictions may be there, made with the same settings.
+
+        Raises:
+            ValueError: what is there, and what to do.
+        """
+        if not any(self.folder.glob(f"{PRED}/*")):
+            return
+        if not go_on:
+            raise ValueError(f"{self.folder / PRED}: holds predictions; --skip-done goes on with "
+                             "them, and another --save-dir keeps two networks apart")
+        record = self.folder / SETTINGS
+        try:
+            found = json.loads(record.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            found = None
+        if not isinstance(found, dict):
+            raise ValueError(f"{record}: missing or damaged, so nobody knows which network made "
+                             "the predictions beside it; choose another --save-dir")
+        differ = [key for key in {**found, **settings} if found.get(key) != settings.get(key)]
+        if differ:
+            raise ValueError(f"{record}: the predictions beside it were made with another "
+                             f"{', '.join(differ)}; give the same, or choose another --save-dir")
+
+    def unfinished(self, device: torch.device) -> list[int]:
+        """Indices of the images that have no prediction as it should be; the same on all ranks."""
+        items = list(self.package.sizes.items())
+        mine = distributed.shard(len(items))
+        done = torch.zeros(len(items), dtype=torch.int64)
+        with ThreadPoolExecutor(THREADS) as pool:
+            jobs = pool.map(lambda index: self._is_done(*items[index]), mine)
+            silent = None if distributed.rank() == 0 else True
+            bar = tqdm(jobs, desc="check", total=len(mine), unit="file", disable=silent)
+            done[list(mine)] = torch.tensor(list(bar), dtype=torch.int64)
+        # Ranks that looked at a network disk on their own might disagree.
+        done = distributed.sum_over_ranks(done.to(device))
+        return (done == 0).nonzero()[:, 0].tolist()
+
+    def start(self, settings: dict[str, Any]) -> None:
+        """Records the settings and removes what an earlier attempt left, on the main rank."""
+        with blaming(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            for left in (self.zip, self.folder / DONE, *self.folder.rglob(".*.part")):
+                left.unlink(missing_ok=True)
+        data = json.dumps(settings, indent=1).encode()
+        checkpoint.write_bytes(self.folder / SETTINGS, data)
+
+    def write(self, path: str, train_ids: np.ndarray) -> None:
+        """Writes one prediction, (H, W) uint8 train ids, as the package has it."""
+        ids = to_ids(train_ids, self.package.train_id_to_id, self.package.void)
+        write_png(self.folder / PRED / path, ids)
+
+    def write_pictures(
+        self, path: str, train_ids: np.ndarray, image: np.ndarray, palette: Palette
+    ) -> None:
+        """Writes the prediction in colors, alone and over its image, (H, W, 3) uint8 RGB."""
+        write_png(self._picture(RGB, path), colorize(train_ids, palette))
+        write_png(self._picture(COMPOSE, path), overlay(image, train_ids, palette))
+
+    def pack(self) -> Findings:
+        """Writes the zip, checks it with a second reader, and only then gives it its name.
+
+        Raises:
+            ValueError: predictions are missing or wrong; lists them.
+            OSError: no room, no permission.
+        """
+        with replacing(self.zip) as part:
+            write_zip(part, self.folder / PRED, self.package)
+            findings = inspect(part, self.package)
+            findings.raise_faults(self.zip)
+        return findings
+
+    def finish(self, about: dict[str, Any]) -> None:
+        """Marks the folder as complete."""
+        checkpoint.write_bytes(self.folder / DONE, json.dumps(about, indent=1).encode())
+
+    @property
+    def zip(self) -> Path:
+        """The package."""
+        return self.folder / f"{self.title}.zip"
+
+    def _picture(self, kind: str, path: str) -> Path:
+        return self.folder / kind / Path(path).name
+
+    def _is_done(self, path: str, size: Size) -> bool:
+        try:
+            data = (self.folder / PRED / path).read_bytes()
+            pictures = [self._picture(kind, path) for kind in (RGB, COMPOSE) if self.pictures]
+            return all(read_size(picture) == size for picture in pictures) and not find_fault(
+                path, data, size, self.package
+            )
+        except (OSError, ValueError):
+            return False
