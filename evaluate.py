@@ -30,6 +30,7 @@ def parse_args() -> argparse.Namespace:
     options.add_data(parser, DATASETS, default=None, split="val")
     options.add_eval_crop(parser)
     options.add_class_map(parser)
+    options.add_inference(parser)
     parser.add_argument("--json", metavar="FILE", help="write all figures there")
     options.add_device(parser)
     return parser.parse_args()
@@ -52,7 +53,8 @@ def main() -> None:
         raise ValueError(f"--split {args.split} has no labels; predict it with test.py")
 
     network = from_snapshot(snapshot).to(device, memory_format=torch.channels_last)
-    predictor = Predictor(network, choose_precision(device, args.precision), table)
+    predictor = Predictor(network, choose_precision(device, args.precision), table,
+                          options.build_inference(args))
     confusion = validate(predictor, dataset, args.workers, progress=True)
     if distributed.rank() == 0:
         if args.json:  # before the table, which may go into a pipe that breaks

@@ -32,6 +32,7 @@ def parse_args() -> argparse.Namespace:
     options.add_snapshot(parser)
     options.add_data(parser, DATASETS, default=None, split="test")
     options.add_class_map(parser)
+    options.add_inference(parser)
     parser.add_argument("--save-dir", required=True, metavar="DIR",
                         help="gets the predictions; must not hold any yet")
     options.add_device(parser)
@@ -56,7 +57,8 @@ def main() -> None:
     sizes = dataset.sizes()
 
     network = from_snapshot(snapshot).to(device, memory_format=torch.channels_last)
-    predictor = Predictor(network, choose_precision(device, args.precision), table)
+    predictor = Predictor(network, choose_precision(device, args.precision), table,
+                          options.build_inference(args))
     samples = read_shard(dataset, args.workers)
     silent = None if distributed.rank() == 0 else True
     bar = tqdm(samples, disable=silent, unit="image")
