@@ -33,7 +33,7 @@ from utils.results_folder import ResultsFolder, settings_of
 
 # Options that say nothing about what a prediction is; with --skip-done they may change.
 PASSING = {"save_dir", "skip_done", "pictures", "check_zip", "data_root", "limit", "workers",
-           "device", "threads", "debug"}
+           "device", "threads", "window_batch", "debug"}
 
 
 def parse_args() -> argparse.Namespace:
@@ -95,6 +95,7 @@ def main() -> None:
     if args.check_zip:
         check_zip(args)
         return
+    inference = options.build_inference(args)
     device = distributed.start(args.device, args.threads)
     snapshot = read_snapshot(args.snapshot)
     known = complete(snapshot["dataset"], snapshot["model"]["num_classes"])
@@ -116,8 +117,7 @@ def main() -> None:
     distributed.barrier()
 
     network = from_snapshot(snapshot).to(device, memory_format=torch.channels_last)
-    predictor = Predictor(network, choose_precision(device, args.precision), table,
-                          options.build_inference(args))
+    predictor = Predictor(network, choose_precision(device, args.precision), table, inference)
     predict(predictor, dataset, todo, results, args.workers)
     distributed.stop()  # all predictions are there, and the others need not wait for the package
     if main_rank:

@@ -92,6 +92,10 @@ def test_submission_with_and_without_option_names(
     monkeypatch.setattr(sys, "argv", command)
     args = importlib.import_module("test").parse_args()
     assert [str(value) for value in (args.snapshot, args.save_dir, args.limit)] == expected
+    assert (args.scales, args.flip_average) == ([0.5, 1.0, 2.0], True)
+    monkeypatch.setattr(sys, "argv", [*command, "--scales", "1", "--no-flip"])
+    args = importlib.import_module("test").parse_args()
+    assert (args.scales, args.flip_average) == ([1.0], False)
 
 
 def test_one_process_needs_no_launcher(recorded, monkeypatch) -> None:

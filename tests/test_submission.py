@@ -128,6 +128,7 @@ def test_two_networks_do_not_mix(snapshots, data_roots, call, tmp_path: Path) ->
 
     assert "holds predictions; --skip-done goes on" in refused()
     assert "made with another eval_size;" in refused("--skip-done", "--eval-size", 64)
+    assert "another scales, flip_average;" in refused("--skip-done", "--scales", 1, 2, "--flip")
     network = build_model("cspsg_n", 19)
     content = {**checkpoint.read(snapshot), "weights": network.state_dict()}
     checkpoint.write(snapshot, content)
@@ -174,6 +175,13 @@ def test_full_disk_keeps_the_old_file(tmp_path: Path) -> None:
         fill()
     assert (tmp_path / "x.zip").read_bytes() == b"old"
     assert [path.name for path in tmp_path.iterdir()] == ["x.zip"]
+
+
+def test_wrong_inference_writes_nothing(snapshots, data_roots, call, tmp_path: Path) -> None:
+    done = call(*predict("kitti", snapshots, data_roots, tmp_path / "out"), "--overlap", 0.5)
+    assert done.returncode == 2
+    assert "give --window PIXELS too" in done.stderr
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(("words", "said"), [
