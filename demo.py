@@ -26,6 +26,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--demo-image", required=True, metavar="FILE", help="the image")
     options.add_snapshot(parser)
     options.add_pictures(parser)
+    options.add_inference(parser)
     options.add_device(parser)
     return parser.parse_args()
 
@@ -37,7 +38,8 @@ def main() -> None:
     snapshot = read_snapshot(args.snapshot)
     dataset = complete(snapshot["dataset"], snapshot["model"]["num_classes"])
     network = from_snapshot(snapshot).to(device, memory_format=torch.channels_last)
-    predictor = Predictor(network, choose_precision(device, args.precision))
+    predictor = Predictor(network, choose_precision(device, args.precision),
+                          inference=options.build_inference(args))
     prediction = predictor.picture(image, args.eval_size)
     paths = write_prediction(Path(args.save_dir), Path(args.demo_image).stem, image, prediction,
                              dataset, args.opacity, args.legend)

@@ -28,6 +28,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--demo-folder", required=True, metavar="DIR", help="the images")
     options.add_snapshot(parser)
     options.add_pictures(parser)
+    options.add_inference(parser)
     options.add_device(parser)
     return parser.parse_args()
 
@@ -47,7 +48,8 @@ def main() -> None:
     snapshot = read_snapshot(args.snapshot)
     dataset = complete(snapshot["dataset"], snapshot["model"]["num_classes"])
     network = from_snapshot(snapshot).to(device, memory_format=torch.channels_last)
-    predictor = Predictor(network, choose_precision(device, args.precision))
+    predictor = Predictor(network, choose_precision(device, args.precision),
+                          inference=options.build_inference(args))
     stems = [path.stem for path in files]
     passed_over = 0
     for path in tqdm(files, disable=None, unit="image"):

@@ -50,6 +50,7 @@ def parse_args() -> argparse.Namespace:
     options.add_data(parser, DATASETS, default=None, split="val")
     options.add_eval_crop(parser)
     options.add_class_map(parser)
+    options.add_inference(parser)
     group = parser.add_argument_group("output")
     group.add_argument("--json", metavar="FILE", help="write all figures there")
     group.add_argument("--save-dir", metavar="DIR",
@@ -80,7 +81,8 @@ def open_network(args: argparse.Namespace, device: torch.device) -> tuple[Scored
     table = match_classes(known["class_names"], scored.dataset.class_names, args.snapshot,
                           args.class_map)
     network = from_snapshot(snapshot).to(device, memory_format=torch.channels_last)
-    return scored, Predictor(network, choose_precision(device, args.precision), table)
+    return scored, Predictor(network, choose_precision(device, args.precision), table,
+                             options.build_inference(args))
 
 
 def predict_all(predictor: Predictor, scored: ScoredSet, workers: int) -> Iterator[Scored]:

@@ -41,6 +41,7 @@ def parse_args() -> argparse.Namespace:
     options.add_snapshot(parser, required=False)
     options.add_data(parser, DATASETS, default=None, split="test")
     options.add_class_map(parser)
+    options.add_inference(parser)
     group = parser.add_argument_group("package")
     group.add_argument("--save-dir", metavar="DIR",
                        help="gets the predictions; must not hold any yet, except with --skip-done")
@@ -115,7 +116,8 @@ def main() -> None:
     distributed.barrier()
 
     network = from_snapshot(snapshot).to(device, memory_format=torch.channels_last)
-    predictor = Predictor(network, choose_precision(device, args.precision), table)
+    predictor = Predictor(network, choose_precision(device, args.precision), table,
+                          options.build_inference(args))
     predict(predictor, dataset, todo, results, args.workers)
     distributed.stop()  # all predictions are there, and the others need not wait for the package
     if main_rank:

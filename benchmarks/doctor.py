@@ -11,16 +11,14 @@ turns, so that other load on the machine meets both.
 
 import argparse
 import os
-import statistics
 import tempfile
-import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cv2
 import numpy as np
 
+from benchmarks.timing import medians
 from datasets.doctor import check
 from datasets.render import render
 from datasets.scene import make_scene
@@ -64,13 +62,6 @@ def decode_all(files: list[tuple[Path, int]], threads: int) -> None:
         list(pool.map(decode, files))
 
 
-def seconds(work: Callable[[], object]) -> float:
-    """Wall time."""
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
-
-
 def parse_args() -> argparse.Namespace:
     parser = Parser(__doc__)
     parser.prog = "python -m benchmarks.doctor"
@@ -91,16 +82,14 @@ def main() -> None:
         size = sum(path.stat().st_size for path, _ in files)
         print(f"{args.pairs} pairs of {SIZE[0]}x{SIZE[1]}, {size / 1e6:.0f} MB, {args.threads} "
               f"threads, {args.repeats} repeats")
-        decode_all(files, args.threads)
-        decoder, doctor = [], []
-        for _ in range(args.repeats):
-            decoder.append(seconds(lambda: decode_all(files, args.threads)))
-            doctor.append(seconds(lambda: check("cityscapes", root, threads=args.threads)))
-    ratios = [a / b for a, b in zip(decoder, doctor, strict=True)]
-    for name, times in (("cv2.imdecode alone", decoder), ("the doctor", doctor)):
-        print(f"{name:20} {args.pairs / statistics.median(times):7.1f} pairs/s")
-    print(f"{'ratio':20} {statistics.median(ratios):7.2f}   ({min(ratios):.2f} to "
-          f"{max(ratios):.2f})")
+        seconds = medians({
+            "cv2.imdecode alone": lambda: decode_all(files, args.threads),
+            "the doctor": lambda: check("cityscapes", root, threads=args.threads),
+        }, args.repeats)
+    for name, time in seconds.items():
+        print(f"{name:20} {args.pairs / time:7.1f} pairs/s")
+    decoder, doctor = seconds.values()
+    print(f"{'ratio':20} {decoder / doctor:7.2f}")
 
 
 if __name__ == "__main__":

@@ -60,7 +60,7 @@ class Cityscapes(SegmentationDataset):
         return Files(images, pattern, labels, f"{name}/{folder}/CITY/*_{name}_labelIds.png", hint,
                      clashes)
 
-    def parts(self) -> list[str]:
+    def parts(self) -> list[str]:  # without the sequences, 324 GB of frames between the labelled
         return [*self.SPLITS, "train_coarse", "val_coarse", "demoVideo"]
 
     def _glob(

@@ -63,7 +63,7 @@ def check(
         empty = not (files.images or files.labels)
         report.add(part, diagnose.listing(files), _instead(report, there) if empty else "")
     measure(dataset, {part: first(files, limit) for part, files in chosen.items()}, report, threads)
-    report.add("", stray_files(dataset, chosen.values(), every.values()))
+    report.add("", stray_files(dataset, chosen.values(), (every | chosen).values()))
     if not split and any(files.images for files in chosen.values()):
         report.add("", count_images(dataset, report.parts))
     return report

@@ -67,6 +67,28 @@ def test_synthetic_city_is_healthy(tmp_path: Path) -> None:
     assert set(kinds) <= {"absent-class"}
 
 
+def test_polygons_alone_are_labels(tmp_path: Path) -> None:
+    write_city(tmp_path, {"train": 2, "val": 1}, (32, 64))
+    before = check("cityscapes", tmp_path)
+    for label in tmp_path.glob("gtFine/*/*/*_labelIds.png"):
+        label.unlink()
+    report = check("cityscapes", tmp_path)
+    assert set(found(report)) <= {"absent-class"}
+    assert report.parts["train"].classes == before.parts["train"].classes
+    polygons = sorted(tmp_path.glob("gtFine/train/*/*_polygons.json"))
+    polygons[1].write_text("{")
+    damaged = found(check("cityscapes", tmp_path))["damaged"]
+    assert damaged == {str(polygons[1].relative_to(tmp_path))}
+
+
+def test_sequences_are_read_when_asked_for(tmp_path: Path) -> None:
+    root = DRAW["cityscapes"](tmp_path)
+    shutil.copytree(root / "leftImg8bit", root / "leftImg8bit_sequence")
+    damage(next(root.glob("leftImg8bit_sequence/train/*/*")), cut=True)
+    assert found(check("cityscapes", root)) == {}
+    assert set(found(check("cityscapes", root, "train_sequence"))) == {"damaged"}
+
+
 def test_coarse_labels_are_a_part(tmp_path: Path) -> None:
     root = DRAW["cityscapes"](tmp_path / "data")
     assert "train_coarse" not in check("cityscapes", root).parts

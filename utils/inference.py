@@ -16,9 +16,8 @@ from utils import distributed
 from utils.images import resize_image
 from utils.metrics import ConfusionMatrix
 from utils.signals import Stopped, StopRequest
+from utils.sliding import Inference, as_input, best_class, mean_scores
 from utils.workers import init_worker
-
-SMALLEST = 32  # pixels a side that every network takes
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:
@@ -47,11 +46,13 @@ class Predictor:
         network: as built by `model`, in evaluation mode.
         precision: of the forward: fp32, bf16 or fp16.
         table: (256,) uint8 from channel to train id, for a network of other classes.
+        inference: sizes and pieces in which the network sees an image; as it is by default.
     """
 
     network: Any
     precision: str = "fp32"
     table: np.ndarray | None = None
+    inference: Inference = Inference()
 
     @property
     def device(self) -> torch.device:
@@ -61,20 +62,30 @@ class Predictor:
     @torch.inference_mode()
     def __call__(self, image: Tensor, size: tuple[int, int] | None = None) -> Tensor:
         """(h, w, 3) uint8 RGB, on any device -> (H, W) uint8 at `size`, default the image's."""
-        height, width = image.shape[:2]
-        rows, columns = (torch.arange(max(n, SMALLEST)).clamp(max=n - 1) for n in (height, width))
-        if height < SMALLEST or width < SMALLEST:
-            image = image[rows][:, columns]  # repeats the last row and column
-        images = image.to(self.device).permute(2, 0, 1)[None]
-        with autocast(self.device, self.precision):
-            coarse = self.network(images, full_size=False).float()
-        logits = self.network.upsample(coarse, images.shape[-2:])[:, :, :height, :width]
-        if size and tuple(size) != (height, width):
-            logits = F.interpolate(logits, size, mode="bilinear", align_corners=False)
-        channels = logits.argmax(1)[0]
+        height, width = size or image.shape[:2]
+        if self.inference.plain:
+            scores = self._logits(image, (height, width))
+        else:
+            scores = mean_scores(self._coarse, self.network.upsample, image, (height, width),
+                                 self.inference)
+        channels = best_class(scores).to(self.device)
         if self.table is None:
-            return channels.to(torch.uint8)
-        return torch.from_numpy(self.table).to(self.device)[channels]
+            return channels
+        return torch.from_numpy(self.table).to(self.device)[channels.int()]
+
+    def _coarse(self, images: Tensor) -> Tensor:
+        with autocast(self.device, self.precision):
+            return self.network(images.to(self.device), full_size=False)
+
+    def _logits(self, image: Tensor, size: tuple[int, int]) -> Tensor:
+        """(C, H, W) of a single forward."""
+        height, width = image.shape[:2]
+        images = as_input(image)
+        logits = self.network.upsample(self._coarse(images).float(), images.shape[-2:])
+        logits = logits[:, :, :height, :width]
+        if size != (height, width):
+            logits = F.interpolate(logits, size, mode="bilinear", align_corners=False)
+        return logits[0]
 
     def picture(self, image: np.ndarray, seen: Sequence[int] | None = None) -> Tensor:
         """Label map of an (H, W, 3) uint8 RGB array that the network sees at size `seen`."""

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from utils.argument_types import OneOrTwo, at_least_zero, positive, share, whole
+from utils.inference_options import add_inference as add_inference
+from utils.inference_options import build_inference as build_inference
 from utils.parser import Parser as Parser
 
 

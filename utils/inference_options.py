@@ -1,0 +1,74 @@
+"""The options of multi-scale, mirrored and sliding inference."""
+
+import argparse
+from collections.abc import Sequence
+from fractions import Fraction
+from typing import Any
+
+from utils.argument_types import positive
+from utils.sliding import AVERAGES, BUFFERS, Inference
+
+
+def add_inference(parser: argparse.ArgumentParser) -> None:
+    """In which sizes and pieces the network sees an image."""
+    group = parser.add_argument_group("inference")
+    group.add_argument("--scales", type=_numbers, nargs="+", action=_Joined, default=[1.0],
+                       metavar="X", help="factors on the image's size whose scores are averaged, "
+                       "for example 0.5 1 2 or 0.5,1,2; above 0 up to 16")
+    group.add_argument("--flip-average", "--flip", action=argparse.BooleanOptionalAction,
+                       default=False, help="average with the scores of the mirrored image")
+    group.add_argument("--window", type=positive, metavar="PIXELS",
+                       help="side of square windows that are seen one at a time, at scales above 1 "
+                       "times the scale; from 32 (default: the whole image)")
+    group.add_argument("--overlap", "--sliding-overlap", type=_part, metavar="X",
+                       help="part of its side that a window shares with the next, as 0.25 or 1/3; "
+                       "0 to below 1 (default: 1/3)")
+    group.add_argument("--window-batch", type=positive, default=1, metavar="N",
+                       help="windows per forward: more are faster on a GPU and take more memory")
+    group.add_argument("--average", choices=AVERAGES, default=AVERAGES[0],
+                       help="what windows, scales and mirror images are averaged in")
+    group.add_argument("--buffer", choices=tuple(BUFFERS), default="fp32",
+                       help="of the averages: fp32 or fp16 on the device, cpu is fp32 in the "
+                       "computer's memory, slower")
+
+
+def build_inference(args: argparse.Namespace) -> Inference:
+    """What the options of `add_inference` ask for.
+
+    Raises:
+        ValueError: out of range, or without effect.
+    """
+    if args.window is None and (args.overlap is not None or args.window_batch > 1):
+        raise ValueError("--overlap and --window-batch: without windows; give --window PIXELS too")
+    overlap = Inference.overlap if args.overlap is None else args.overlap
+    return Inference(tuple(args.scales), args.flip_average, args.window, overlap, args.average,
+                     args.buffer, args.window_batch)
+
+
+def _numbers(text: str) -> list[float]:
+    """Numbers between commas."""
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not numbers, as 0.5,1,2") from None
+
+
+def _part(text: str) -> float:
+    """A number or a fraction, 0 to below 1."""
+    try:
+        value = float(Fraction(text))
+    except (ValueError, ZeroDivisionError):
+        value = 1.0
+    if not 0 <= value < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0, below 1")
+    return value
+
+
+class _Joined(argparse.Action):
+    """Makes one list of lists."""
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace,
+        values: str | Sequence[Any] | None, option_string: str | None = None,
+    ) -> None:
+        setattr(namespace, self.dest, sum(values or [], []))
