@@ -13,6 +13,7 @@ from utils.metrics import IGNORE
 PADDING = (124, 116, 104)  # the ImageNet mean, nearly zero after normalization
 SIGMA = 0.15, 1.3  # pixels, of the blur
 RGB_TO_YIQ = np.array([[0.299, 0.587, 0.114], [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]])
+YIQ_TO_RGB = np.linalg.inv(RGB_TO_YIQ)
 Pair = tuple[np.ndarray, np.ndarray | None]
 
 
@@ -62,11 +63,11 @@ class TrainTransform:
         image = cut(image, draw.window, self.crop_size, PADDING)
         ids = cut(ids, draw.window, self.crop_size, IGNORE)
         if draw.flip:
-            image, ids = image[:, ::-1], ids[:, ::-1]
+            image, ids = cv2.flip(image, 1), cv2.flip(ids, 1)
         image = color_jitter(image, draw.change)
         if draw.sigma:
             image = cv2.GaussianBlur(image, (0, 0), draw.sigma)
-        return image, np.ascontiguousarray(ids)
+        return image, ids
 
     def draw(
         self, size: tuple[int, int], epoch: int, position: int, center: tuple[int, int] | None
@@ -149,10 +150,11 @@ def cut(
     resized = cv2.resize(array[placement.source], placement.size[::-1], interpolation=method)
     if placement.size == tuple(size):
         return resized
-    result = np.empty((*size, *array.shape[2:]), array.dtype)
-    result[:] = padding
-    result[placement.target] = resized
-    return result
+    (top, bottom), (left, right) = (
+        (part.start, side - part.stop) for part, side in zip(placement.target, size, strict=True)
+    )
+    return cv2.copyMakeBorder(resized, top, bottom, left, right, cv2.BORDER_CONSTANT,
+                              value=padding)
 
 
 def color_jitter(image: np.ndarray, change: np.ndarray) -> np.ndarray:
@@ -176,7 +178,7 @@ def chroma_matrix(change: np.ndarray) -> np.ndarray:
     saturation, hue = change[2:]
     cos, sin = ((1 + saturation) * f(2 * math.pi * hue) for f in (math.cos, math.sin))
     turn = np.array([[1, 0, 0], [0, cos, -sin], [0, sin, cos]])
-    return np.linalg.inv(RGB_TO_YIQ) @ turn @ RGB_TO_YIQ
+    return YIQ_TO_RGB @ turn @ RGB_TO_YIQ
 
 
 @dataclass(frozen=True)

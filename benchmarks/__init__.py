@@ -1,0 +1,1 @@
+"""`python -m benchmarks.NAME` prints ratios against named alternatives, measured here and now."""
