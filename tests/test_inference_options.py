@@ -77,10 +77,10 @@ def test_options_reach_every_script(call, snapshot: Path, built: list, tmp_path:
     for path in ("demo/{}_id_mask.png", "all/{}_id_mask.png", "test/pred/{}.png"):
         ids = read_label(tmp_path / path.format("Seq05VD_1"))
         assert np.array_equal(ids, expected.numpy())
-    matrix = json.loads((tmp_path / "scores.json").read_text())["confusion_matrix"]
+    matrix = json.loads((tmp_path / "scores.json").read_text())["confMatrix"]
     call("evaluate.py", *words["evaluate.py"])
     assert built[-1].inference == Inference()
-    assert json.loads((tmp_path / "scores.json").read_text())["confusion_matrix"] != matrix
+    assert json.loads((tmp_path / "scores.json").read_text())["confMatrix"] != matrix
 
 
 @pytest.mark.parametrize(("words", "message"), [
