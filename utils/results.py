@@ -33,8 +33,8 @@ def summarize(scores: Scores) -> dict[str, Any]:
     """All figures of an evaluation, by the official scorer's keys and some more.
 
     More are `images`, `pixelAccuracy`, `averageAccuracyClasses` (mean of the classes' recalls),
-    `frequencyWeightedIoU`, `classAccuracies`, and with boundaries `boundaryScores` and
-    `trimapScores` per width in pixels.
+    `frequencyWeightedIoU`, `classAccuracies`, and with boundaries `boundaryScores`,
+    `trimapScores` per width in pixels and `boundaryErrors` as `error_bands` has them.
     """
     labels, matrix = scores.labels, scores.matrix
     names = [label.name for label in labels]
@@ -84,7 +84,21 @@ def summarize(scores: Scores) -> dict[str, Any]:
         result["averageBoundaryScore"] = average(figures[0].values())
         result["trimapScores"] = {str(width): average(band.values())
                                   for width, band in zip(scores.trimaps, figures[1:], strict=True)}
+        result["boundaryErrors"] = error_bands(scores)
     return result
+
+
+def error_bands(scores: Scores) -> dict[str, dict[str, int]]:
+    """Pixels and wrong pixels up to each width from a true boundary, then of the interior."""
+    bands = np.sum([c.boundary for c in scores.images.values() if c.boundary is not None], axis=0)
+    right, union = bands[1:].sum(2).T
+    # A right pixel is once in the unions of all labels, a wrong one twice.
+    pixels = (right + union) // 2
+    rows = scores.matrix[scores.scored]
+    right = [*right, rows[:, scores.scored].trace() - right[-1]]
+    pixels = [*pixels, rows.sum() - pixels[-1]]
+    return {name: {"pixels": int(n), "wrong": int(n - hits)} for name, n, hits in
+            zip([*map(str, scores.trimaps), "interior"], pixels, right, strict=True)}
 
 
 def _weigh(scores: Scores, column: int, by_category: bool = False) -> tuple[Figures, Figures]:
