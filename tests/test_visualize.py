@@ -3,7 +3,17 @@
 import numpy as np
 import pytest
 
-from utils.visualize import colorize, legend, overlay, side_by_side
+from utils.visualize import (
+    FALSE,
+    MISSED,
+    RIGHT,
+    class_difference,
+    colorize,
+    difference,
+    legend,
+    overlay,
+    side_by_side,
+)
 
 PALETTE = [(128, 64, 128), (0, 0, 0), (70, 130, 180)]  # black is a class color here
 IMAGE = np.full((2, 3, 3), 100, np.uint8)
@@ -46,6 +56,20 @@ def test_overlay_refuses_what_does_not_fit():
         overlay(IMAGE, np.zeros((3, 2), np.uint8), PALETTE)
     with pytest.raises(ValueError, match="opacity 2"):
         overlay(IMAGE, np.zeros((2, 3), np.uint8), PALETTE, opacity=2)
+
+
+def test_difference_shows_what_is_wrong():
+    truth = np.array([[0, 2, 1, 255], [1, 0, 2, 1]], np.uint8)
+    prediction = np.array([[0, 0, 2, 2], [0, 2, 2, 255]], np.uint8)
+    white, black, (road, _, sky) = (255, 255, 255), (0, 0, 0), PALETTE
+    np.testing.assert_array_equal(
+        difference(prediction, truth, PALETTE, [False, True, False]),
+        [[white, road, black, black], [black, sky, white, black]],
+    )
+    np.testing.assert_array_equal(
+        class_difference(prediction, truth, 0, [False, True, False]),
+        [[RIGHT, FALSE, black, black], [black, MISSED, white, black]],
+    )
 
 
 def test_side_by_side():

@@ -7,8 +7,8 @@ from typing import Protocol
 import cv2
 import numpy as np
 
-from utils.images import write_png
-from utils.visualize import colorize, overlay
+from utils.images import read_label, write_png
+from utils.visualize import colorize, difference, overlay
 
 KINDS = ("pred", "rgb", "compose", "diff")
 
@@ -28,43 +28,46 @@ class Outputs:
         folder: is made.
         labels: by the numbers that predictions hold.
         names: of the images.
+        kinds: folders to write, of `KINDS`.
 
     Raises:
         ValueError: the folder holds predictions, of another network perhaps.
     """
 
     def __init__(
-        self, folder: str, labels: Sequence[ColoredLabel], names: Sequence[str]
+        self,
+        folder: str,
+        labels: Sequence[ColoredLabel],
+        names: Sequence[str],
+        kinds: Sequence[str] = KINDS,
     ) -> None:
-        self.folder, self.names = Path(folder), names
-        for kind in KINDS:
+        self.folder, self.names, self.kinds = Path(folder), names, kinds
+        for kind in kinds:
             if any((self.folder / kind).glob("*.png")):
-                raise ValueError(f"{folder}/{kind}: holds predictions; choose another --save-dir, "
-                                 "so that two networks do not mix")
+                raise ValueError(f"{folder}/{kind}: holds predictions; choose another folder, so "
+                                 "that two networks do not mix")
         self.colors = [label.color for label in labels]
         self.ids = np.zeros(256, np.uint8)
         self.ids[: len(labels)] = [label.id for label in labels]
-        self.ignored = np.ones(256, bool)
-        self.ignored[: len(labels)] = [label.ignored for label in labels]
+        self.numbers = np.zeros(256, np.uint8)
+        self.numbers[self.ids[: len(labels)]] = np.arange(len(labels))
+        self.ignored = [label.ignored for label in labels]
 
     def write(
         self, index: int, image: np.ndarray | None, prediction: np.ndarray, truth: np.ndarray
     ) -> None:
         """Writes the files of one image; `image` is resized to the labels."""
-        pictures = {
-            "pred": self.ids[prediction],
-            "rgb": colorize(prediction, self.colors),
-            "diff": self.difference(prediction, truth),
+        makers = {
+            "pred": lambda: self.ids[prediction],
+            "rgb": lambda: colorize(prediction, self.colors),
+            "diff": lambda: difference(prediction, truth, self.colors, self.ignored),
         }
         if image is not None:
-            size = prediction.shape[::-1]
-            pictures["compose"] = overlay(cv2.resize(image, size), prediction, self.colors)
-        for kind, picture in pictures.items():
-            write_png(self.folder / kind / f"{self.names[index]}.png", picture)
+            resized = cv2.resize(image, prediction.shape[::-1])
+            makers["compose"] = lambda: overlay(resized, prediction, self.colors)
+        for kind in makers.keys() & set(self.kinds):
+            write_png(self.folder / kind / f"{self.names[index]}.png", makers[kind]())
 
-    def difference(self, prediction: np.ndarray, truth: np.ndarray) -> np.ndarray:
-        """(H, W, 3) uint8: the predicted color where it is wrong, white where right, else black."""
-        picture = colorize(prediction, self.colors)
-        picture[prediction == truth] = 255
-        picture[self.ignored[truth]] = 0
-        return picture
+    def read(self, index: int) -> np.ndarray:
+        """(H, W) uint8 labels that were written of an image."""
+        return self.numbers[read_label(self.folder / "pred" / f"{self.names[index]}.png")]

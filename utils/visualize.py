@@ -8,6 +8,9 @@ from PIL import Image, ImageDraw, ImageFont
 
 from utils.images import Palette
 
+# of a class: told apart by the color-blind too
+RIGHT, MISSED, FALSE = (176, 184, 196), (230, 97, 1), (94, 60, 153)
+
 
 def colorize(train_ids: np.ndarray, palette: Palette) -> np.ndarray:
     """(H, W, 3) uint8 RGB: each pixel in the color of its class.
@@ -46,6 +49,41 @@ def overlay(
     # By id and not by color, as black may also be the color of a class.
     unclassed = (_to_uint8(train_ids, len(palette)) >= len(palette)).view(np.uint8)
     return cv2.copyTo(image, unclassed, mixed)
+
+
+def difference(
+    prediction: np.ndarray, truth: np.ndarray, palette: Palette, ignored: Sequence[bool]
+) -> np.ndarray:
+    """(H, W, 3) uint8 RGB: the predicted color where it is wrong, white where right, else black.
+
+    Args:
+        prediction: (H, W) uint8 labels.
+        truth: likewise.
+        palette: (C, 3) RGB in 0..255, by label.
+        ignored: C truth values, of the labels that are not scored and therefore black.
+    """
+    picture = colorize(prediction, palette)
+    picture[prediction == truth] = 255
+    picture[_ignored(truth, ignored)] = 0
+    return picture
+
+
+def class_difference(
+    prediction: np.ndarray, truth: np.ndarray, label: int, ignored: Sequence[bool]
+) -> np.ndarray:
+    """(H, W, 3) uint8 RGB: one class in `RIGHT`, `MISSED`, `FALSE`; white elsewhere, else black.
+
+    Args:
+        prediction: (H, W) uint8 labels.
+        truth: likewise.
+        label: of the class.
+        ignored: by label, whether it is not scored; such pixels of the truth are black.
+    """
+    kinds = (truth == label) + 2 * (prediction == label).astype(np.uint8)
+    colors = np.array([(255, 255, 255), MISSED, FALSE, RIGHT], np.uint8)
+    picture = colorize(kinds, colors)
+    picture[_ignored(truth, ignored)] = 0
+    return picture
 
 
 def side_by_side(*pictures: np.ndarray, gap: int = 4) -> np.ndarray:
@@ -96,6 +134,13 @@ def legend(names: Sequence[str], palette: Palette, height: int) -> np.ndarray:
             draw.text((left + row, top + row // 2), names[i], fill=0, font=font, anchor="lm")
         left += max(widths[i] for i in column)
     return np.array(strip)
+
+
+def _ignored(truth: np.ndarray, ignored: Sequence[bool]) -> np.ndarray:
+    """(H, W) bool; what is no label is not scored either."""
+    table = np.ones(256, bool)
+    table[: len(ignored)] = ignored
+    return table[truth]
 
 
 def _to_uint8(train_ids: np.ndarray, classes: int) -> np.ndarray:
