@@ -31,6 +31,7 @@ from datasets.transforms import EvalTransform
 from model import from_snapshot, read_snapshot
 from utils import checkpoint, distributed, options
 from utils.argument_types import share
+from utils.comparison import Comparison, change_table, read_scores
 from utils.evaluation import Scored, evaluate
 from utils.exit_codes import run
 from utils.inference import Predictor, choose_precision, read_shard
@@ -56,6 +57,8 @@ def parse_args() -> argparse.Namespace:
     group.add_argument("--save-dir", metavar="DIR",
                        help="write pred/ (ids), rgb/ (colors), compose/ (overlay) and diff/ (only "
                        "what is wrong) there")
+    group.add_argument("--compare", metavar="FILE",
+                       help="scores of an earlier --json, to show what changed")
     group.add_argument("--boundary", action=argparse.BooleanOptionalAction, default=False,
                        help="score boundaries too: boundary IoU and trimap IoU")
     group.add_argument("--boundary-ratio", type=share, default=0.02, metavar="X",
@@ -130,6 +133,7 @@ def main() -> None:
     else:
         scored, read = open_predictions(args)
         items = distributed.shard(len(scored))
+    before = read_scores(args.compare, scored.labels) if args.compare else {}
     scores = Scores(scored.labels, scored.sizes, args.boundary_ratio * args.boundary)
     names = [sample.name for sample in scored.dataset.samples]
     outputs = Outputs(args.save_dir, scored.labels, names) if args.save_dir else None
@@ -137,15 +141,16 @@ def main() -> None:
     if len(scores.images) != len(scored):
         raise RuntimeError(f"{len(scores.images)} of {len(scored)} images were scored")
     if distributed.rank() == 0:
-        result = summarize(scores)
-        facts = {"snapshot": args.snapshot, "predictions": args.predictions,
-                 "dataset": scored.name, "split": args.split}
-        if args.json:  # before the table, which may go into a pipe that breaks
-            text = json.dumps(plain(facts | result), indent=1)
+        result = {"snapshot": args.snapshot, "predictions": args.predictions,
+                  "dataset": scored.name, "split": args.split} | summarize(scores)
+        comparison = Comparison(args.compare, before, result, scored.labels) if before else None
+        lines = [tables(scores, result), *([change_table(comparison)] if comparison else [])]
+        lines.append(f"{len(scored)} images of {scored.name} {args.split}, "
+                     f"{args.snapshot or args.predictions}")
+        if args.json:  # before the tables, which may go into a pipe that breaks
+            text = json.dumps(plain(result), indent=1)
             checkpoint.write_bytes(Path(args.json), text.encode())
-        print(tables(scores, result))
-        print(f"{len(scored)} images of {scored.name} {args.split}, "
-              f"{args.snapshot or args.predictions}")
+        print(*lines, sep="\n")
     distributed.stop()
 
 
