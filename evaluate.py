@@ -4,6 +4,7 @@ examples:
   python evaluate.py --snapshot runs/NAME/best.pth --data-root data/cityscapes
   python evaluate.py --predictions results/mine/pred --dataset cityscapes --json scores.json
   python evaluate.py --snapshot best.pth --dataset camvid --split val --save-dir results/camvid
+  python evaluate.py --snapshot best.pth --report results/report --compare earlier.json
   python -m torch.distributed.run --standalone --nproc-per-node 8 evaluate.py --snapshot best.pth
 
 IoU and instance IoU per class and category, to the last digit those of cityscapesScripts, at the
@@ -28,13 +29,14 @@ from datasets.given_predictions import (
 )
 from datasets.scored import ScoredSet
 from datasets.transforms import EvalTransform
-from model import from_snapshot, read_snapshot
-from utils import checkpoint, distributed, options
-from utils.argument_types import share
+from model import count_parameters, from_snapshot, read_snapshot
+from utils import checkpoint, distributed, options, report
+from utils.argument_types import positive, share
 from utils.comparison import Comparison, change_table, read_scores
 from utils.evaluation import Scored, evaluate
 from utils.exit_codes import run
 from utils.inference import Predictor, choose_precision, read_shard
+from utils.outputs import KINDS as OUTPUTS
 from utils.outputs import Outputs
 from utils.results import plain, summarize, tables
 from utils.scoring import Scores
@@ -57,10 +59,17 @@ def parse_args() -> argparse.Namespace:
     group.add_argument("--save-dir", metavar="DIR",
                        help="write pred/ (ids), rgb/ (colors), compose/ (overlay) and diff/ (only "
                        "what is wrong) there")
+    group.add_argument("--report", metavar="DIR",
+                       help="write DIR/index.html: all figures and the worst and best images, as a "
+                       "page that needs no network")
+    group.add_argument("--report-images", type=positive, default=3, metavar="K",
+                       help="images in the report: the K worst, the K best and the K worst of each "
+                       "class")
     group.add_argument("--compare", metavar="FILE",
                        help="scores of an earlier --json, to show what changed")
-    group.add_argument("--boundary", action=argparse.BooleanOptionalAction, default=False,
-                       help="score boundaries too: boundary IoU and trimap IoU")
+    group.add_argument("--boundary", action=argparse.BooleanOptionalAction,
+                       help="score boundaries too: boundary IoU and trimap IoU (default: with "
+                       "--report)")
     group.add_argument("--boundary-ratio", type=share, default=0.02, metavar="X",
                        help="width of a boundary, as part of the image's diagonal")
     options.add_device(parser)
@@ -76,16 +85,21 @@ def open_dataset(args: argparse.Namespace, name: str) -> ScoredSet:
     return ScoredSet(dataset, name, images=bool(args.snapshot or args.save_dir))
 
 
-def open_network(args: argparse.Namespace, device: torch.device) -> tuple[ScoredSet, Predictor]:
-    """The network, and the data set that it is scored on."""
+def open_network(
+    args: argparse.Namespace, device: torch.device
+) -> tuple[ScoredSet, Predictor, dict[str, Any]]:
+    """The data set that is scored, the network, and what its snapshot says of it."""
     snapshot = read_snapshot(args.snapshot)
     known = complete(snapshot["dataset"], snapshot["model"]["num_classes"])
     scored = open_dataset(args, args.dataset or known["name"])
     table = match_classes(known["class_names"], scored.dataset.class_names, args.snapshot,
                           args.class_map)
     network = from_snapshot(snapshot).to(device, memory_format=torch.channels_last)
-    return scored, Predictor(network, choose_precision(device, args.precision), table,
-                             options.build_inference(args))
+    about = {key: value for key, value in snapshot.items() if key in ("step", "best", "args")}
+    about |= {"parameters": count_parameters(network), **network.config}
+    predictor = Predictor(network, choose_precision(device, args.precision), table,
+                          options.build_inference(args))
+    return scored, predictor, about
 
 
 def predict_all(predictor: Predictor, scored: ScoredSet, workers: int) -> Iterator[Scored]:
@@ -118,25 +132,76 @@ def open_predictions(args: argparse.Namespace) -> tuple[ScoredSet, Callable[[int
     return scored, read
 
 
-def main() -> None:
-    args = parse_args()
+def open_outputs(args: argparse.Namespace, scored: ScoredSet) -> Outputs | None:
+    """What writes predictions; for a report a network's ids at least, to draw the worst later."""
+    if not args.save_dir and not (args.report and args.snapshot):
+        return None
+    names = [sample.name for sample in scored.dataset.samples]
+    outputs = Outputs(args.save_dir or args.report, scored.labels, names,
+                      OUTPUTS if args.save_dir else ("pred",))
+    distributed.barrier()  # before one writes, all have seen the empty folders
+    return outputs
+
+
+def read_again(
+    scored: ScoredSet, read: Callable[[int], Scored] | None, outputs: Outputs | None
+) -> Callable[[int], Scored]:
+    """A function from an image's number to what was scored of it, with the image itself."""
+    scored.images = True
+
+    def read_written(index: int) -> Scored:
+        image, truth, instances = scored[index]
+        return Scored(index, outputs.read(index), truth, instances, image)
+
+    return read or read_written
+
+
+def origin(args: argparse.Namespace, scored: ScoredSet, about: dict[str, Any]) -> dict[str, Any]:
+    """How the scores came about, as the report says it."""
+    builder = about.get("options", {}).items()
+    sizes = {"--eval-size": args.eval_size, "--eval-crop": args.eval_crop}
+    return {
+        "snapshot": args.snapshot,
+        "network": about.get("arch"),
+        "options of the network": ", ".join(f"{key} {value}" for key, value in builder) or None,
+        "parameters": f"{about['parameters']:,}" if about else None,
+        "trained for": f"{about['step']:,} steps" if "step" in about else None,
+        "best in training": f"{100 * about['best']:.2f} % val mIoU" if "best" in about else None,
+        "predictions": args.predictions,
+        "data set": f"{scored.name} {args.split} in {scored.dataset.root}",
+        "evaluated at": ", ".join(
+            f"{key} {'x'.join(map(str, size))}" for key, size in sizes.items() if size) or None,
+        "processes": distributed.world(),
+    }
+
+
+def check(args: argparse.Namespace) -> None:
+    """Refuses what would fail later. Raises ValueError."""
     if bool(args.snapshot) == bool(args.predictions):
         raise ValueError("--snapshot FILE or --predictions DIR: give one of them")
     if args.predictions and not args.dataset:
         raise ValueError("--predictions: give --dataset, files do not say their classes")
     options.check_output(args.json)
+    if args.report:
+        report.check_folder(args.report)
+
+
+def main() -> None:
+    args = parse_args()
+    check(args)
     device = distributed.start(args.device, args.threads)
     items: Iterable[Any]
+    read, about = None, {}
     if args.snapshot:
-        scored, predictor = open_network(args, device)
-        items, read = predict_all(predictor, scored, args.workers), None
+        scored, predictor, about = open_network(args, device)
+        items = predict_all(predictor, scored, args.workers)
     else:
         scored, read = open_predictions(args)
         items = distributed.shard(len(scored))
     before = read_scores(args.compare, scored.labels) if args.compare else {}
-    scores = Scores(scored.labels, scored.sizes, args.boundary_ratio * args.boundary)
-    names = [sample.name for sample in scored.dataset.samples]
-    outputs = Outputs(args.save_dir, scored.labels, names) if args.save_dir else None
+    boundary = bool(args.report) if args.boundary is None else args.boundary
+    scores = Scores(scored.labels, scored.sizes, args.boundary_ratio * boundary)
+    outputs = open_outputs(args, scored)
     evaluate(scores, items, read, outputs, torch.get_num_threads())
     if len(scores.images) != len(scored):
         raise RuntimeError(f"{len(scores.images)} of {len(scored)} images were scored")
@@ -147,9 +212,18 @@ def main() -> None:
         lines = [tables(scores, result), *([change_table(comparison)] if comparison else [])]
         lines.append(f"{len(scored)} images of {scored.name} {args.split}, "
                      f"{args.snapshot or args.predictions}")
-        if args.json:  # before the tables, which may go into a pipe that breaks
+        # Files before the tables, which may go into a pipe that breaks.
+        if args.json:
             text = json.dumps(plain(result), indent=1)
             checkpoint.write_bytes(Path(args.json), text.encode())
+        if args.report:
+            page = report.Report(
+                f"{scored.name} {args.split}", args.snapshot or args.predictions, scores, result,
+                [sample.name for sample in scored.dataset.samples], origin(args, scored, about),
+                json.loads(about.get("args", "{}")), comparison,
+            )
+            again = read_again(scored, read, outputs)
+            lines.append(f"report: {report.write(args.report, page, again, args.report_images)}")
         print(*lines, sep="\n")
     distributed.stop()
 

@@ -76,11 +76,13 @@ def test_refused(content: object, message: str, words: list, tmp_path: Path, cal
         path.write_bytes(content)
     elif content:
         content(path)
-    done = call("evaluate.py", *words, "--compare", path, "--json", tmp_path / "after.json")
+    done = call("evaluate.py", *words, "--compare", path, "--report", tmp_path / "report",
+                "--json", tmp_path / "after.json")
     assert done.returncode == 2
     assert message in done.stderr
     assert done.stderr.startswith("error: ")
     assert done.stderr.count("\n") == 1
+    assert not (tmp_path / "report").exists()
     assert not (tmp_path / "after.json").exists()
 
 

@@ -24,6 +24,7 @@ class ScoredLabel(Protocol):
     category: str
     has_instances: bool
     ignored: bool
+    color: tuple[int, int, int]
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,171 @@
+"""The report: one HTML page with all figures, the best and the worst images, and no scripts.
+
+The page needs no network and no other file; pictures at full size lie beside it.
+"""
+
+import datetime
+import math
+import platform
+import shlex
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+import torch
+
+from utils import checkpoint
+from utils.comparison import Comparison
+from utils.evaluation import Scored
+from utils.report_pictures import Picture, choose, draw_all
+from utils.report_tables import bands, class_rows, confusion, css_color, largest_confusions
+from utils.results import Figures, average, image_ious, ratio
+from utils.scoring import Scores
+from utils.visualize import FALSE, MISSED, RIGHT
+
+PAGE = "index.html"
+CONFUSIONS = 10  # that are listed
+
+
+@dataclass(frozen=True)
+class Report:
+    """What the report is about.
+
+    Args:
+        title: of the page, what is scored.
+        source: what made the predictions.
+        scores: counts of all images.
+        result: the figures, as `utils.results.summarize` has them.
+        names: of the images.
+        facts: name -> value, said as they are; None is left out.
+        options: likewise, folded.
+        comparison: with an earlier evaluation.
+    """
+
+    title: str
+    source: str
+    scores: Scores
+    result: Mapping[str, Any]
+    names: Sequence[str]
+    facts: Mapping[str, Any]
+    options: Mapping[str, Any]
+    comparison: Comparison | None = None
+
+
+class Strip(NamedTuple):
+    """An image in the page: its pictures and what is said of it."""
+
+    name: str
+    figures: str
+    pictures: list[Picture]
+
+
+def check_folder(folder: str) -> None:
+    """Refuses, before the work, a report that could not be written.
+
+    Raises:
+        ValueError: the folder holds a report or cannot be made, or jinja2 is missing.
+    """
+    try:
+        import jinja2  # noqa: F401
+    except ImportError:
+        raise ValueError("--report needs jinja2: pip install jinja2") from None
+    path = Path(folder)
+    if (path / PAGE).exists():
+        raise ValueError(f"{path / PAGE}: is there already; choose another folder")
+    parents = [parent for parent in (path, *path.parents) if parent.exists()]
+    if not parents[0].is_dir():
+        raise ValueError(f"{parents[0]}: a file, where a folder is to be made")
+
+
+def write(folder: str, report: Report, show: Callable[[int], Scored], count: int) -> Path:
+    """Writes DIR/index.html last, so that a page that is there is complete; returns its path.
+
+    Args:
+        folder: DIR.
+        report: what it is about.
+        show: from an image's number to its pixels, prediction and label.
+        count: of the worst and best images.
+    """
+    choice = choose(report.scores, count)
+    pictures = draw_all(Path(folder), choice, show, report.scores, report.names)
+    ious = image_ious(report.scores)
+
+    def strips(indices: Sequence[int], label: int | None = None) -> list[Strip]:
+        return [_strip(report, index, ious[index], pictures[index], label) for index in indices]
+
+    text = render(report, {
+        "worst": strips(choice.worst), "best": strips(choice.best),
+        "by_class": {i: strips(indices, i) for i, indices in choice.by_class.items()},
+    })
+    path = Path(folder) / PAGE
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # A file name may hold bytes that are no text.
+    checkpoint.write_bytes(path, text.encode(errors="backslashreplace"))
+    return path
+
+
+def _strip(
+    report: Report, index: int, ious: Figures, pictures: Mapping[str, Picture], label: int | None
+) -> Strip:
+    """One image with its figures, those of one class if a label is given."""
+    hits, pixels, false = report.scores.images[index].classes
+    kinds = ["image", "prediction", "label", "difference"]
+    if label is None:
+        scored = report.scores.scored
+        accuracy = ratio(hits[scored].sum(), pixels[scored].sum())
+        figures = (f"mean IoU {percent(average(ious.values()))}\N{NO-BREAK SPACE}%, "
+                   f"pixel accuracy {percent(accuracy)}\N{NO-BREAK SPACE}%")
+    else:
+        kinds[-1] = f"class {label}"
+        figures = (f"IoU {percent(ious[report.scores.labels[label].name])}\N{NO-BREAK SPACE}%, "
+                   f"missed {pixels[label] - hits[label]:,} of {pixels[label]:,} pixels, "
+                   f"false {false[label]:,}")
+    shown = [pictures[kind] for kind in kinds if kind in pictures]
+    return Strip(report.names[index], figures, shown)
+
+
+def render(report: Report, strips: Mapping[str, Any]) -> str:
+    """The page as HTML.
+
+    Args:
+        report: what it is about.
+        strips: `worst`, `best` and, by label, `by_class`.
+    """
+    import jinja2
+
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True,
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+    )
+    environment.filters["percent"] = percent
+    environment.tests["nan"] = math.isnan
+    table = confusion(report.scores)
+    result, comparison = report.result, report.comparison
+    colors = {"right": RIGHT, "missed": MISSED, "false": FALSE}
+    return environment.get_template("report.html").render(
+        report=report, result=result, strips=strips,
+        classes=class_rows(report.scores, result),
+        categories=[name for name, iou in result["categoryScores"].items() if not math.isnan(iou)],
+        changes={row.name: row.change for row in comparison.averages} if comparison else {},
+        bands=bands(result),
+        confusion=table, confusions=largest_confusions(table, CONFUSIONS),
+        pixels=int(report.scores.matrix[report.scores.scored].sum()),
+        colors={name: css_color(color) for name, color in colors.items()},
+        nan=math.nan, sqrt=math.sqrt,
+        date=f"{datetime.datetime.now().astimezone():%Y-%m-%d %H:%M %Z}",
+        command=shlex.join([Path(sys.executable).name, *sys.argv]),
+        versions=f"Python {platform.python_version()}, PyTorch {torch.__version__}, "
+        f"NumPy {np.__version__}, OpenCV {cv2.__version__}, {platform.platform()}",
+    )
+
+
+def percent(figure: float, digits: int = 1, sign: str = "") -> str:
+    """A figure of 0..1 in percent, a dash for nan."""
+    if math.isnan(figure):
+        return "–"
+    rounded = round(100 * figure, digits) or 0.0  # not -0.0
+    return f"{rounded:{sign if rounded else ''}.{digits}f}".replace("-", "−")
