@@ -41,6 +41,9 @@ class Cityscapes(SegmentationDataset):
 
     def files(self, split: str) -> Files:
         folder, _, kind = split.partition("_")
+        if kind not in ("", "extra", "coarse", "sequence"):
+            known = [*self.parts(), *(f"{part}_sequence" for part in ("train", "val", "test"))]
+            raise ValueError(f"--split {split}: Cityscapes has {', '.join(known)}")
         coarse = kind in ("extra", "coarse")
         folder = split if kind == "extra" else folder
         clashes: list[tuple[Path, Path]] = []  # one frame in the folders of two cities

@@ -75,8 +75,7 @@ def choose(dataset: SegmentationDataset, every: Listings, split: str | None) -> 
     A part is not there if all it has are the images of another one, as those of coarse labels.
     """
     if split:
-        names = [split] if split in every else split.replace("trainval", "train+val").split("+")
-        return {part: dataset.files(part) for part in names}
+        return {part: dataset.files(part) for part in split_parts(split, every)}
     there: Listings = {}
     for part, files in every.items():
         borrowed = any(files.images == other.images for other in there.values())

@@ -69,7 +69,7 @@ def propagated(train: SegmentationDataset, root: str, skips: tuple[int, ...]) ->
         FileNotFoundError: there are none.
     """
     names = {shifted(s.name, sign * k) for s in train.samples for k in skips for sign in (-1, 1)}
-    there = type(train)(root, "train")
+    there = type(train)(root, "train" if train.CV_DEFAULT is None else "trainval")
     samples = [sample for sample in there.samples if sample.name in names]
     if not samples:
         raise FileNotFoundError(

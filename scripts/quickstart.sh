@@ -3,7 +3,7 @@
 # trains, scores, runs the demo.
 #
 #   ./scripts/quickstart.sh                    # about 5 minutes on 2 cores, after installation
-#   ./scripts/quickstart.sh --long             # five times the training
+#   ./scripts/quickstart.sh --long             # about eight times the training
 #   ./scripts/quickstart.sh --dataset camvid --data-root data/camvid --name quickstart-camvid
 #
 # Training starts on images of half the size, which teaches four times as many scenes in the same
@@ -13,7 +13,7 @@
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 
-dataset=cityscapes data_root='' name='' half_steps=360 full_steps=190
+dataset=cityscapes data_root='' name='' half_steps=600 full_steps=270
 options=() half_size=() scored=()
 while [ $# -gt 0 ]; do
     case "$1" in
@@ -21,7 +21,7 @@ while [ $# -gt 0 ]; do
             sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//;p}' "${BASH_SOURCE[0]}"
             exit 0
             ;;
-        --long) half_steps=1700 full_steps=1100 name="${name:-quickstart-long}" ;;
+        --long) half_steps=4000 full_steps=2400 name="${name:-quickstart-long}" ;;
         --name) name="${2:-}" && shift ;;
         --run-dir | --run_dir | --run-dir=* | --run_dir=*)
             echo "error: $1: the quickstart writes to runs/NAME; give --name NAME" >&2
@@ -57,18 +57,18 @@ train() {
         "$PYTHON" "$ROOT/train.py" --resume "$folder" --dataset "$dataset" \
             --data-root "$data_root" ${options[@]+"${options[@]}"}
     else
-        "$PYTHON" "$ROOT/train.py" --arch deeplabv3_resnet18 --dataset "$dataset" \
-            --data-root "$data_root" --run-dir "$folder" --batch-size 8 --epochs 9999 \
-            --val-every 9999 --optimizer adamw --lr 2e-3 --weight-decay 0.01 --schedule cosine \
+        "$PYTHON" "$ROOT/train.py" --arch cspsg_s --dataset "$dataset" \
+            --data-root "$data_root" --run-dir "$folder" --epochs 9999 \
+            --val-every 9999 --optimizer adamw --weight-decay 0.01 --schedule cosine \
             --jitter 0.1 --hue 0 --blur 0 --class-weights enet110 "$@"
     fi
 }
 echo "== training on half the size: $run/half-size"
-train "$run/half-size" --max-steps "$half_steps" --warmup-steps 20 --crop-size 128 128 \
-    --scale 0.4 0.7 ${half_size[@]+"${half_size[@]}"} ${options[@]+"${options[@]}"}
+train "$run/half-size" --max-steps "$half_steps" --warmup-steps 20 --lr 3e-3 \
+    --batch-size 16 --crop-size 128 128 --scale 0.4 0.7 ${half_size[@]+"${half_size[@]}"} ${options[@]+"${options[@]}"}
 echo "== training on the full size: $run"
 train "$run" --init "$run/half-size/best.pth" --max-steps "$full_steps" --warmup-steps 10 \
-    --crop-size 256 256 --scale 0.8 1.3 --ema 0.98 ${options[@]+"${options[@]}"}
+    --batch-size 8 --lr 2e-3 --crop-size 256 256 --scale 0.8 1.3 --ema 0.98 ${options[@]+"${options[@]}"}
 
 echo "== scores of $run/best.pth on the val split"
 "$PYTHON" "$ROOT/evaluate.py" --snapshot "$run/best.pth" --data-root "$data_root" \
