@@ -181,6 +181,8 @@ def check(args: argparse.Namespace) -> None:
         raise ValueError("--snapshot FILE or --predictions DIR: give one of them")
     if args.predictions and not args.dataset:
         raise ValueError("--predictions: give --dataset, files do not say their classes")
+    if args.predictions and (args.eval_size or args.eval_crop or args.class_map):
+        raise ValueError("--eval-size, --eval-crop and --class-map are for a --snapshot")
     options.check_output(args.json)
     if args.report:
         report.check_folder(args.report)

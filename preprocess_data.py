@@ -176,7 +176,10 @@ def prepare(args: argparse.Namespace) -> None:
         raise ValueError(f"--split {split} has no labels")
     dataset.sizes()
     if args.train_ids:
-        train_id_path(dataset.samples[0], args.save_dir)
+        paths = [train_id_path(sample, args.save_dir) for sample in dataset.samples]
+        if len(set(paths)) < len(paths):
+            raise ValueError(f"--split {split}: several labels have one name, as fine and coarse; "
+                             "prepare one part at a time")
         labels = TrainIdLabels(dataset, args.save_dir, args.void_id)
         jobs = DataLoader(labels, None, num_workers=args.workers)
         written = sum(tqdm(jobs, disable=None, unit="label"))

@@ -24,9 +24,10 @@ from datasets import DATASETS, build_dataset, describe, find_root
 from datasets.base import SegmentationDataset
 from datasets.cache import CACHES
 from datasets.cache_files import open_cache
-from datasets.label_statistics import count_class_pixels, names_digest
+from datasets.label_statistics import count_class_pixels, lists_digest
 from datasets.loading import load_batches
 from datasets.sampler import EpochLists, TrainSampler
+from datasets.splits import shared_images
 from datasets.training_lists import ListOptions, make_lists
 from datasets.transforms import EvalTransform, TrainTransform
 from model import MODELS, build_with_weights
@@ -94,8 +95,11 @@ def build_data(
     train = build_dataset(args.dataset, root, args.train_split, crop, *chosen)
     whole = EvalTransform(args.eval_size, args.eval_crop)
     val = build_dataset(args.dataset, root, "val", whole, *chosen)
+    if shared := shared_images(train.samples, val.samples):
+        distributed.say(f"note: {shared} of {len(val)} val images are trained on; their mIoU is no "
+                        "measure of other images")
     lists = ListOptions(args.class_uniform, args.tile, args.max_cu_epoch, tuple(args.coarse_boost),
-                        args.propagated_root, tuple(args.propagated_skip), args.seed)
+                        args.propagated_root, tuple(args.propagated_skip), args.limit, args.seed)
     with distributed.main_first():
         epoch_lists = make_lists(train, lists, args.workers)
     if args.cache:  # the ranks wait for one of them, longer than a barrier would
@@ -118,13 +122,13 @@ def build_network(args: argparse.Namespace, num_classes: int, start: bool) -> nn
 
 
 def weigh_classes(
-    args: argparse.Namespace, train: SegmentationDataset, device: torch.device
+    args: argparse.Namespace, train: SegmentationDataset, own: int, device: torch.device
 ) -> Tensor | None:
-    """Weights of the classes in the loss; their pixels are counted once and cached."""
+    """Weights of the classes in the loss, from the pixels of the `own` labels, counted once."""
     if args.class_weights == "none":
         return None
     with distributed.main_first():
-        pixels = count_class_pixels(train, args.workers)
+        pixels = count_class_pixels(train, args.workers, own)
     return class_weights(args.class_weights, pixels).to(device)
 
 
@@ -161,10 +165,10 @@ def main() -> None:
     sampler = TrainSampler(lists, args.epochs, batch, rank, args.seed, args.max_steps)
     total_steps, epochs = sampler.offsets[-1], len(sampler.offsets) - 1
     network = build_network(args, len(train.class_names), start=not last)
-    weights = weigh_classes(args, train, device)
+    weights = weigh_classes(args, train, lists.images[0], device)
     state = build_state(args, network, settings, total_steps)
     this = {"arch": args.arch, "optimizer": args.optimizer, "seed": args.seed,
-            "batch": args.batch_size, "steps": total_steps, "samples": names_digest(train),
+            "batch": args.batch_size, "steps": total_steps, "samples": lists_digest(train, lists),
             "world": world, "threads": torch.get_num_threads(), "torch": str(torch.__version__)}
     if last and restore(state, last, this):
         distributed.say(f"{args.run_dir}: already complete, step {state.step} of {total_steps}")

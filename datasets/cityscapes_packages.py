@@ -19,11 +19,12 @@ import zipfile
 from pathlib import Path
 
 from datasets import find_root
-from utils import options, transfer
+from utils import transfer
 from utils.disk import size_of
 from utils.download import check_counts, checksum, only_one, unpack_and_say
 from utils.exit_codes import run
 from utils.images import shown
+from utils.parser import Parser
 from utils.transfer import say
 
 DEFAULT = ("gtFine_trainvaltest.zip", "leftImg8bit_trainvaltest.zip")
@@ -116,7 +117,7 @@ def check_package(name: str) -> str:
 
 
 def parse_args() -> argparse.Namespace:
-    parser = options.Parser(__doc__)
+    parser = Parser(__doc__)
     parser.prog = "python -m datasets.cityscapes_packages"
     parser.add_argument("packages", nargs="*", type=check_package, metavar="PACKAGE",
                         help=f"NAME.zip (default: {' '.join(DEFAULT)})")

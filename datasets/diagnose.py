@@ -145,11 +145,13 @@ def same_images(parts: dict[str, list[Picture]]) -> list[Fault]:
                 where[picture.digest].setdefault(picture.path, part)
     faults = []
     for places in where.values():
-        first, *others = places
-        for path in others:
-            ends = {places[first][:3], places[path][:3]}
-            kind = "leak" if ends == {"tra", "val"} else "same-image"
-            faults.append(Fault(kind, path, f"equals {first.name} of {places[first]}"))
+        for number, (path, part) in enumerate(places.items()):
+            for other, before in list(places.items())[:number]:
+                leak = {before[:3], part[:3]} == {"tra", "val"}
+                if leak or number == 1:  # of many equal ones, every leak and one note
+                    kind = "leak" if leak else "same-image"
+                    faults.append(Fault(kind, path, f"equals {other.name} of {before}"))
+                    break
     return faults
 
 

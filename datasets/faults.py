@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-RESTORE = "unpack or copy it again; if that changes nothing, download its archive again"
+RESTORE = "delete it and unpack or copy it again; if that changes nothing, download it again"
 EXPORT = "export class numbers: 8-bit PNG, one channel, one number a pixel"
 TO_GRAY = (
     'python -c "import sys, numpy as n, PIL.Image as i; '

@@ -36,12 +36,16 @@ def read_classes(path: Path) -> ClassTable:
         except ValueError:
             values = [-1]
             name = []
-        if not name or not all(0 <= value <= 255 for value in values) or values[0] in ids:
+        words = " ".join(name)
+        if not name or values[0] in ids or words in names or not all(
+            0 <= value <= 255 for value in values
+        ):
             raise ValueError(
-                f"{path}: line {number}: {line!r}; expected: id name r g b, each 0 to 255, ids once"
+                f"{path}: line {number}: {line!r}; expected: id name r g b, each 0 to 255, ids and "
+                "names once"
             )
         ids.append(values[0])
-        names.append(" ".join(name))
+        names.append(words)
         palette.append((values[1], values[2], values[3]))
     if not 1 <= len(ids) <= 254:
         raise ValueError(f"{path}: {len(ids)} classes; 1 to 254 are possible")

@@ -40,10 +40,14 @@ class Kitti(SegmentationDataset):
             raise ValueError(f"--split {split}: KITTI has train, val, trainval and test")
         pattern = f"{folder}/image_2/NNNNNN_10.png"
         hint = "; the folder that holds training/ and testing/ is expected"
-        images = by_name((self.root / folder / "image_2").glob("*_10.png"))
+        images = by_name((self.root / folder / "image_2").glob("*.png"))
+        labelled = self.root / folder / "semantic"
+        # Beside the labelled frames, _10, there may be some that were propagated from them.
+        images = {name: path for name, path in images.items()
+                  if name.endswith("_10") or (labelled / path.name).exists()}
         if split == "test":
             return Files(images, pattern, hint=hint)
-        labels = by_name((self.root / folder / "semantic").glob("*_10.png"))
+        labels = by_name(labelled.glob("*.png"))
         return Files(images, pattern, labels, f"{folder}/semantic/NNNNNN_10.png", hint)
 
     def instance(self, label: Path) -> Path | None:
@@ -51,6 +55,6 @@ class Kitti(SegmentationDataset):
         return path if path.exists() else None
 
     def cross_validate(self, samples: list[Sample], number: int) -> set[str]:
-        """The published places in the sorted list; short lists are cut, for trials."""
-        names = sorted(sample.name for sample in samples)
-        return {names[place] for place in CV_SPLITS[number] if place < len(names)}
+        """The published places in the list of 200, which are the numbers of the images."""
+        names = {f"{place:06d}_10" for place in CV_SPLITS[number]}
+        return {sample.name for sample in samples if sample.name in names}

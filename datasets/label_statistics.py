@@ -1,6 +1,7 @@
 """What is computed once from the labels of a split and kept beside the data."""
 
 import contextlib
+import copy
 import hashlib
 import io
 import os
@@ -14,13 +15,14 @@ import torch
 from tqdm import tqdm
 
 from datasets.base import SegmentationDataset
+from datasets.sampler import EpochLists
 from utils.checkpoint import write_bytes
 
 
-def names_digest(dataset: SegmentationDataset) -> str:
-    """Changes when the list of samples does, not when they are copied elsewhere."""
-    names = "\n".join(sample.name for sample in dataset.samples)
-    return hashlib.sha256(names.encode()).hexdigest()[:16]
+def lists_digest(dataset: SegmentationDataset, lists: EpochLists) -> str:
+    """Changes when samples or epochs do, not when the files are copied elsewhere."""
+    names = [sample.name for sample in dataset.samples]
+    return hashlib.sha256(repr((names, lists.until, lists.build(0))).encode()).hexdigest()[:16]
 
 
 def fingerprint(dataset: SegmentationDataset) -> str:
@@ -79,8 +81,12 @@ def per_label(
     return results
 
 
-def count_class_pixels(dataset: SegmentationDataset, threads: int = 1) -> torch.Tensor:
-    """(C,) int64 pixels of each class in a split; ignored pixels are not counted."""
+def count_class_pixels(
+    dataset: SegmentationDataset, threads: int = 1, first: int | None = None
+) -> torch.Tensor:
+    """(C,) int64 pixels of each class in the `first` labels, default all; not the ignored ones."""
+    dataset = copy.copy(dataset)
+    dataset.samples = dataset.samples[:first]
     histograms = per_label(dataset, "class_pixels", _histogram, threads)
     return torch.from_numpy(np.sum(histograms, axis=0)[0, : len(dataset.class_names)])
 

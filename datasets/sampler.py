@@ -13,6 +13,14 @@ from datasets.base import Key
 class EpochLists(Protocol):
     """What an epoch consists of, before it is shuffled; a function of the epoch alone."""
 
+    @property
+    def images(self) -> tuple[int, int]:
+        """Own images, and with those propagated from them."""
+
+    @property
+    def until(self) -> int | None:
+        """Epoch from which only the own ones are used."""
+
     def length(self, epoch: int) -> int:
         """Items in the list of an epoch."""
 

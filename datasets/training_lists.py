@@ -1,12 +1,16 @@
 """What a training draws from: its own images, propagated frames, coarse labels of rare classes."""
 
+import copy
 import re
 from dataclasses import dataclass
+
+import numpy as np
 
 from datasets.base import SegmentationDataset
 from datasets.class_uniform import ClassUniformLists, find_centroids
 from datasets.pairing import Sample
 from datasets.sampler import AllImages, EpochLists
+from utils import distributed
 
 
 @dataclass(frozen=True)
@@ -20,6 +24,7 @@ class ListOptions:
         coarse_boost: classes that get crop centers from the coarse labels of train_extra too.
         propagated_root: folder of propagated frames, in the data set's own layout.
         skips: k adds the frames k before and k after each labelled one.
+        limit: coarsely labelled images that are looked at.
         seed: of the training.
     """
 
@@ -29,6 +34,7 @@ class ListOptions:
     coarse_boost: tuple[str, ...] = ()
     propagated_root: str | None = None
     skips: tuple[int, ...] = ()
+    limit: int | None = None
     seed: int = 0
 
 
@@ -36,25 +42,48 @@ def make_lists(train: SegmentationDataset, options: ListOptions, threads: int = 
     """The lists of the epochs; `train` gets the samples that they refer to beyond its own.
 
     Raises:
-        FileNotFoundError, ValueError: no such frames, labels or classes.
+        FileNotFoundError, ValueError: no such frames, labels or classes, or an option that has no
+            effect without another.
     """
     if options.coarse_boost and not options.class_uniform:
         raise ValueError("--coarse-boost: its crop centers are those of --class-uniform; give both")
+    if options.until is not None and not (options.class_uniform or options.propagated_root):
+        raise ValueError("--max-cu-epoch: of --class-uniform or --propagated-root; give one")
+    boosted = [_class_number(train, name) for name in options.coarse_boost]
     fine = len(train)
     if options.propagated_root:
         train.samples = train.samples + propagated(train, options.propagated_root, options.skips)
     images = fine, len(train)
     if not options.class_uniform:
         return AllImages(images, options.until)
-    boosted = [_class_number(train, name) for name in options.coarse_boost]
-    if boosted:
-        train.samples = train.samples + train.find("train_extra")
     centroids = find_centroids(train, options.tile, threads)
-    wanted = centroids[:, 0] < images[1]
-    for train_id in boosted:
-        wanted |= centroids[:, 1] == train_id
-    return ClassUniformLists(images, len(train.class_names), centroids[wanted],
-                             options.class_uniform, options.until, options.seed)
+    if not len(centroids):
+        raise ValueError(f"--tile {options.tile}: no label holds a whole tile of that many pixels; "
+                         "give a smaller one, for example half of a label's height")
+    if boosted:
+        coarse = add_coarse(train, boosted, options, threads)
+        centroids = np.concatenate([centroids, coarse])
+    absent = set(range(len(train.class_names))) - set(centroids[:, 1].tolist())
+    if absent:
+        names = ", ".join(train.class_names[train_id] for train_id in sorted(absent))
+        distributed.say(f"note: no crop centers of {names}: epochs are shorter for it")
+    return ClassUniformLists(images, len(train.class_names), centroids, options.class_uniform,
+                             options.until, options.seed)
+
+
+def add_coarse(
+    train: SegmentationDataset, boosted: list[int], options: ListOptions, threads: int
+) -> np.ndarray:
+    """(K, 4) centroids of the boosted classes in train_extra, whose images `train` gets."""
+    coarse = copy.copy(train)
+    coarse.split = "train_extra"
+    coarse.samples = train.find("train_extra")[: options.limit]
+    centroids = find_centroids(coarse, options.tile, threads)
+    centroids = centroids[np.isin(centroids[:, 1], boosted)]
+    used, centroids[:, 0] = np.unique(centroids[:, 0], return_inverse=True)
+    centroids[:, 0] += len(train)
+    train.samples = train.samples + [coarse.samples[index] for index in used]
+    return centroids
 
 
 def shifted(name: str, frames: int) -> str:
@@ -69,11 +98,13 @@ def propagated(train: SegmentationDataset, root: str, skips: tuple[int, ...]) ->
         FileNotFoundError: there are none.
     """
     names = {shifted(s.name, sign * k) for s in train.samples for k in skips for sign in (-1, 1)}
-    there = type(train)(root, "train" if train.CV_DEFAULT is None else "trainval")
-    samples = [sample for sample in there.samples if sample.name in names]
+    there = type(train)(root, "")
+    parts = [part for part in ("train", "val") if there.files(part).images] or ["train"]
+    found = list(dict.fromkeys(sample for part in parts for sample in there.find(part)))
+    samples = [sample for sample in found if sample.name in names]
     if not samples:
         raise FileNotFoundError(
-            f"{there.root}: none of its {len(there)} frames is {' or '.join(map(str, skips))} "
+            f"{there.root}: none of its {len(found)} frames is {' or '.join(map(str, skips))} "
             f"before or after a frame of {train.root}"
         )
     return samples

@@ -13,6 +13,7 @@ SCRIPTS = sorted(path.name for path in ROOT.glob("*.py"))
 PACKAGES = ("model", "datasets", "utils")
 FILES = [ROOT / name for name in SCRIPTS]
 FILES += [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
+FILES += sorted((ROOT / "benchmarks").glob("*.py"))
 ALLOWED = {"model": {"model", "utils"}, "datasets": {"datasets", "utils"}, "utils": {"utils"}}
 
 

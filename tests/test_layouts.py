@@ -1,5 +1,6 @@
 """What is particular about each data set: splits, cross-validation, merged classes, configs."""
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -14,9 +15,10 @@ from conftest import (
     draw_original_camvid,
 )
 
-from datasets import DATASETS, build_dataset, camvid, cityscapes_labels
+from datasets import DATASETS, build_dataset, camvid, cityscapes_labels, kitti
 from datasets.class_map import match_classes
 from datasets.classes import UNKNOWN
+from datasets.splits import shared_images
 from datasets.transforms import EvalTransform
 from utils.images import write_png
 from utils.metrics import IGNORE
@@ -56,6 +58,19 @@ def test_cross_validation_is_checked(data_roots: dict[str, Path]) -> None:
         build_dataset("cityscapes", data_roots["cityscapes"], "test", cv_split=1)
     with pytest.raises(ValueError, match="give one of them"):
         build_dataset("camvid", data_roots["camvid"], "train", holdout="0006R0", cv_split=1)
+
+
+def test_what_would_leak_is_refused_or_counted(tmp_path: Path) -> None:
+    """Coarse labels have the images of train and val; a part named twice is there once."""
+    root = draw_cityscapes(tmp_path, train=3, val=1)
+    with pytest.raises(ValueError, match="not train_coarse, which has the same images"):
+        build_dataset("cityscapes", root, "train+train_coarse", cv_split=1)
+    assert len(build_dataset("cityscapes", root, "train+trainval+train")) == 4
+    train, val = (build_dataset("cityscapes", root, split).samples for split in ("trainval", "val"))
+    assert shared_images(train, val) == 1
+    assert shared_images(train[:3], val) == 0
+    with pytest.raises(ValueError, match="Cityscapes has train, val, test, train_extra"):
+        build_dataset("cityscapes", root, "train_extras")
 
 
 def test_sums_of_splits(data_roots: dict[str, Path]) -> None:
@@ -182,12 +197,17 @@ def test_original_camvid(tmp_path: Path) -> None:
         dataset[0]
 
 
-def test_camvid_split_is_the_published_one() -> None:
-    lines = (ROOT / "datasets/camvid_split.txt").read_text().split("\n")[:-1]
-    assert len(set(lines)) == 701
-    counts = {split: sum(line.endswith(f" {split}") for line in lines)
-              for split in ("train", "val", "test")}
-    assert counts == camvid.CamVid.SPLITS
+def test_published_tables() -> None:
+    """KITTI's folds, the classes of the original CamVid and its split, as they were published."""
+    tables = json.loads((FIXTURES / "data_set_tables.json").read_text())
+    assert [list(fold) for fold in kitti.CV_SPLITS] == tables["kitti_cross_validation"]
+    ours = [[name, list(color), merged or "void"] for name, color, merged in camvid.ORIGINAL]
+    assert ours == tables["camvid_original"]
+    lines = (ROOT / "datasets/camvid_split.txt").read_text().splitlines()
+    for split, digest in tables["camvid_split_sha256"].items():
+        names = sorted(line.split()[0] for line in lines if line.split()[1] == split)
+        assert len(names) == camvid.CamVid.SPLITS[split]
+        assert hashlib.sha256("\n".join(names).encode()).hexdigest() == digest
 
 
 def test_long_side_and_center_crop(data_roots: dict[str, Path]) -> None:

@@ -108,11 +108,12 @@ def test_coarse_labels_of_the_wanted_classes(root: Path) -> None:
     lists = make_lists(train, options)
     assert isinstance(lists, ClassUniformLists)
     assert lists.images == (FINE, FINE)  # coarse images are never drawn whole
-    assert len(train) == FINE + 3
+    assert len(train) == FINE + 2  # only the coarse images that have such a class
     coarse = lists.centroids[lists.centroids[:, 0] >= FINE]
     assert set(coarse[:, 1]) == {BUS}
     assert set(coarse[:, 0]) == {FINE, FINE + 1}
-    both = make_lists(train_split(root), ListOptions(1.0, 16, coarse_boost=("bus", "rider")))
+    train = train_split(root)
+    both = make_lists(train, ListOptions(1.0, 16, coarse_boost=("bus", "rider")))
     coarse = both.centroids[both.centroids[:, 0] >= FINE]
     assert set(coarse[:, 1]) == {BUS, RIDER}
     assert set(coarse[:, 0]) == {FINE, FINE + 1, FINE + 2}
@@ -146,7 +147,15 @@ def test_no_coarse_labels(tmp_path: Path) -> None:
     root = draw_camvid(tmp_path)
     with pytest.raises(FileNotFoundError, match="no train_extra"):
         make_lists(build_dataset("camvid", root, "train"),
-                   ListOptions(0.5, coarse_boost=("car",)))
+                   ListOptions(0.5, 16, coarse_boost=("car",)))
+
+
+def test_options_that_would_do_nothing(data_roots: dict[str, Path]) -> None:
+    train = build_dataset("camvid", data_roots["camvid"], "train")
+    with pytest.raises(ValueError, match="--tile 1024: no label holds a whole tile"):
+        make_lists(train, ListOptions(0.5))
+    with pytest.raises(ValueError, match="--max-cu-epoch: of --class-uniform"):
+        make_lists(train, ListOptions(until=3))
 
 
 @pytest.fixture

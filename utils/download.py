@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
-from utils import options
 from utils.disk import blaming, size_of
 from utils.exit_codes import run
 from utils.images import shown
+from utils.parser import Parser
 from utils.transfer import discard, fetch, publish, remote_size, say
 from utils.unpack import unpack
 
@@ -165,7 +165,7 @@ def _checksum(kind: str, digits: int, text: str) -> Checksum:
 
 
 def parse_args() -> argparse.Namespace:
-    parser = options.Parser(__doc__)
+    parser = Parser(__doc__)
     parser.prog = "python -m utils.download"
     parser.add_argument("urls", nargs="+", metavar="URL", help="http or https address of a file")
     parser.add_argument("--to", required=True, metavar="DIR", help="folder of the files; is made")
