@@ -48,13 +48,15 @@ class ScoredSet(Dataset):
             self.from_train_ids[:classes] = TABLE.train_id_to_id
         else:
             make = partial(Label, category="", has_instances=False)
+            ids = dataset.train_id_to_id
+            rows = zip(dataset.class_names, ids, dataset.palette, strict=True)
             self.labels = [
-                make(name=name, id=i, train_id=i, ignored=False, color=color)
-                for i, (name, color) in enumerate(
-                    zip(dataset.class_names, dataset.palette, strict=True))
+                make(name=name, id=number, train_id=i, ignored=False, color=color)
+                for i, (name, number, color) in enumerate(rows)
             ]
+            void = min(set(range(256)) - set(ids))
             self.labels.append(
-                make(name="void", id=classes, train_id=IGNORE, ignored=True, color=(0, 0, 0))
+                make(name="void", id=void, train_id=IGNORE, ignored=True, color=(0, 0, 0))
             )
             self.from_train_ids[:classes] = np.arange(classes)
 

@@ -246,10 +246,12 @@ def test_other_data_sets(name: str, draw, split: str, tmp_path: Path, call) -> N
         write_png(tmp_path / "pred" / f"{sample.name}.png", dataset.read_ids(index))
     path = tmp_path / "scores.json"
     done = call("evaluate.py", "--predictions", tmp_path / "pred", "--dataset", name,
-                "--data-root", root, "--json", path)
+                "--data-root", root, "--json", path, "--save-dir", tmp_path / "out")
     assert done.returncode == 0, done.stderr
     result = json.loads(path.read_text())
     assert result["averageScoreClasses"] == 1
+    written = read_label(tmp_path / "out/pred" / f"{dataset.samples[0].name}.png")
+    assert set(np.unique(written)) >= set(dataset.train_id_to_id)  # its own ids, not train ids
     assert result["categoryScores"] == {}
     assert "categories" not in done.stdout
     assert list(result["classScores"]) == [*dataset.class_names, "void"]
