@@ -140,7 +140,7 @@ def _category_scores(scores: Scores) -> tuple[Figures, Figures]:
         weighted[category] = math.nan
         if all(label.has_instances for label in labels if label.category == category):
             false = matrix[np.ix_(others, own)].sum()
-            weighted[category] = ratio(tp[category], tp[category] + fn[category] + false)
+            weighted[category] = ratio(tp[category], tp[category] + false + fn[category])
     return plain, weighted
 
 
