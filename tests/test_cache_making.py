@@ -67,8 +67,8 @@ def test_killed_while_it_is_made(
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", CACHES)
 def test_killed_at_any_instant(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    root = draw_camvid(tmp_path, size=(240, 320))
-    monkeypatch.setattr(cache_files, "PART_BYTES", 2 * 240 * 320 * 4)
+    root = draw_camvid(tmp_path, size=(480, 640))
+    monkeypatch.setattr(cache_files, "PART_BYTES", 2 * 480 * 640 * 4)
     rng, kills, files = random.Random(0), 0, camvid(root)
 
     def start() -> int:
@@ -82,14 +82,14 @@ def test_killed_at_any_instant(kind: str, tmp_path: Path, monkeypatch: pytest.Mo
     assert wait(start()) == 0
     whole = time.monotonic() - begun
     forget()
-    for _ in range(40):
-        pid = start()
-        time.sleep(rng.uniform(0, whole))
-        os.kill(pid, signal.SIGKILL)
-        kills += wait(pid) == -signal.SIGKILL
-        if rng.random() < 0.5:
-            check_equal(cached(root, kind), files)
-            forget()
+    for _ in range(15):
+        for _ in range(rng.randint(1, 3)):  # the second goes on where the first was killed
+            pid = start()
+            time.sleep(rng.uniform(0, 0.8 * whole))
+            os.kill(pid, signal.SIGKILL)
+            kills += wait(pid) == -signal.SIGKILL
+        check_equal(cached(root, kind), files)
+        forget()
     assert kills > 10
     check_equal(cached(root, kind, verify=True), files)
 
