@@ -72,16 +72,16 @@ def check_zip(args: argparse.Namespace) -> None:
 
 
 def predict(
-    predictor: Predictor, dataset: SegmentationDataset, todo: list[int], results: ResultsFolder,
+    predictor: Predictor, dataset: SegmentationDataset, missing: list[int], results: ResultsFolder,
     workers: int,
 ) -> None:
     """Writes this rank's part of the predictions."""
     items = list(results.package.sizes.items())
-    samples = read_shard(Subset(dataset, todo), workers)
+    samples = read_shard(Subset(dataset, missing), workers)
     silent = None if distributed.rank() == 0 else True
     bar = tqdm(samples, desc="predict", disable=silent, unit="image")
     for place, (image, _) in zip(samples.sampler, bar, strict=True):
-        index = todo[place]
+        index = missing[place]
         path, size = items[index]
         train_ids = predictor(image, size).cpu().numpy()
         if results.pictures:  # first, so that a finished prediction has its pictures
@@ -110,7 +110,7 @@ def main() -> None:
     results = ResultsFolder(Path(args.save_dir), package, f"{name}_{args.split}", args.pictures)
     settings = settings_of({**vars(args), "dataset": name}, PASSING, ("snapshot", "class_map"))
     results.check(settings, go_on=args.skip_done)
-    todo = results.unfinished(device) if args.skip_done else list(range(len(dataset)))
+    missing = results.unfinished(device) if args.skip_done else list(range(len(dataset)))
     main_rank = distributed.rank() == 0
     if main_rank:
         results.start(settings)
@@ -118,13 +118,13 @@ def main() -> None:
 
     network = from_snapshot(snapshot).to(device, memory_format=torch.channels_last)
     predictor = Predictor(network, choose_precision(device, args.precision), table, inference)
-    predict(predictor, dataset, todo, results, args.workers)
+    predict(predictor, dataset, missing, results, args.workers)
     distributed.stop()  # all predictions are there, and the others need not wait for the package
     if main_rank:
         findings = results.pack()
         results.finish({"snapshot": args.snapshot, "dataset": name, "split": args.split,
                         "images": len(dataset), "package": results.zip.name})
-        print(f"{len(todo)} of {len(dataset)} images of {name} {args.split} predicted now")
+        print(f"{len(missing)} of {len(dataset)} images of {name} {args.split} predicted now")
         print(findings.report(results.zip, package))
 
 
