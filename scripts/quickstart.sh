@@ -2,7 +2,7 @@
 # From nothing to pictures: sets up Python, draws a small synthetic city (or takes your data),
 # trains, scores, runs the demo.
 #
-#   ./scripts/quickstart.sh                    # about 5 minutes on 2 cores, after installation
+#   ./scripts/quickstart.sh                    # about 4 minutes on 2 cores, after installation
 #   ./scripts/quickstart.sh --long             # about eight times the training
 #   ./scripts/quickstart.sh --dataset camvid --data-root data/camvid --name quickstart-camvid
 #
