@@ -29,6 +29,7 @@ from datasets.given_predictions import (
 )
 from datasets.scored import ScoredSet
 from datasets.transforms import EvalTransform
+from datasets.truth_cache import open_truth
 from model import count_parameters, from_snapshot, read_snapshot
 from utils import checkpoint, distributed, options, report
 from utils.argument_types import positive, share
@@ -38,6 +39,7 @@ from utils.exit_codes import run
 from utils.inference import Predictor, choose_precision, read_shard
 from utils.outputs import KINDS as OUTPUTS
 from utils.outputs import Outputs
+from utils.provenance import origin, settings
 from utils.results import plain, summarize, tables
 from utils.scoring import Scores
 
@@ -50,7 +52,10 @@ def parse_args() -> argparse.Namespace:
                        help="folder of PNGs, searched with its subfolders for NAME*.png")
     group.add_argument("--prediction-kind", default="auto", choices=KINDS,
                        help="what they hold: ids of the data set, train ids, or class colors")
-    options.add_data(parser, DATASETS, default=None, split="val")
+    group = options.add_data(parser, DATASETS, default=None, split="val")
+    group.add_argument("--cache-truth", action="store_true",
+                       help="keep labels and instances beside the data set as runs of equal "
+                       "pixels: made once, read instead of their PNGs from then on")
     options.add_eval_crop(parser)
     options.add_class_map(parser)
     options.add_inference(parser)
@@ -82,7 +87,10 @@ def open_dataset(args: argparse.Namespace, name: str) -> ScoredSet:
                             EvalTransform(args.eval_size, args.eval_crop),
                             args.holdout, args.cv_split, args.limit)
     dataset.sizes()
-    return ScoredSet(dataset, name, images=bool(args.snapshot or args.save_dir))
+    scored = ScoredSet(dataset, name, images=bool(args.snapshot or args.save_dir))
+    if args.cache_truth:
+        scored.truth = open_truth(dataset, torch.get_num_threads())
+    return scored
 
 
 def open_network(
@@ -97,8 +105,8 @@ def open_network(
     network = from_snapshot(snapshot).to(device, memory_format=torch.channels_last)
     about = {key: value for key, value in snapshot.items() if key in ("step", "best", "args")}
     about |= {"parameters": count_parameters(network), **network.config}
-    predictor = Predictor(network, choose_precision(device, args.precision), table,
-                          options.build_inference(args))
+    about["precision"] = choose_precision(device, args.precision)
+    predictor = Predictor(network, about["precision"], table, options.build_inference(args))
     return scored, predictor, about
 
 
@@ -156,25 +164,6 @@ def read_again(
     return read or read_written
 
 
-def origin(args: argparse.Namespace, scored: ScoredSet, about: dict[str, Any]) -> dict[str, Any]:
-    """How the scores came about, as the report says it."""
-    builder = about.get("options", {}).items()
-    sizes = {"--eval-size": args.eval_size, "--eval-crop": args.eval_crop}
-    return {
-        "snapshot": args.snapshot,
-        "network": about.get("arch"),
-        "options of the network": ", ".join(f"{key} {value}" for key, value in builder) or None,
-        "parameters": f"{about['parameters']:,}" if about else None,
-        "trained for": f"{about['step']:,} steps" if "step" in about else None,
-        "best in training": f"{100 * about['best']:.2f} % val mIoU" if "best" in about else None,
-        "predictions": args.predictions,
-        "data set": f"{scored.name} {args.split} in {scored.dataset.root}",
-        "evaluated at": ", ".join(
-            f"{key} {'x'.join(map(str, size))}" for key, size in sizes.items() if size) or None,
-        "processes": distributed.world(),
-    }
-
-
 def check(args: argparse.Namespace) -> None:
     """Refuses what would fail later. Raises ValueError."""
     if bool(args.snapshot) == bool(args.predictions):
@@ -209,7 +198,8 @@ def main() -> None:
         raise RuntimeError(f"{len(scores.images)} of {len(scored)} images were scored")
     if distributed.rank() == 0:
         result = {"snapshot": args.snapshot, "predictions": args.predictions,
-                  "dataset": scored.name, "split": args.split} | summarize(scores)
+                  "dataset": scored.name, "split": args.split,
+                  "settings": settings(args, about)} | summarize(scores)
         comparison = Comparison(args.compare, before, result, scored.labels) if before else None
         lines = [tables(scores, result), *([change_table(comparison)] if comparison else [])]
         lines.append(f"{len(scored)} images of {scored.name} {args.split}, "
@@ -219,9 +209,10 @@ def main() -> None:
             text = json.dumps(plain(result), indent=1)
             checkpoint.write_bytes(Path(args.json), text.encode())
         if args.report:
+            data = f"{scored.name} {args.split} in {scored.dataset.root}"
             page = report.Report(
                 f"{scored.name} {args.split}", args.snapshot or args.predictions, scores, result,
-                [sample.name for sample in scored.dataset.samples], origin(args, scored, about),
+                [sample.name for sample in scored.dataset.samples], origin(args, data, about),
                 json.loads(about.get("args", "{}")), comparison,
             )
             again = read_again(scored, read, outputs)

@@ -5,12 +5,14 @@ examples:
   python -m benchmarks.evaluation --images 20 --rounds 7
 
 Draws streets at 1024x2048 with instances and predictions that are wrong in part. Both sides read
-the same PNGs and give class, category and instance scores, which are compared too. The floor is
-OpenCV's PNG decoder alone. cityscapesScripts from PyPI comes without the source of its Cython
-extension, so its Python code is what is measured.
+the same PNGs and give class, category and instance scores, which are compared too; "cached" is
+evaluate.py --cache-truth, which decodes the predictions alone. The floor is OpenCV's PNG decoder.
+cityscapesScripts from PyPI comes without the source of its Cython extension, so its Python code is
+what is measured.
 """
 
 import contextlib
+import copy
 import importlib
 import io
 import math
@@ -28,6 +30,7 @@ from datasets import build_dataset
 from datasets.given_predictions import read_prediction
 from datasets.scored import ScoredSet
 from datasets.synthetic import write_city
+from datasets.truth_cache import open_truth
 from utils import distributed, options
 from utils.argument_types import positive
 from utils.evaluation import Scored, evaluate
@@ -106,10 +109,14 @@ def main() -> None:
     cores = distributed.cores()
     with tempfile.TemporaryDirectory() as folder:
         scored, paths = prepare(Path(folder), args.images, tuple(args.size))
-        same = equal(ours(scored, paths, 1), theirs(official, scored, paths))
+        cached = copy.copy(scored)
+        cached.truth = open_truth(scored.dataset, cores)
+        official_scores = theirs(official, scored, paths)
+        same = all(equal(ours(each, paths, 1), official_scores) for each in (scored, cached))
         functions = {"cityscapesScripts": partial(theirs, official, scored, paths)}
         for threads in dict.fromkeys((1, cores)):
             functions[f"ours, {threads} threads"] = partial(ours, scored, paths, threads)
+            functions[f"ours, cached, {threads} threads"] = partial(ours, cached, paths, threads)
             functions[f"decoding alone, {threads} threads"] = partial(
                 decode, scored, paths, threads)
         seconds = medians(functions, args.rounds)

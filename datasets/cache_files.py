@@ -51,13 +51,7 @@ def open_cache(
         ValueError: not enough room, a package is missing, or a file cannot be decoded.
         OSError: it cannot be written.
     """
-    files = CacheFiles(dataset, kind, threads)
-    with files.lock():
-        entries = files.find(verify)
-        missing = [i for i, sample in enumerate(dataset.samples) if sample not in entries]
-        if missing:
-            entries |= files.make(missing)
-    return Cache(kind, entries)
+    return Cache(kind, CacheFiles(dataset, kind, threads).complete(verify))
 
 
 class CacheFiles:
@@ -71,6 +65,16 @@ class CacheFiles:
         self.name = f"{kind}_{type(dataset).__name__.lower()}"
         if self.folder.parent != dataset.root:  # a folder for all data sets of a user
             self.name += "_" + hashlib.sha256(bytes(dataset.root)).hexdigest()[:12]
+
+    def complete(self, verify: bool = False) -> dict[Sample, Entry]:
+        """Where every sample is, after those that were not there have been made."""
+        with self.lock():
+            entries = self.find(verify)
+            samples = self.dataset.samples
+            missing = [i for i, sample in enumerate(samples) if sample not in entries]
+            if missing:
+                entries |= self.make(missing)
+        return entries
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
@@ -116,8 +120,8 @@ class CacheFiles:
     def _check_room(self, decoded: int, indices: list[int]) -> None:
         """Says what the cache needs; ValueError if there is less. `decoded` is in bytes."""
         about, need = "", decoded
-        if self.kind == "compressed":
-            trial = [self._encode(i) for i in indices[:: len(indices) // 4 + 1]]
+        if self.kind != "raw":
+            trial = [self.encode(i) for i in indices[:: len(indices) // 4 + 1]]
             stored = sum(len(part) for _, parts in trial for part in parts)
             need = int(decoded * stored / sum(4 * height * width for (height, width), _ in trial))
             about = "about "
@@ -149,7 +153,7 @@ class CacheFiles:
         self, indices: list[int], data: Path, file: IO[bytes], bar: tqdm
     ) -> dict[Sample, Entry]:
         entries = {}
-        encoded = map_in_threads(self._encode, indices, self.threads)
+        encoded = map_in_threads(self.encode, indices, self.threads)
         for i, (shape, parts) in zip(indices, encoded, strict=True):
             lengths = len(parts[0]), len(parts[1])
             checksums = zlib.crc32(parts[0]), zlib.crc32(parts[1])
@@ -159,7 +163,7 @@ class CacheFiles:
             bar.update()
         return entries
 
-    def _encode(self, index: int) -> tuple[tuple[int, int], list[Any]]:
+    def encode(self, index: int) -> tuple[tuple[int, int], list[Any]]:
         """(H, W), and the bytes of image and ids (none without a label) as they are stored."""
         sample = self.dataset.samples[index]
         arrays = [self.dataset.read_image(index)]
@@ -203,9 +207,13 @@ class CacheFiles:
             path = path.relative_to(self.dataset.root)
         return str(path)
 
+    def sources(self, sample: Sample) -> list[Path]:
+        """The files that a sample is made from."""
+        return [path for path in (sample.image, sample.label) if path]
+
     def _state(self, sample: Sample) -> list[int]:
         """Changes when the files do."""
-        found = [os.stat(path) for path in (sample.image, sample.label) if path]
+        found = [os.stat(path) for path in self.sources(sample)]
         return [value for status in found for value in (status.st_size, status.st_mtime_ns)]
 
 

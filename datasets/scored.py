@@ -10,8 +10,9 @@ from torch.utils.data import Dataset
 from datasets.base import SegmentationDataset
 from datasets.cityscapes_labels import AVERAGE_SIZES, LABELS, TABLE, Label
 from datasets.classes import map_ids
-from utils.images import read_instances
+from datasets.truth_cache import TruthCache, read_instance_runs
 from utils.metrics import IGNORE
+from utils.runs import from_runs
 
 Item = tuple[np.ndarray | None, np.ndarray, np.ndarray | None]
 
@@ -33,6 +34,7 @@ class ScoredSet(Dataset):
 
     def __init__(self, dataset: SegmentationDataset, name: str, images: bool = True) -> None:
         self.dataset, self.name, self.images = dataset, name, images
+        self.truth: TruthCache | None = None  # files are read where there is none
         for sample in dataset.samples[:1]:
             _ = sample.truth
         classes = len(dataset.class_names)
@@ -64,16 +66,35 @@ class ScoredSet(Dataset):
         return len(self.dataset)
 
     def __getitem__(self, index: int) -> Item:
-        """(H, W, 3) uint8 or None; (h, w) uint8 labels; (h, w) uint16 label * 1000 + n, or None."""
-        ids = self.dataset.read_ids(index)
+        """(H, W, 3) uint8 or None; (h, w) uint8 labels; (2, R) int32 runs of label * 1000 + n, or
+        None where no instances are known.
+        """
         image: Any = self.dataset.read_image(index) if self.images else None
         transform = self.dataset.transform
-        if image is not None and transform:
-            whole = ids.shape
-            image, ids = transform(image, ids)
-            if ids.shape != whole:  # a crop of instances is none
-                return image, self.to_labels(ids, index), None
-        return image, self.to_labels(ids, index), self.read_instances(index)
+        if image is None or not transform:
+            labels = self.read_truth(index)
+            return image, labels, self.read_instances(index, labels.shape)
+        ids = self.read_ids(index)
+        whole = ids.shape
+        image, ids = transform(image, ids)
+        instances = None  # a crop of instances is none
+        if ids.shape == whole:
+            instances = self.read_instances(index, whole)
+        return image, self.to_labels(ids, index), instances
+
+    def read_ids(self, index: int) -> np.ndarray:
+        """(H, W) uint8 as the label file has them."""
+        if self.truth:
+            return from_runs(*self.truth.labels(self.dataset.samples[index]))
+        return self.dataset.read_ids(index)
+
+    def read_truth(self, index: int) -> np.ndarray:
+        """(H, W) uint8 labels."""
+        if self.truth is None:
+            return self.to_labels(self.dataset.read_ids(index), index)
+        (lengths, ids), shape = self.truth.labels(self.dataset.samples[index])
+        labels = self.to_labels(ids[None].astype(np.uint8), index)
+        return from_runs(np.stack([lengths, labels[0]]), shape)
 
     def to_labels(self, ids: np.ndarray, index: int) -> np.ndarray:
         """(H, W) uint8 ids of a label file -> labels."""
@@ -92,15 +113,22 @@ class ScoredSet(Dataset):
         train_ids = map_ids(ids, self.dataset.id_to_train_id, path)
         return ids if self.by_id else cv2.LUT(train_ids, self.from_train_ids)
 
-    def read_instances(self, index: int) -> np.ndarray | None:
-        """(H, W) uint16 label * 1000 + n, or the bare label; None where no instances are known."""
-        path = self.dataset.samples[index].instance
-        if not self.instances or path is None:
+    def read_instances(self, index: int, shape: tuple[int, ...]) -> np.ndarray | None:
+        """(2, R) int32 runs of label * 1000 + n, or the bare label; None if none are known.
+
+        Raises:
+            ValueError: the map is not of the label's `shape`.
+        """
+        sample = self.dataset.samples[index]
+        if not self.instances or sample.instance is None:
             return None
-        stored = read_instances(path)
+        if self.truth:
+            runs = self.truth.instances(sample)
+        else:
+            runs = read_instance_runs(sample.instance, shape)
         factor = self.dataset.INSTANCE_FACTOR
-        if factor == 1000:
-            return stored
-        label, number = np.divmod(stored, factor)
-        # a bare id has number 0
-        return np.where(number > 0, label * np.uint16(1000) + number, label)
+        if factor != 1000:
+            label, number = np.divmod(runs[1], factor)
+            # a bare id has number 0
+            runs = np.stack([runs[0], np.where(number > 0, label * 1000 + number, label)])
+        return runs

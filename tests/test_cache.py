@@ -106,13 +106,13 @@ def test_compressed_is_smaller(root: Path) -> None:
 def made(monkeypatch: pytest.MonkeyPatch) -> set[str]:
     """Names of the samples that were decoded to be cached."""
     names: set[str] = set()
-    encode = cache_files.CacheFiles._encode
+    encode = cache_files.CacheFiles.encode
 
     def see(files: cache_files.CacheFiles, index: int) -> tuple:
         names.add(files.dataset.samples[index].name)
         return encode(files, index)
 
-    monkeypatch.setattr(cache_files.CacheFiles, "_encode", see)
+    monkeypatch.setattr(cache_files.CacheFiles, "encode", see)
     return names
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from datasets.cityscapes_labels import AVERAGE_SIZES, LABELS
 from utils.results import summarize
+from utils.runs import to_runs
 from utils.scoring import Scores
 
 FIXTURES = Path(__file__).parent / "fixtures"
@@ -24,7 +25,7 @@ def score(arrays: dict, indices: list[int], **options: object) -> Scores:
     scores = Scores(BY_ID, AVERAGE_SIZES, **options)
     for i in indices:
         scores.add(i, scores.measure(arrays["gt"][i], arrays["pred"][i],
-                                     arrays["instance"][i].astype(np.int32)))
+                                     to_runs(arrays["instance"][i])))
     return scores
 
 

@@ -14,7 +14,7 @@ from datasets.transforms import EvalTransform
 from model import load_model
 from utils import checkpoint
 from utils.images import read_image, read_label, write_png
-from utils.inference import Predictor
+from utils.inference import Predictor, choose_precision
 
 FAST = ["--crop-size", 32, 64, "--batch-size", 4, "--workers", 0, "--threads", 1]
 
@@ -87,6 +87,10 @@ def test_scores_on_other_data_sets(
     score = json.loads((tmp_path / "kitti.json").read_text())
     assert score["images"] == 1  # of the eight drawn, the first is val
     assert np.sum(score["confMatrix"]) <= 64 * 64
+    assert score["settings"] == {
+        "holdout": None, "cv_split": 1, "limit": None, "eval_size": [96], "eval_crop": [64, 64],
+        "class_map": None, "scales": [1.0], "flip_average": False, "window": None, "overlap": None,
+        "average": "logits", "precision": choose_precision(torch.device("cpu"), "auto")}
     camvid = [*words, "--dataset", "camvid", "--data-root", data_roots["camvid"]]
     done = call("evaluate.py", *camvid)
     assert done.returncode == 2

@@ -1,9 +1,7 @@
 """Scores a data set, image by image, in threads: from a network or from files."""
 
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
 
 import numpy as np
 from tqdm import tqdm
@@ -11,8 +9,7 @@ from tqdm import tqdm
 from utils import distributed
 from utils.outputs import Outputs
 from utils.scoring import Scores
-
-Result = TypeVar("Result")
+from utils.workers import map_in_threads
 
 
 class Scored(NamedTuple):
@@ -21,26 +18,8 @@ class Scored(NamedTuple):
     number: int  # of the image
     prediction: np.ndarray  # (H, W) uint8 labels
     truth: np.ndarray  # (H, W) uint8 labels
-    instances: np.ndarray | None  # (H, W) uint16 label * 1000 + n
+    instances: np.ndarray | None  # (2, R) int32 runs of label * 1000 + n
     image: np.ndarray | None  # (h, w, 3) uint8 RGB, where it is needed
-
-
-def in_order(
-    function: Callable[..., Result], items: Iterable[Any], threads: int
-) -> Iterator[Result]:
-    """function(item) for each item, in their order, a few ahead in threads.
-
-    Unlike `Executor.map` it takes the next item only when a place is free, so that memory does not
-    grow with their number.
-    """
-    with ThreadPoolExecutor(threads) as pool:
-        waiting: deque[Future[Result]] = deque()
-        for item in items:
-            waiting.append(pool.submit(function, item))
-            if len(waiting) > 2 * threads:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
 
 
 def evaluate(
@@ -67,7 +46,7 @@ def evaluate(
         return scored.number, counts
 
     silent = None if distributed.rank() == 0 else True
-    bar = tqdm(in_order(measure, items, threads), disable=silent, unit="image")
+    bar = tqdm(map_in_threads(measure, items, threads), disable=silent, unit="image")
     for index, counts in bar:
         scores.add(index, counts)
     scores.gather()

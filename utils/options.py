@@ -26,8 +26,8 @@ def add_device(parser: argparse.ArgumentParser) -> None:
 
 def add_data(
     parser: argparse.ArgumentParser, names: Collection[str], default: str | None, split: str | None
-) -> None:
-    """Which images."""
+) -> Any:
+    """Which images; returns the group."""
     group = parser.add_argument_group("data")
     group.add_argument("--dataset", default=default, choices=tuple(names),
                        help="layout and classes"
@@ -43,6 +43,7 @@ def add_data(
     group.add_argument("--limit", type=positive, metavar="N", help="first N images of a split only")
     group.add_argument("--workers", type=whole, default=min(4, os.cpu_count() or 1), metavar="N",
                        help="processes that read images, per process that computes")
+    return group
 
 
 def add_eval_size(group: Any) -> None:

@@ -16,11 +16,12 @@ import numpy as np
 import torch
 
 from utils import checkpoint
-from utils.evaluation import Scored, in_order
+from utils.evaluation import Scored
 from utils.images import write_png
 from utils.results import average, image_ious
 from utils.scoring import ScoredLabel, Scores
 from utils.visualize import class_difference, colorize, difference
+from utils.workers import map_in_threads
 
 FOLDER = "pictures"
 LARGEST = 320 * 160  # pixels of a thumbnail
@@ -164,7 +165,7 @@ def draw_all(
     """
     wanted = choice.pictures()
     gallery = Gallery(folder, scores.labels, names)
-    drawn = in_order(lambda index: gallery.draw(show(index), wanted[index]), wanted,
+    drawn = map_in_threads(lambda index: gallery.draw(show(index), wanted[index]), wanted,
                      torch.get_num_threads())
     return fit(dict(zip(wanted, drawn, strict=True)), choice.uses())
 

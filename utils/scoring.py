@@ -54,24 +54,28 @@ def joint_histogram(truth: np.ndarray, prediction: np.ndarray, labels: int) -> n
 
 
 def instance_table(
-    instances: np.ndarray, prediction: np.ndarray, categories: np.ndarray
+    runs: np.ndarray, prediction: np.ndarray, categories: np.ndarray
 ) -> np.ndarray:
     """(K, 4) int64 label, size, hits and category hits of each instance, ids ascending.
 
     Args:
-        instances: (H, W) uint16, label * 1000 + n, or the bare label where there is no instance.
+        runs: (2, R) of the instance map, see `utils.runs`; label * 1000 + n, or the bare label
+            where there is no instance.
         prediction: (H, W) uint8 labels.
         categories: (L, L) bool, whether a hit of the column's label is one of the row's category.
     """
     labels = len(categories)
-    inside = instances > 1000
-    own = instances[inside]
+    ends = np.cumsum(runs[0])
+    inside = runs[1] > 1000
+    lengths, own, ends = runs[0][inside], runs[1][inside], ends[inside]
     if not len(own):
         return np.zeros((0, 4), np.int64)
     ids = np.flatnonzero(np.bincount(own))
     place = np.zeros(ids[-1] + 1, np.int64)
     place[ids] = np.arange(len(ids)) * labels
-    cells = place[own] + prediction[inside]
+    gaps = ends - np.cumsum(lengths)  # pixels of no instance before each run
+    pixels = np.arange(lengths.sum()) + np.repeat(gaps, lengths)
+    cells = np.repeat(place[own], lengths) + prediction.ravel()[pixels]
     table = np.bincount(cells, minlength=len(ids) * labels).reshape(len(ids), labels)
     label = ids // 1000
     hits = table[np.arange(len(ids)), label]
@@ -110,7 +114,7 @@ class Scores:
         Args:
             truth: (H, W) uint8 labels.
             prediction: likewise.
-            instances: (H, W) uint16, label * 1000 + n, or None.
+            instances: (2, R) int32 runs of label * 1000 + n, or None.
 
         Raises:
             ValueError: another size, or a number that is no label.
