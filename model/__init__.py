@@ -15,7 +15,16 @@ from model.deeplabv3 import (
     deeplabv3_resnet101,
     deeplabv3_resnet152,
 )
+from model.deeplabv3plus import (
+    deeplabv3plus_resnet50,
+    deeplabv3plus_resnet101,
+    deeplabv3plus_se_resnext50,
+    deeplabv3plus_se_resnext101,
+    deeplabv3plus_wide_resnet38,
+)
 from model.published import UnknownNetworkError, recognize
+from model.published_encoders import encoder_weights
+from model.recompute import checkpoint_activations as checkpoint_activations
 from utils import checkpoint
 
 MODELS: dict[str, Callable[..., nn.Module]] = {
@@ -24,6 +33,11 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "deeplabv3_resnet50": deeplabv3_resnet50,
     "deeplabv3_resnet101": deeplabv3_resnet101,
     "deeplabv3_resnet152": deeplabv3_resnet152,
+    "deeplabv3plus_wide_resnet38": deeplabv3plus_wide_resnet38,
+    "deeplabv3plus_se_resnext50": deeplabv3plus_se_resnext50,
+    "deeplabv3plus_se_resnext101": deeplabv3plus_se_resnext101,
+    "deeplabv3plus_resnet50": deeplabv3plus_resnet50,
+    "deeplabv3plus_resnet101": deeplabv3plus_resnet101,
     "cspsg_n": cspsg_n,
     "cspsg_s": cspsg_s,
     "cspsg_m": cspsg_m,
@@ -117,6 +131,9 @@ def load_weights(network: nn.Module, weights: dict[str, Tensor], except_: str = 
         ValueError: a tensor is missing, left over, or of another shape.
     """
     own = network.state_dict()
+    counters = {name: own[name] for name in own if name.endswith(".num_batches_tracked")}
+    if not weights.keys() & counters.keys():  # files of PyTorch 0.4 and older have none
+        weights = counters | weights
     left_out = [
         name
         for name in own
@@ -170,8 +187,8 @@ def build_with_weights(
         return build_model(name, num_classes, **options), []
     weights, statistics = _encoder_weights(encoder)
     network = build_model(name, num_classes, **options, **statistics)
-    weights = network.encoder.imagenet_weights() if encoder == "imagenet" else weights
-    weights = {key: tensor for key, tensor in weights.items() if not key.startswith("fc.")}
+    if encoder == "imagenet":
+        weights = encoder_weights(network.encoder.imagenet_weights())
     try:
         load_weights(network.encoder, weights)
     except ValueError as error:
@@ -191,7 +208,7 @@ def _encoder_weights(source: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
         snapshot = read_snapshot(source)
     except UnknownNetworkError:
-        return checkpoint.state_dict(checkpoint.read(source), source), {}
+        return encoder_weights(checkpoint.state_dict(checkpoint.read(source), source)), {}
     weights = snapshot["weights"]
     prefix = "encoder."
     encoder = {k.removeprefix(prefix): weights[k] for k in weights if k.startswith(prefix)}

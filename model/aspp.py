@@ -17,6 +17,7 @@ class ASPP(nn.Module):
         channels: of every branch and of the output.
         rates: dilations of the 3x3 branches, in feature cells.
         bias: convolution biases in front of batch norm, redundant but in the published weights.
+        bare_projection: no batch norm and ReLU after the last convolution, as in DeepLabV3+.
     """
 
     def __init__(
@@ -25,6 +26,7 @@ class ASPP(nn.Module):
         channels: int = 256,
         rates: tuple[int, ...] = (6, 12, 18),
         bias: bool = False,
+        bare_projection: bool = False,
     ) -> None:
         super().__init__()
         self.branches = nn.ModuleList(
@@ -32,7 +34,11 @@ class ASPP(nn.Module):
             + [conv_bn_act(in_channels, channels, 3, bias=bias, dilation=rate) for rate in rates]
         )
         self.pooled = conv_bn_act(in_channels, channels, 1, bias=bias)
-        self.project = conv_bn_act((len(rates) + 2) * channels, channels, 1, bias=bias)
+        joined = (len(rates) + 2) * channels
+        self.project = (
+            nn.Conv2d(joined, channels, 1, bias=bias) if bare_projection
+            else conv_bn_act(joined, channels, 1, bias=bias)
+        )
 
     def forward(self, features: Tensor) -> Tensor:
         """(N, in_channels, h, w) -> (N, channels, h, w)."""

@@ -1,73 +1,19 @@
-"""Checkpoints of the projects this one unites, recognized by their keys.
+"""Checkpoints of the projects this one unites, recognized by the names of their tensors.
 
-A table of regular expressions per project turns its names into ours; the names decide, `--arch`
-is not needed. Names are the public interface of those files; no upstream code is used.
+The names decide, `--arch` is not needed.
 """
 
-import re
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
 from model.layers import IMAGENET_MEAN, IMAGENET_STD
+from model.published_encoders import RESNET_DEPTHS, count_blocks, looks_like
+from model.published_keys import CSPSG, CSPSG_BLOCKS, FREGU856, NVIDIA, rename
 
-FREGU856 = (  # github.com/fregu856/deeplabv3
-    (r"resnet\.resnet\.0\.", "encoder.conv1."),
-    (r"resnet\.resnet\.1\.", "encoder.bn1."),
-    (r"resnet\.resnet\.4\.", "encoder.layer1."),
-    (r"resnet\.resnet\.5\.", "encoder.layer2."),
-    (r"resnet\.resnet\.6\.", "encoder.layer3."),  # output stride 16
-    (r"resnet\.layer4\.", "encoder.layer3."),  # output stride 8
-    (r"resnet\.layer5\.", "encoder.layer4."),
-    (r"aspp\.conv_1x1_1\.", "aspp.branches.0.0."),
-    (r"aspp\.bn_conv_1x1_1\.", "aspp.branches.0.1."),
-    (r"aspp\.conv_3x3_(\d)\.", r"aspp.branches.\1.0."),
-    (r"aspp\.bn_conv_3x3_(\d)\.", r"aspp.branches.\1.1."),
-    (r"aspp\.conv_1x1_2\.", "aspp.pooled.0."),
-    (r"aspp\.bn_conv_1x1_2\.", "aspp.pooled.1."),
-    (r"aspp\.conv_1x1_3\.", "aspp.project.0."),
-    (r"aspp\.bn_conv_1x1_3\.", "aspp.project.1."),
-    (r"aspp\.conv_1x1_4\.", "classifier."),
-)
-CSPSG = (  # github.com/zhouliguo/cspsg, numbers are places in its list of layers
-    (r"model\.0\.", "encoder.stem."),
-    (r"model\.1\.", "encoder.stage1.0."),
-    (r"model\.2\.", "encoder.stage1.1."),
-    (r"model\.3\.", "encoder.stage2.0."),
-    (r"model\.4\.", "encoder.stage2.1."),
-    (r"model\.5\.", "encoder.stage3.0."),
-    (r"model\.6\.", "encoder.stage3.1."),
-    (r"model\.7\.", "encoder.stage4.0."),
-    (r"model\.8\.", "encoder.stage4.1."),
-    (r"model\.9\.cv1\.", "encoder.pyramid.reduce."),
-    (r"model\.9\.cv2\.", "encoder.pyramid.fuse."),
-    (r"model\.10\.", "decoder.narrow.0."),
-    (r"model\.13\.", "decoder.fuse.0."),
-    (r"model\.14\.", "decoder.narrow.1."),
-    (r"model\.17\.", "decoder.fuse.1."),
-    (r"model\.18\.", "decoder.narrow.2."),
-    (r"model\.21\.", "decoder.fuse.2."),
-    (r"model\.22\.", "decoder.project."),
-    (r"model\.24\.m\.0\.", "classifier."),
-)
-CSPSG_BLOCKS = (  # names within a block, after the places
-    (r"(.*)\.m\.(\d+)\.cv(\d)\.", r"\1.blocks.\2.conv\3."),
-    (r"(.*)\.cv1\.", r"\1.deep."),
-    (r"(.*)\.cv2\.", r"\1.direct."),
-    (r"(.*)\.cv3\.", r"\1.fuse."),
-)
 CSPSG_NAMES = {16: "cspsg_n", 32: "cspsg_s", 48: "cspsg_m", 64: "cspsg_l", 80: "cspsg_x"}  # width
-RESNET_DEPTHS = {(2, False): 18, (6, False): 34, (6, True): 50, (23, True): 101, (36, True): 152}
-
-
-def rename(weights: dict[str, Tensor], table: tuple[tuple[str, str], ...]) -> dict[str, Tensor]:
-    """Applies to each key the first row whose pattern matches its beginning."""
-    renamed = {}
-    for key, tensor in weights.items():
-        row = next((row for row in table if re.match(row[0], key)), None)
-        renamed[re.sub(row[0], row[1], key, count=1) if row else key] = tensor
-    return renamed
+NVIDIA_DATASETS = {19: "cityscapes", 65: "mapillary", 11: "camvid"}  # KITTI has those of Cityscapes
 
 
 def fregu856(weights: dict[str, Tensor]) -> dict[str, Any]:
@@ -80,7 +26,7 @@ def fregu856(weights: dict[str, Tensor]) -> dict[str, Any]:
     output_stride = 8 if "resnet.layer4.0.conv1.weight" in weights else 16
     weights = rename(weights, FREGU856)
     weights["encoder.conv1.weight"] = weights["encoder.conv1.weight"].flip(1)
-    blocks = len({key.split(".")[2] for key in weights if key.startswith("encoder.layer3.")})
+    blocks = count_blocks(weights, "encoder.layer3.")
     depth = RESNET_DEPTHS[blocks, "encoder.layer3.0.conv3.weight" in weights]
     options = {
         "output_stride": output_stride,
@@ -119,9 +65,50 @@ def cspsg(weights: dict[str, Tensor]) -> dict[str, Any]:
     }
 
 
+def nvidia(weights: dict[str, Tensor]) -> dict[str, Any]:
+    """The snapshot of a DeepLabV3+ state dict of NVIDIA/semantic-segmentation.
+
+    Its variants D and D16 have the same tensors; D, output stride 8, is what was published. Branch
+    main says "backbone." in front of the encoder's names, and enlarges without aligned corners.
+
+    Raises:
+        ValueError: its encoder or number of classes is of no published network.
+    """
+    main = any(key.startswith("backbone.") for key in weights)
+    weights = rename({key.removeprefix("backbone."): weights[key] for key in weights}, NVIDIA)
+    num_classes, fine = len(weights["classifier.weight"]), weights["decoder.narrow.weight"].shape[1]
+    encoder, skips = _nvidia_encoder(weights)
+    if encoder is None or fine not in skips or num_classes not in NVIDIA_DATASETS:
+        raise ValueError(
+            f"a DeepLabV3+ with {num_classes} classes that joins {fine} channels is none of the "
+            "published ones: WideResNet38, SE-ResNeXt-50 and 101, ResNet-50 and 101; 19 "
+            "(Cityscapes, KITTI), 65 (Mapillary Vistas) or 11 (CamVid) classes"
+        )
+    # There the pooled branch comes first, here last.
+    project = weights["aspp.project.weight"].roll(-256, dims=1)
+    options = {"output_stride": 8, "skip": skips[fine], "align_corners": not main}
+    return {
+        "model": {
+            "arch": f"deeplabv3plus_{encoder}", "num_classes": num_classes, "options": options,
+        },
+        "dataset": {"name": NVIDIA_DATASETS[num_classes]},
+        "weights": weights | {"aspp.project.weight": project},
+    }
+
+
+def _nvidia_encoder(weights: dict[str, Tensor]) -> tuple[str | None, dict[int, int]]:
+    """Our name of the encoder, None for an unknown one; channels -> stride of finer features."""
+    if "encoder.stage7.block1.norms.0.weight" in weights:
+        return "wide_resnet38", {128: 2, 256: 4, 512: 8}
+    kind = "se_resnext" if "encoder.layer1.0.se.fc1.weight" in weights else "resnet"
+    depth = {6: "50", 23: "101"}.get(count_blocks(weights, "encoder.layer3."))
+    return depth and kind + depth, {256: 4, 512: 8}
+
+
 PROJECTS = {  # keys that together only this project's files have -> their reader
     ("resnet.resnet.0.weight",): fregu856,
     ("model.22.conv.weight", "model.24.m.0.weight"): cspsg,  # not YOLOv5's own detectors
+    ("aspp.features.0.0.weight", "bot_fine.weight", "final.6.weight"): nvidia,
 }
 
 
@@ -139,7 +126,8 @@ def recognize(weights: dict[str, Tensor], path: str | Path) -> dict[str, Any]:
         if weights.keys() >= set(keys):
             return reader(weights)
     names = ", ".join(list(weights)[:3])
-    raise UnknownNetworkError(
-        f"{path}: its {len(weights)} tensors ({names}, ...) are of no network known here; give a "
-        "checkpoint written by train.py or a published one that the README lists"
+    advice = looks_like(weights) or (
+        "are of no network known here; give a checkpoint written by train.py or a published one "
+        "that the README lists"
     )
+    raise UnknownNetworkError(f"{path}: its {len(weights)} tensors ({names}, ...) {advice}")

@@ -3,24 +3,21 @@
 He et al., CVPR 2016, https://arxiv.org/abs/1512.03385
 """
 
+from collections.abc import Collection
+from typing import Any
+
 from torch import Tensor, nn
 from torchvision.models import get_model_weights
 from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 
-BLOCKS = {
-    18: (BasicBlock, [2, 2, 2, 2]),
-    34: (BasicBlock, [3, 4, 6, 3]),
-    50: (Bottleneck, [3, 4, 6, 3]),
-    101: (Bottleneck, [3, 4, 23, 3]),
-    152: (Bottleneck, [3, 8, 36, 3]),
-}
+from model.recompute import run_stages
 
 
 def dilate(stage: nn.Module, dilation: int) -> None:
     """Takes the stride out of a residual stage and spreads its 3x3 convolutions instead.
 
     Unlike torchvision's `replace_stride_with_dilation` the first block is dilated too, as the
-    published DeepLabV3 weights expect.
+    published DeepLab weights expect.
     """
     for module in stage.modules():
         if isinstance(module, nn.Conv2d):
@@ -37,12 +34,25 @@ class ResNetEncoder(ResNet):
         output_stride: 8 or 16, pixels per feature cell.
     """
 
+    BLOCKS: dict[int, tuple[type[BasicBlock | Bottleneck], list[int]]] = {
+        18: (BasicBlock, [2, 2, 2, 2]),
+        34: (BasicBlock, [3, 4, 6, 3]),
+        50: (Bottleneck, [3, 4, 6, 3]),
+        101: (Bottleneck, [3, 4, 23, 3]),
+        152: (Bottleneck, [3, 8, 36, 3]),
+    }
+    OPTIONS: dict[str, Any] = {}  # torchvision's
+
     def __init__(self, depth: int, output_stride: int) -> None:
         if output_stride not in (8, 16):
             raise ValueError(f"output stride {output_stride}: a ResNet encoder has 8 or 16")
-        super().__init__(*BLOCKS[depth])
+        block, depths = self.BLOCKS[depth]
+        super().__init__(block, depths, **self.OPTIONS)
         self.depth = depth
-        self.out_channels = self.fc.in_features
+        self.checkpoint_activations = False
+        self.channels = tuple(block.expansion * width for width in (64, 128, 256, 512))
+        self.strides = (4, 8, output_stride, output_stride)
+        self.out_channels = self.channels[-1]
         del self.avgpool, self.fc
         if output_stride == 8:
             dilate(self.layer3, 2)
@@ -50,8 +60,13 @@ class ResNetEncoder(ResNet):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, 3, H, W) normalized -> (N, out_channels, h, w), h = ceil(H / output_stride)."""
+        return self.features(x, (3,))[0]
+
+    def features(self, x: Tensor, wanted: Collection[int]) -> list[Tensor]:
+        """(N, 3, H, W) normalized -> (N, channels[i], H / strides[i], ...) of `wanted` stages i."""
         x = self.maxpool(self.relu(self.bn1(self.conv1(x))))  # H/4
-        return self.layer4(self.layer3(self.layer2(self.layer1(x))))
+        stages = self.layer1, self.layer2, self.layer3, self.layer4
+        return run_stages(stages, x, wanted, self.checkpoint_activations)
 
     def imagenet_weights(self) -> dict[str, Tensor]:
         """torchvision's ImageNet weights for this depth, downloaded to its cache."""

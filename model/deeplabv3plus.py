@@ -1,0 +1,122 @@
+"""DeepLabV3+ on WideResNet38, SE-ResNeXt and ResNet.
+
+Chen et al., ECCV 2018, https://arxiv.org/abs/1802.02611, in the form of Zhu et al., "Improving
+Semantic Segmentation via Video Propagation and Label Relaxation", CVPR 2019,
+https://arxiv.org/abs/1812.01593, whose published weights it can carry.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from model.aspp import ASPP
+from model.layers import IMAGENET_MEAN, IMAGENET_STD, Normalize, conv_bn_act, resize
+from model.resnet import ResNetEncoder
+from model.se_resnext import SEResNeXtEncoder
+from model.wide_resnet38 import WideResNet38Encoder
+
+Encoder = ResNetEncoder | WideResNet38Encoder
+
+
+class Decoder(nn.Module):
+    """Enlarges the context to the size of finer features, joins both, fuses them.
+
+    Args:
+        fine_channels: of the finer features.
+        align_corners: of the enlargement.
+    """
+
+    def __init__(self, fine_channels: int, align_corners: bool) -> None:
+        super().__init__()
+        self.align_corners = align_corners
+        self.narrow = nn.Conv2d(fine_channels, 48, kernel_size=1, bias=False)
+        self.fuse = nn.Sequential(conv_bn_act(48 + 256, 256, 3), conv_bn_act(256, 256, 3))
+
+    def forward(self, fine: Tensor, context: Tensor) -> Tensor:
+        """(N, fine_channels, h, w) and (N, 256, any, any) -> (N, 256, h, w)."""
+        context = resize(context, fine.shape[-2:], self.align_corners)
+        return self.fuse(torch.cat([self.narrow(fine), context], dim=1))
+
+
+class DeepLabV3Plus(nn.Module):
+    """Encoder, atrous spatial pyramid pooling, a decoder that joins finer features, classifier.
+
+    Args:
+        encoder: features of its stages.
+        num_classes: channels of the logits.
+        skip: stride of the finer features, which is that of the coarse logits too.
+        normalize: from pixels to what the encoder expects.
+        align_corners: of every enlargement.
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        num_classes: int,
+        skip: int,
+        normalize: Normalize,
+        align_corners: bool = True,
+    ) -> None:
+        super().__init__()
+        strides = sorted({stride for stride in encoder.strides if stride <= 8})
+        if skip not in strides:
+            raise ValueError(f"skip {skip}: this encoder has features at strides {strides}")
+        self.fine = encoder.strides.index(skip)
+        self.align_corners = align_corners
+        self.normalize = normalize
+        self.encoder = encoder
+        self.aspp = ASPP(encoder.out_channels, rates=(12, 24, 36), bare_projection=True)
+        self.decoder = Decoder(encoder.channels[self.fine], align_corners)
+        self.classifier = nn.Conv2d(256, num_classes, kernel_size=1, bias=False)
+        for head in (self.aspp, self.decoder, self.classifier):
+            initialize(head)
+
+    def forward(self, images: Tensor, full_size: bool = True) -> Tensor:
+        """Logits of every pixel.
+
+        Args:
+            images: (N, 3, H, W) uint8 RGB, or float in 0..255; H and W at least 32.
+            full_size: False leaves the logits at (h, w) = (H / skip, W / skip), rounded.
+
+        Returns:
+            (N, num_classes, H, W), or (N, num_classes, h, w).
+        """
+        wanted = self.fine, len(self.encoder.strides) - 1
+        fine, coarse = self.encoder.features(self.normalize(images), wanted)
+        features = self.decoder(fine, self.aspp(coarse))  # (N, 256, h, w)
+        logits = self.classifier(features)  # (N, num_classes, h, w)
+        return self.upsample(logits, images.shape[-2:]) if full_size else logits
+
+    def upsample(self, coarse: Tensor, size: Sequence[int]) -> Tensor:
+        """(N, C, h, w) -> (N, C, H, W) = `size`, this network's own way."""
+        return resize(coarse, size, self.align_corners)
+
+
+def initialize(head: nn.Module) -> None:
+    """Random weights as He et al., ICCV 2015, https://arxiv.org/abs/1502.01852"""
+    for module in head.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+
+
+def deeplabv3plus(
+    encoder: Callable[[int], Encoder],
+    num_classes: int,
+    output_stride: int = 8,
+    skip: int = 4,
+    mean: tuple[float, ...] = IMAGENET_MEAN,
+    std: tuple[float, ...] = IMAGENET_STD,
+    align_corners: bool = True,
+) -> DeepLabV3Plus:
+    """DeepLabV3+ on the encoder of that output stride, 8 or 16; statistics in 0..255."""
+    normalize = Normalize(mean, std)
+    return DeepLabV3Plus(encoder(output_stride), num_classes, skip, normalize, align_corners)
+
+
+deeplabv3plus_wide_resnet38 = partial(deeplabv3plus, WideResNet38Encoder, skip=2)
+deeplabv3plus_se_resnext50 = partial(deeplabv3plus, partial(SEResNeXtEncoder, 50))
+deeplabv3plus_se_resnext101 = partial(deeplabv3plus, partial(SEResNeXtEncoder, 101))
+deeplabv3plus_resnet50 = partial(deeplabv3plus, partial(ResNetEncoder, 50))
+deeplabv3plus_resnet101 = partial(deeplabv3plus, partial(ResNetEncoder, 101))

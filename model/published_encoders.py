@@ -1,0 +1,61 @@
+"""Published encoders: weights of ImageNet classifiers, with our names for their tensors."""
+
+from torch import Tensor
+
+from model.published_keys import NVIDIA, rename
+
+CLASSIFIERS = ("fc.", "last_linear.", "bn_out.", "classifier.")
+# blocks of the third stage, whether those are bottlenecks -> depth
+RESNET_DEPTHS = {(2, False): 18, (6, False): 34, (6, True): 50, (23, True): 101, (36, True): 152}
+OTHERS = {  # names that together only these networks have
+    ("ocr.cls_head.weight", "backbone.conv1.weight"): "HRNet-OCR, which is not among the networks "
+                                                      "here",
+    ("backbone.conv1.weight", "classifier.0.convs.0.0.weight"): "torchvision's DeepLabV3, whose "
+                                                                "head differs from the one here",
+    ("model.0.conv.weight", "model.24.m.1.weight"): "a YOLOv5 detector, not a segmentation network",
+}
+
+
+def encoder_weights(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors of a classifier under our encoder's names, without its last layers.
+
+    Knows torchvision's ResNets, SE-ResNeXts of pretrained-models.pytorch (Cadene) and the
+    WideResNet38 of NVIDIA/semantic-segmentation; other names stay.
+    """
+    return {
+        key.removeprefix("encoder."): tensor for key, tensor in rename(weights, NVIDIA).items()
+        if not key.startswith(CLASSIFIERS)
+    }
+
+
+def count_blocks(weights: dict[str, Tensor], stage: str) -> int:
+    """Blocks in the stage whose names begin with `stage`."""
+    return len({key.removeprefix(stage).split(".")[0] for key in weights if key.startswith(stage)})
+
+
+def looks_like(weights: dict[str, Tensor]) -> str:
+    """What a state dict of no segmentation network here looks like, and what to do; "" if unknown.
+
+    The words follow "its tensors (NAMES, ...)".
+    """
+    for keys, name in OTHERS.items():
+        if weights.keys() >= set(keys):
+            return f"look like {name}"
+    if encoder := _name_encoder(weights):
+        return f"look like {encoder}, a classifier; give it to train.py as --pretrained-encoder"
+    return ""
+
+
+def _name_encoder(weights: dict[str, Tensor]) -> str:
+    if "mod1.conv1.weight" in weights and "mod7.block1.convs.conv3.weight" in weights:
+        return "WideResNet38"
+    depth = RESNET_DEPTHS.get(
+        (count_blocks(weights, "layer3."), "layer3.0.conv3.weight" in weights)
+    )
+    if "layer0.conv1.weight" in weights and "layer1.0.se_module.fc1.weight" in weights:
+        return f"SE-ResNeXt-{depth}"
+    convolution = weights.get("layer1.0.conv2.weight")
+    plain = convolution is not None and tuple(convolution.shape) == (64, 64, 3, 3)  # not ResNeXt
+    if depth and plain and "conv1.weight" in weights:
+        return f"torchvision's ResNet-{depth}"
+    return ""
