@@ -30,7 +30,7 @@ from datasets.sampler import EpochLists, TrainSampler
 from datasets.splits import shared_images
 from datasets.training_lists import ListOptions, make_lists
 from datasets.transforms import EvalTransform, TrainTransform
-from model import MODELS, build_with_weights
+from model import MODELS, build_with_weights, checkpoint_activations
 from model.loss import CLASS_WEIGHTS, LOSSES, Loss, build_loss, class_weights
 from utils import checkpoint, distributed, optimization, options
 from utils.exit_codes import run
@@ -112,10 +112,10 @@ def build_data(
 def build_network(args: argparse.Namespace, num_classes: int, start: bool) -> nn.Module:
     """The network; at the `start` of a training with the weights that it is to start from."""
     torch.manual_seed(args.seed)
-    given = {"init": args.init, "encoder": args.pretrained_encoder} if start else {}
-    if args.output_stride:
-        given["output_stride"] = args.output_stride
+    given = options.starting_network(args, start)
     network, notes = build_with_weights(args.arch, num_classes, **given)
+    if args.checkpoint_activations:
+        checkpoint_activations(network)
     for note in notes:
         distributed.say(note)
     return network

@@ -1,7 +1,7 @@
 """Networks: uint8 pixels in, logits out. `MODELS` is the list of what can be built."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,7 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "cspsg_l": cspsg_l,
     "cspsg_x": cspsg_x,
 }
+STATISTICS = ("mean", "std")  # of pixels, options of every builder
 
 
 def check_name(name: str) -> str:
@@ -68,18 +69,19 @@ def build_model(name: str, num_classes: int, **options: Any) -> Any:
     Raises:
         ValueError: unknown name or option.
     """
-    builder = MODELS[check_name(name)]
-    defaults = {
-        key: parameter.default
-        for key, parameter in inspect.signature(builder).parameters.items()
-        if parameter.default is not parameter.empty
-    }
+    builder, defaults = MODELS[check_name(name)], _defaults(name)
     if unknown := set(options) - set(defaults):
         raise ValueError(f"{name} has no option {sorted(unknown)}; it has {sorted(defaults)}")
     options = defaults | options
     network: Any = builder(num_classes, **options)
     network.config = {"arch": name, "num_classes": num_classes, "options": options}
     return network
+
+
+def _defaults(name: str) -> dict[str, Any]:
+    """The options of a builder."""
+    parameters = inspect.signature(MODELS[check_name(name)]).parameters.values()
+    return {p.name: p.default for p in parameters if p.default is not p.empty}
 
 
 def read_snapshot(path: str | Path) -> dict[str, Any]:
@@ -180,7 +182,8 @@ def build_with_weights(
     """
     if init:
         snapshot = read_snapshot(init)
-        network = build_model(name, num_classes, **options, **_statistics(snapshot))
+        kept = [key for key in (*STATISTICS, "align_corners") if key in _defaults(name)]
+        network = build_model(name, num_classes, **_stored(snapshot, kept) | options)
         new = load_weights(network, snapshot["weights"], except_="classifier.")
         return network, [f"weights: {init}; new: {', '.join(new) or 'nothing'}"]
     if encoder is None:
@@ -196,9 +199,10 @@ def build_with_weights(
     return network, [f"encoder: {encoder}, {len(weights)} tensors; the rest is new"]
 
 
-def _statistics(snapshot: dict[str, Any]) -> dict[str, Any]:
+def _stored(snapshot: dict[str, Any], keys: Iterable[str]) -> dict[str, Any]:
+    """Options that a snapshot's weights expect, though no shape shows it."""
     options = snapshot["model"]["options"]
-    return {key: tuple(options[key]) for key in ("mean", "std") if key in options}
+    return {key: options[key] for key in keys if key in options}
 
 
 def _encoder_weights(source: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -212,7 +216,7 @@ def _encoder_weights(source: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
     weights = snapshot["weights"]
     prefix = "encoder."
     encoder = {k.removeprefix(prefix): weights[k] for k in weights if k.startswith(prefix)}
-    return encoder, _statistics(snapshot)
+    return encoder, _stored(snapshot, STATISTICS)
 
 
 def count_parameters(network: nn.Module) -> int:

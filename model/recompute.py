@@ -50,6 +50,8 @@ def run_again_in_backward(block: nn.Module, x: Tensor) -> Tensor:
     """block(x), whose gradients and batch statistics are those of a plain call, bit for bit."""
     if not torch.is_grad_enabled():
         return block(x)
+    if torch.compiler.is_compiling():  # the compiler computes again what gradients need, no more
+        return checkpoint(block, x, use_reentrant=False)
 
     def contexts() -> tuple[AbstractContextManager, AbstractContextManager]:
         return nullcontext(), statistics_aside(block)

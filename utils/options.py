@@ -11,6 +11,8 @@ from typing import Any
 from utils.argument_types import OneOrTwo, at_least_zero, positive, share, whole
 from utils.inference_options import add_inference as add_inference
 from utils.inference_options import build_inference as build_inference
+from utils.network_options import add_network as add_network
+from utils.network_options import starting_network as starting_network
 from utils.parser import Parser as Parser
 
 
@@ -85,15 +87,6 @@ def add_pictures(parser: argparse.ArgumentParser) -> None:
                        help="of the colors in the overlay")
     group.add_argument("--legend", action=argparse.BooleanOptionalAction, default=False,
                        help="names of the classes beside the overlay")
-
-
-def add_network(parser: argparse.ArgumentParser, names: Collection[str]) -> None:
-    """The network to train."""
-    group = parser.add_argument_group("network")
-    group.add_argument("--arch", default="deeplabv3_resnet18", help=", ".join(names))
-    group.add_argument("--output-stride", type=int, choices=(8, 16),
-                       help="pixels per feature cell of a dilated encoder; 8 is finer and slower "
-                       "(default: the network's own)")
 
 
 def add_training_data(parser: argparse.ArgumentParser, caches: Collection[str]) -> None:

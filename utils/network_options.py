@@ -1,0 +1,28 @@
+"""The options of the network that is trained."""
+
+import argparse
+from collections.abc import Collection
+from typing import Any
+
+
+def add_network(parser: argparse.ArgumentParser, names: Collection[str]) -> None:
+    """The network to train."""
+    group = parser.add_argument_group("network")
+    group.add_argument("--arch", default="deeplabv3_resnet18", help=", ".join(names))
+    group.add_argument("--output-stride", type=int, choices=(8, 16),
+                       help="pixels per feature cell of a dilated encoder; 8 is finer and slower "
+                       "(default: the network's own)")
+    group.add_argument("--skip", type=int, choices=(2, 4, 8),
+                       help="pixels per cell of the finer features that a DeepLabV3+ decoder "
+                       "joins, and of its logits (default: the network's own)")
+    group.add_argument("--checkpoint-activations", action=argparse.BooleanOptionalAction,
+                       default=False,
+                       help="keep only the input of each residual block for backward, which "
+                       "computes the rest again: less memory, more time, equal results")
+
+
+def starting_network(args: argparse.Namespace, start: bool) -> dict[str, Any]:
+    """What the options say about building the network; at the `start` with the first weights."""
+    given = {"init": args.init, "encoder": args.pretrained_encoder} if start else {}
+    chosen = {"output_stride": args.output_stride, "skip": args.skip}
+    return given | {name: value for name, value in chosen.items() if value}
