@@ -17,14 +17,24 @@ from model.resnet import ResNetEncoder
 from utils.inference import Predictor
 
 FIXTURES = Path(__file__).parent / "fixtures"
-REFERENCES = sorted(path.stem for path in FIXTURES.glob("*.npz")
-                    if "keys" in json.loads(path.with_suffix(".json").read_text()))
+SLOW = ("nvidia_DeepSRNX101V3PlusD", "nvidia_DeepV3Plus_resnet101")
+REFERENCES = [
+    pytest.param(path.stem, marks=[pytest.mark.slow] * path.stem.startswith(SLOW))
+    for path in sorted(FIXTURES.glob("*.npz"))
+    if "keys" in json.loads(path.with_suffix(".json").read_text())
+]
+OPTIONS = {"nvidia_DeepV3Plus_resnet50_D16_m2": {"output_stride": 16}}  # in no name, in no shape
 PARAMETERS = {  # classes, parameters
     "deeplabv3_resnet18": (20, 15_315_028),
     "deeplabv3_resnet34": (20, 25_423_188),
     "deeplabv3_resnet50": (20, 39_049_812),
     "deeplabv3_resnet101": (20, 58_041_940),
     "deeplabv3_resnet152": (20, 73_685_588),
+    "deeplabv3plus_wide_resnet38": (19, 137_103_936),
+    "deeplabv3plus_se_resnext50": (19, 42_353_904),
+    "deeplabv3plus_se_resnext101": (19, 63_749_424),
+    "deeplabv3plus_resnet50": (19, 40_351_040),
+    "deeplabv3plus_resnet101": (19, 59_343_168),
     "cspsg_n": (19, 1_211_155),
     "cspsg_s": (19, 4_825_619),
     "cspsg_m": (19, 14_121_235),
@@ -91,7 +101,8 @@ def test_parity_with_published_outputs(name: str) -> None:
     reference, outputs = (
         json.loads((FIXTURES / f"{name}.json").read_text()), np.load(FIXTURES / f"{name}.npz")
     )
-    network = model.from_snapshot(recognize(upstream_weights(name), name)).double()
+    snapshot = recognize(upstream_weights(name), name)
+    network = model.from_snapshot(snapshot, **OPTIONS.get(name, {})).double()
     assert model.count_parameters(network) == reference["param_count"]
     for i in (0, 1):
         height, width, seed = (int(n) for n in outputs[f"in{i}"])
@@ -124,7 +135,9 @@ def test_published_checkpoint_sees_what_upstream_saw(tmp_path: Path) -> None:
     torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("name", ["deeplabv3_resnet18", "cspsg_n"])
+@pytest.mark.parametrize("name", [
+    "deeplabv3_resnet18", "cspsg_n", "deeplabv3plus_wide_resnet38", "deeplabv3plus_se_resnext50",
+])
 def test_names_are_frozen(name: str) -> None:
     """Checkpoints in the world carry these names."""
     with torch.device("meta"):
@@ -233,7 +246,7 @@ def test_options_are_recorded() -> None:
         (lambda: recognize({"conv.weight": torch.zeros(1)}, "x.pth"), "conv.weight"),
         (lambda: recognize(cspsg_weights(width=24), "x.pth"), "widths 16, 32"),
         (lambda: recognize(cspsg_weights(num_classes=5), "x.pth"), "11 .CamVid. classes"),
-        (lambda: recognize(yolov5_detector(), "x.pth"), "no network known here"),
+        (lambda: recognize(yolov5_detector(), "x.pth"), "look like a YOLOv5 detector"),
     ],
 )
 def test_refusals_name_what_is_allowed(call, message: str) -> None:

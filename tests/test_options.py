@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 import model
 import train
+from model import recompute
 from model.layers import Normalize, conv_bn_act, resize
 from model.loss import LOSSES
 from utils import checkpoint, distributed
@@ -143,6 +144,18 @@ def test_output_stride_is_stored(run) -> None:
     assert run("--output-stride", 16)[0]["model"]["options"]["output_stride"] == 16
 
 
+def test_checkpointed_blocks(run, monkeypatch: pytest.MonkeyPatch) -> None:
+    blocks: list[nn.Module] = []
+    again = recompute.run_again_in_backward
+    monkeypatch.setattr(recompute, "run_again_in_backward",
+                        lambda block, x: (blocks.append(block), again(block, x))[1])
+    words = ["--arch", "deeplabv3_resnet18", "--max-steps", 1]
+    plain, _ = run(*words)
+    assert not blocks
+    assert same(plain, run(*words, "--checkpoint-activations")[0])
+    assert len(blocks) == 8
+
+
 def test_records(run) -> None:
     _, records = run("--val-every", 2, "--log-every", 3)
     assert [r["step"] for r in records if r["kind"] == "train"] == [3, 6]
@@ -240,6 +253,8 @@ def test_default_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     (["--crop-size", 16, 64], "at least 32"),
     (["--init", "a", "--pretrained-encoder", "b"], "give one"),
     (["--arch", "resnet"], "known: deeplabv3_resnet18"),
+    (["--skip", 4], "tiny has no option .'skip'."),
+    (["--checkpoint-activations"], "tiny has no encoder that can"),
     (["--batch-size", 64], "only 5"),
     (["--data-root", "/nowhere"], "no such folder"),
     (["--resume", "/nowhere"], "not with --init"),

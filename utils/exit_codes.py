@@ -14,7 +14,7 @@ from utils.signals import Stopped
 ROOT = Path(__file__).resolve().parent.parent
 EXPECTED = {  # what this project raises when the input is wrong; anything else is a crash
     "ValueError", "FileNotFoundError", "OSError", "PermissionError", "NotADirectoryError",
-    "IsADirectoryError", "RuntimeError", "FloatingPointError",
+    "IsADirectoryError", "RuntimeError", "FloatingPointError", "UnknownNetworkError",
 }
 DISK_FAULTS = (errno.EFBIG, errno.ENOSPC, errno.EDQUOT, errno.EIO)  # not the user's input
 
