@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from model.aspp import ASPP
 from model.layers import IMAGENET_MEAN, IMAGENET_STD, Normalize, conv_bn_act, resize
+from model.recompute import run
 from model.resnet import ResNetEncoder
 from model.se_resnext import SEResNeXtEncoder
 from model.wide_resnet38 import WideResNet38Encoder
@@ -85,7 +86,8 @@ class DeepLabV3Plus(nn.Module):
         """
         wanted = self.fine, len(self.encoder.strides) - 1
         fine, coarse = self.encoder.features(self.normalize(images), wanted)
-        features = self.decoder(fine, self.aspp(coarse))  # (N, 256, h, w)
+        recompute = self.encoder.checkpoint_activations
+        features = run(self.decoder, fine, self.aspp(coarse), recompute=recompute)  # (N, 256, h, w)
         logits = self.classifier(features)  # (N, num_classes, h, w)
         return self.upsample(logits, images.shape[-2:]) if full_size else logits
 

@@ -14,7 +14,7 @@ from torch.utils.checkpoint import checkpoint
 
 
 def checkpoint_activations(network: Any) -> None:
-    """Lets a network's encoder trade a second forward for most of its memory in training.
+    """Lets a network trade a second forward of its blocks for memory in training.
 
     Raises:
         ValueError: it has no encoder that can.
@@ -40,23 +40,26 @@ def run_stages(
     features = []
     for place, stage in enumerate(stages):
         for block in stage:
-            x = run_again_in_backward(block, x) if recompute and stage.training else block(x)
+            x = run(block, x, recompute=recompute)
         if place in wanted:
             features.append(x)
     return features
 
 
-def run_again_in_backward(block: nn.Module, x: Tensor) -> Tensor:
-    """block(x), whose gradients and batch statistics are those of a plain call, bit for bit."""
-    if not torch.is_grad_enabled():
-        return block(x)
+def run(block: nn.Module, *inputs: Tensor, recompute: bool) -> Tensor:
+    """block(*inputs); with `recompute`, only the inputs are kept for backward.
+
+    Gradients and running statistics are the same bit for bit.
+    """
+    if not (recompute and block.training and torch.is_grad_enabled()):
+        return block(*inputs)
     if torch.compiler.is_compiling():  # the compiler computes again what gradients need, no more
-        return checkpoint(block, x, use_reentrant=False)
+        return checkpoint(block, *inputs, use_reentrant=False)
 
     def contexts() -> tuple[AbstractContextManager, AbstractContextManager]:
         return nullcontext(), statistics_aside(block)
 
-    return checkpoint(block, x, use_reentrant=False, context_fn=contexts)
+    return checkpoint(block, *inputs, use_reentrant=False, context_fn=contexts)
 
 
 @contextmanager

@@ -28,7 +28,7 @@ PUBLISHED = {  # reference -> network
     "nvidia_DeepV3Plus_resnet50_D16_m2": "deeplabv3plus_resnet50",
     "nvidia_DeepV3Plus_resnet101_D_m1": "deeplabv3plus_resnet101",
 }
-PLUS = [name for name in model.MODELS if name.startswith("deeplabv3plus_")]
+PLUS = sorted({name for name in PUBLISHED.values() if "101" not in name})
 ARCH = "deeplabv3plus_se_resnext50"
 TRUNK = ("layer", "mod")  # how names of the encoder begin
 

@@ -146,9 +146,9 @@ def test_output_stride_is_stored(run) -> None:
 
 def test_checkpointed_blocks(run, monkeypatch: pytest.MonkeyPatch) -> None:
     blocks: list[nn.Module] = []
-    again = recompute.run_again_in_backward
-    monkeypatch.setattr(recompute, "run_again_in_backward",
-                        lambda block, x: (blocks.append(block), again(block, x))[1])
+    again = recompute.checkpoint
+    monkeypatch.setattr(recompute, "checkpoint", lambda block, *inputs, **options: (
+        blocks.append(block), again(block, *inputs, **options))[1])
     words = ["--arch", "deeplabv3_resnet18", "--max-steps", 1]
     plain, _ = run(*words)
     assert not blocks
