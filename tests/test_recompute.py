@@ -122,7 +122,7 @@ def test_benchmark_measures_the_same_work(monkeypatch: pytest.MonkeyPatch) -> No
     plain, again = memory.measure(args, recompute=False), memory.measure(args, recompute=True)
     torch.set_num_threads(threads)
     assert plain.gradients == again.gradients
-    assert again.kept < 0.5 * plain.kept
+    assert again.kept < 0.75 * plain.kept
     assert min(plain.peak, again.peak) > plain.kept
     monkeypatch.setattr(memory, "CLASSES", 18)
     assert memory.measure(args, recompute=False).gradients != plain.gradients
