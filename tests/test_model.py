@@ -42,6 +42,7 @@ PARAMETERS = {  # classes, parameters
     "cspsg_x": (19, 57_383_699),
 }
 LIGHT = [name for name, (_, parameters) in PARAMETERS.items() if parameters < 16e6]
+LIGHT += ["deeplabv3plus_resnet50"]
 SIZES = ((32, 32), (33, 47), (97, 129))
 
 
