@@ -71,3 +71,15 @@ launch() {
     exec "$PYTHON" -m torch.distributed.run --nproc-per-node "$processes" \
         ${LAUNCH:---standalone} "$ROOT/$1" "${@:2}"
 }
+
+# usage: starts_from OPTION EXAMPLE "$@"   says so when a recipe is started without its first weights
+starts_from() {
+    local option="$1" example="$2" word
+    shift 2
+    for word in "$@"; do
+        case "$word" in
+            --init* | --pretrained* | --resume* | -h | --help) return ;;
+        esac
+    done
+    echo "note: random weights; the published recipe starts from $option $example" >&2
+}

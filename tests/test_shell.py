@@ -36,6 +36,7 @@ def recorded(tmp_path: Path):
         done = subprocess.run(["bash", str(ROOT / "scripts" / name), *words], env=env,
                               cwd=tmp_path, capture_output=True, text=True, timeout=60)
         assert done.returncode == 0, done.stderr
+        sys.stderr.write(done.stderr)
         return [block.splitlines() for block in record.read_text().split("--end--\n")[:-1]]
 
     return run
@@ -66,6 +67,7 @@ def accepts(command: list[str], monkeypatch: pytest.MonkeyPatch) -> bool:
 @pytest.mark.parametrize(("name", "words"), [
     ("train_cityscapes.sh", []),
     ("train_camvid.sh", []),
+    *((name, ["--init", "x.pth"]) for name in SCRIPTS if "resne" in name),
     ("evaluate.sh", ["--snapshot", "x.pth"]),
     ("submit.sh", ["--snapshot", "x.pth"]),
 ])
@@ -96,6 +98,13 @@ def test_submission_with_and_without_option_names(
     monkeypatch.setattr(sys, "argv", [*command, "--scales", "1", "--no-flip"])
     args = importlib.import_module("test").parse_args()
     assert (args.scales, args.flip_average) == ([1.0], False)
+
+
+def test_a_recipe_without_its_first_weights_says_so(recorded, capfd) -> None:
+    for words, said in ((["--init", "x.pth"], False), (["--resume=x"], False), ([], True)):
+        recorded("train_kitti_wide_resnet38.sh", *words)
+        err = capfd.readouterr().err
+        assert ("starts from --init cityscapes_wide_resnet38.pth" in err) is said
 
 
 def test_one_process_needs_no_launcher(recorded, monkeypatch) -> None:

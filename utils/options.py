@@ -100,7 +100,7 @@ def add_training_data(parser: argparse.ArgumentParser, caches: Collection[str]) 
                        "often, for example 0.5; 0 is none")
     group.add_argument("--tile", type=positive, default=1024, metavar="PIXELS",
                        help="side of the label tiles that give one such crop center per class")
-    group.add_argument("--coarse-boost", nargs="+", default=[], metavar="CLASS",
+    group.add_argument("--coarse-boost", nargs="*", default=[], metavar="CLASS",
                        help="classes that get crop centers from the coarse labels too")
     group.add_argument("--propagated-root", metavar="DIR",
                        help="frames and labels made from video, in the data set's own layout")
