@@ -17,7 +17,7 @@ class ClassSets(NamedTuple):
     A list of the few is smaller and quicker than a mask per class, and knows no limit of classes.
     """
 
-    only: Tensor  # (N, H, W) int64: the one class; 255 where there are several, or none
+    only: Tensor  # (N, H, W) uint8: the one class; 255 where there are several, or none
     places: Tensor  # (M,) int64: of the pixels that have several, in the flattened (N, H, W)
     members: Tensor  # (M, C) bool: the classes that they have
     void: Tensor  # (N, H, W) bool: void is in the window too, as it is beyond the image
@@ -42,7 +42,7 @@ def class_sets(target: Tensor, classes: int, window: int, strict: Sequence[int] 
         window: side in pixels, odd.
         strict: a pixel of one of these has no other class.
     """
-    labels = target.to(torch.uint8)
+    labels = target.to(torch.uint8)  # an eighth of the bytes to look through
     from_one = labels + 1  # void wraps to 0
     lowest = extreme(labels, window, torch.minimum, IGNORE)
     highest = extreme(from_one, window, torch.maximum, 0) - 1
@@ -54,7 +54,7 @@ def class_sets(target: Tensor, classes: int, window: int, strict: Sequence[int] 
         void &= ~fixed
         lowest = labels.where(fixed, lowest)
     places = several.flatten().nonzero()[:, 0]
-    only = lowest.masked_fill(several, IGNORE).long()
+    only = lowest.masked_fill_(several, IGNORE)
     return ClassSets(only, places, classes_at(places, labels, classes, window), void)
 
 
@@ -73,13 +73,13 @@ def classes_at(places: Tensor, labels: Tensor, classes: int, window: int) -> Ten
     """(M, C) bool, the classes in the windows around some pixels of (N, H, W) labels."""
     padded = F.pad(labels, [window // 2] * 4, value=IGNORE)
     (_, height, width), (_, high, wide) = labels.shape, padded.shape
-    image, row = places // (height * width), places // width % height
-    corner = (image * high + row) * wide + places % width
+    row, image = places // width, places // (height * width)
+    corner = places + row * (wide - width) + image * (high - height) * wide
+    line = corner[:, None] + torch.arange(window, device=places.device)
     found = torch.zeros(len(places), classes + 1, dtype=torch.bool, device=places.device)
-    for down in range(window):
-        for right in range(window):
-            values = padded.view(-1)[corner + (down * wide + right)].long()
-            found.scatter_(1, values.clamp_(max=classes)[:, None], True)
+    for down in range(window):  # not all at once: the lists grow with the square of the window
+        near = padded.view(-1).index_select(0, (line + down * wide).view(-1)).view_as(line)
+        found.scatter_(1, near.clamp_(max=classes).long(), True)
     return found[:, :classes]
 
 

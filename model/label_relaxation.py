@@ -52,7 +52,7 @@ def pixel_factors(sets: ClassSets, thick: Tensor | None, options: LossOptions) -
     """
     weights = weigh(*count_members(sets, thick), options)
     labelled = sets.labelled.flatten(1)
-    summed = by_class(weights).gather(1, sets.only.flatten(1))
+    summed = by_class(weights).gather(1, sets.only.flatten(1).long())
     summed.view(-1)[sets.places] = (weights[sets.images] * sets.members).sum(1)
     size = sets.members.sum(1).float()
     # Published code takes the sum over the doubled set for its inverse once borders are doubled.
@@ -103,7 +103,7 @@ class _RelaxedSum(torch.autograd.Function):
         factor = factor.index_put(where, factor.new_zeros(())).to(rows.dtype)
         for images, lines in parts(logits):
             log_p = log_softmax(logits[images, :, lines])
-            log_one = log_p.gather(1, only[images, None, lines]).clamp_(min=lowest)
+            log_one = log_p.gather(1, only[images, None, lines].long()).clamp_(min=lowest)
             total += (factor[images, None, lines] * log_one).sum()
         ctx.save_for_backward(logits, only, factor, sets.places, change)
         return -total
@@ -117,7 +117,7 @@ class _RelaxedSum(torch.autograd.Function):
             p = log_softmax(logits[images, :, lines]).exp_()
             weight = factor[images, None, lines] * grad
             result[images, :, lines] = p.mul_(weight).scatter_add_(
-                1, only[images, None, lines], -weight)
+                1, only[images, None, lines].long(), -weight)
         where = torch.unravel_index(places, only.shape)
         result.movedim(1, -1)[where] = (change * grad).to(result.dtype)
         return result, None, None

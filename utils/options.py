@@ -241,6 +241,9 @@ def check_training(args: argparse.Namespace, world: int, cuda: bool) -> None:
         raise ValueError(f"--crop-size {args.crop_size}: networks need at least 32 pixels a side")
     if args.init and args.pretrained_encoder:
         raise ValueError("--init and --pretrained-encoder: give one of them")
+    if args.data_on_device and args.blur_kind != "gaussian":
+        raise ValueError(f"--data-on-device has no {args.blur_kind} blur; leave it out or give "
+                         "--blur-kind gaussian")
     check_loss(args)
     check_schedule(args)
 
