@@ -36,7 +36,7 @@ from utils import checkpoint, distributed, optimization, options
 from utils.exit_codes import run
 from utils.inference import Predictor, autocast, choose_precision, validate
 from utils.log import Log
-from utils.optimization import Schedule, Settings, TrainingState, backward, seed_step, update
+from utils.optimization import Settings, TrainingState, backward, seed_step, update
 from utils.predictions import compare
 from utils.run_folder import RunFolder, restore
 from utils.signals import Stopped, StopRequest
@@ -49,9 +49,9 @@ def parse_args() -> tuple[argparse.Namespace, dict[str, Any] | None]:
     options.add_network(parser, MODELS)
     options.add_run(parser)
     options.add_augmentation(parser)
-    options.add_optimization(
-        parser, LOSSES, CLASS_WEIGHTS, optimization.SCHEDULES, optimization.OPTIMIZERS
-    )
+    options.add_loss(parser, LOSSES, CLASS_WEIGHTS)
+    options.add_optimization(parser, optimization.OPTIMIZERS)
+    options.add_schedule(parser)
     options.add_device(parser)
     return options.parse_resumable(parser)
 
@@ -89,7 +89,7 @@ def build_data(
 ) -> tuple[SegmentationDataset, SegmentationDataset, EpochLists]:
     """Training and validation split, with pairs and sizes checked, and what epochs consist of."""
     crop = TrainTransform(args.crop_size, args.scale, args.flip, args.jitter, args.hue, args.blur,
-                          args.pre_size, args.seed)
+                          args.pre_size, args.seed, args.blur_kind)
     root = find_root(args.dataset, args.data_root)
     chosen = args.holdout, args.cv_split, args.limit
     train = build_dataset(args.dataset, root, args.train_split, crop, *chosen)
@@ -133,7 +133,7 @@ def weigh_classes(
 
 
 def build_state(
-    args: argparse.Namespace, network: nn.Module, settings: Settings, total_steps: int
+    args: argparse.Namespace, network: nn.Module, settings: Settings, offsets: list[int]
 ) -> TrainingState:
     """Network, running mean, optimizer, schedule and scaler, at step 0."""
     network = network.to(settings.device, memory_format=torch.channels_last)
@@ -146,7 +146,7 @@ def build_state(
         network=distributed.wrap(network, args.compile),
         ema=optimization.make_ema(network) if args.ema else None,
         optimizer=optimization.build_optimizer(args.optimizer, groups, args.momentum),
-        schedule=Schedule(args.schedule, total_steps, args.warmup_steps),
+        schedule=options.build_schedule(args, offsets),
         scaler=torch.amp.GradScaler(settings.device.type, enabled=settings.precision == "fp16"),
     )
 
@@ -165,8 +165,9 @@ def main() -> None:
     sampler = TrainSampler(lists, args.epochs, batch, rank, args.seed, args.max_steps)
     total_steps, epochs = sampler.offsets[-1], len(sampler.offsets) - 1
     network = build_network(args, len(train.class_names), start=not last)
+    losses = options.build_loss_options(args, train.class_names)
     weights = weigh_classes(args, train, lists.images[0], device)
-    state = build_state(args, network, settings, total_steps)
+    state = build_state(args, network, settings, sampler.offsets)
     this = {"arch": args.arch, "optimizer": args.optimizer, "seed": args.seed,
             "batch": args.batch_size, "steps": total_steps, "samples": lists_digest(train, lists),
             "world": world, "threads": torch.get_num_threads(), "torch": str(torch.__version__)}
@@ -189,7 +190,7 @@ def main() -> None:
              f"{settings.precision} on {device}: {folder.path}")
     try:
         for epoch in range(state.epoch, epochs):
-            loss_function = build_loss(args.loss, epoch, weights)
+            loss_function = build_loss(args.loss, epoch, weights, losses)
             while state.step < (end := sampler.offsets[epoch + 1]):
                 until = min(end, (state.step // args.save_every + 1) * args.save_every)
                 train_until(until, state, batches, loss_function, settings, stop, log)

@@ -11,7 +11,8 @@ from utils.images import resize_image
 from utils.metrics import IGNORE
 
 PADDING = (124, 116, 104)  # the ImageNet mean, nearly zero after normalization
-SIGMA = 0.15, 1.3  # pixels, of the blur
+SIGMA = 0.15, 1.3  # pixels, of the Gaussian blur
+SIGMAS = {"gaussian": SIGMA, "bilateral": (0.05, 0.75)}
 RGB_TO_YIQ = np.array([[0.299, 0.587, 0.114], [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]])
 YIQ_TO_RGB = np.linalg.inv(RGB_TO_YIQ)
 Pair = tuple[np.ndarray, np.ndarray | None]
@@ -36,9 +37,10 @@ class TrainTransform:
         flip: probability of mirroring.
         jitter: brightness, contrast and saturation change by up to this factor.
         hue: changes by up to this part of a turn.
-        blur: probability of a Gaussian blur, sigma 0.15 to 1.3 pixels.
+        blur: probability of one.
         pre_size: the longer side of every image at magnification 1; None leaves its size.
         seed: of the training.
+        blur_kind: gaussian, sigma 0.15 to 1.3 pixels, or bilateral, 0.05 to 0.75.
     """
 
     crop_size: tuple[int, int]
@@ -49,6 +51,7 @@ class TrainTransform:
     blur: float = 0.5
     pre_size: int | None = None
     seed: int = 0
+    blur_kind: str = "gaussian"
 
     def __call__(
         self,
@@ -66,7 +69,7 @@ class TrainTransform:
             image, ids = cv2.flip(image, 1), cv2.flip(ids, 1)
         image = color_jitter(image, draw.change)
         if draw.sigma:
-            image = cv2.GaussianBlur(image, (0, 0), draw.sigma)
+            image = BLURS[self.blur_kind](image, draw.sigma)
         return image, ids
 
     def draw(
@@ -77,7 +80,7 @@ class TrainTransform:
         window = self.draw_window(rng, size, center)
         limits = np.array([self.jitter, self.jitter, self.jitter, self.hue])
         flip, change = rng.random() < self.flip, rng.uniform(-limits, limits)
-        sigma = rng.uniform(*SIGMA) if rng.random() < self.blur else 0.0
+        sigma = rng.uniform(*SIGMAS[self.blur_kind]) if rng.random() < self.blur else 0.0
         return Draw(window, flip, change, sigma)
 
     def draw_window(
@@ -179,6 +182,24 @@ def chroma_matrix(change: np.ndarray) -> np.ndarray:
     cos, sin = ((1 + saturation) * f(2 * math.pi * hue) for f in (math.cos, math.sin))
     turn = np.array([[1, 0, 0], [0, cos, -sin], [0, sin, cos]])
     return YIQ_TO_RGB @ turn @ RGB_TO_YIQ
+
+
+def gaussian_blur(image: np.ndarray, sigma: float) -> np.ndarray:
+    """(H, W, 3) uint8."""
+    return cv2.GaussianBlur(image, (0, 0), sigma)
+
+
+def bilateral_blur(image: np.ndarray, sigma: float) -> np.ndarray:
+    """(H, W, 3) uint8: a Gaussian of `sigma` pixels, over colors within the image's deviation.
+
+    Tomasi and Manduchi, ICCV 1998. OpenCV adds up the three differences of a color; of gray ones
+    that is sqrt(3) times their distance, which the deviation is of.
+    """
+    deviation = math.sqrt(3) * float(image[::8, ::8].std())
+    return cv2.bilateralFilter(image, 2 * math.ceil(3 * sigma) + 1, deviation, sigma)
+
+
+BLURS = {"gaussian": gaussian_blur, "bilateral": bilateral_blur}
 
 
 @dataclass(frozen=True)

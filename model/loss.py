@@ -8,6 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from model.image_weighted import image_weighted
+from model.label_relaxation import label_relaxation
+from utils.loss_options import IMAGE_WEIGHTED, LossOptions
 from utils.metrics import IGNORE
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -66,6 +69,8 @@ def ohem(
 LOSSES: dict[str, Callable[..., Tensor]] = {
     "cross_entropy": cross_entropy,
     "ohem": ohem,
+    "image_weighted": image_weighted,
+    "label_relaxation": label_relaxation,
 }
 # shares of the classes' pixels -> weights: Paszke et al., ENet, 2016, with its constant and a
 # milder one that thin classes do not pay for in precision
@@ -80,6 +85,17 @@ def class_weights(name: str, pixels: Tensor) -> Tensor | None:
     return (1 / (constant + pixels.double() / pixels.sum()).log()).float()
 
 
-def build_loss(name: str, epoch: int, class_weights: Tensor | None = None) -> Loss:
-    """The loss of an epoch; most are the same in every one."""
+def build_loss(
+    name: str, epoch: int, class_weights: Tensor | None = None, options: LossOptions | None = None
+) -> Loss:
+    """The loss of an epoch; most are the same in every one.
+
+    Args:
+        name: in LOSSES.
+        epoch: from 0.
+        class_weights: (C,) of the data set.
+        options: of the losses that weigh by image instead, and take no `class_weights`.
+    """
+    if name in IMAGE_WEIGHTED:
+        return partial(LOSSES[name], options=(options or LossOptions()).at(epoch))
     return partial(LOSSES[name], class_weights=class_weights)

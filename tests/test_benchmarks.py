@@ -1,5 +1,6 @@
 """The benchmarks run and find what they compare equal; how fast anything is, no test asks."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,8 +9,10 @@ import numpy as np
 import pytest
 import torch
 from conftest import draw_camvid
+from make_weights import normals
 
 from benchmarks import timing
+from benchmarks.relaxation import published_loss
 
 TINY = ["--rounds", 1, "--images", 2, "--size", 64, 128]
 
@@ -50,6 +53,33 @@ def test_centroids(call: Callable, threads: None) -> None:
     rows = [figures(line, 3) for line in lines[2:]]
     assert len(rows) == 4
     assert rows[0][1] == rows[1][2] == 1
+
+
+def test_loss(call: Callable, threads: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It compares the gradients itself."""
+    monkeypatch.setattr("benchmarks.loss.memory", lambda name, size: len(name) * 1e6)
+    done = call("benchmarks.loss", "--size", 48, "--rounds", 1, "--threads", 1)
+    assert done.returncode == 0, done.stderr
+    lines = [line.split() for line in done.stdout.splitlines()]
+    assert lines[0][0] == "48x48"
+    assert float(lines[0][2]) > 1  # per cent of the pixels, or there is nothing to compare
+    assert [line[0] for line in lines[1:]] == ["target"] * 2 + ["loss"] * 3 + ["ours"] + [
+        "memory"] * 3
+    assert lines[1][4:] == lines[3][4:] == ["1.0", "x", "published"]
+    assert lines[-2][-2:] == ["4", "MB"]
+    done = call("benchmarks.loss", "--size", 700, "--memory-of", "cross entropy")
+    assert int(done.stdout) > 4 * 19 * 700**2, "at least the gradient, which is mapped afresh"
+
+
+@pytest.mark.parametrize("batch", ["m0", "m1", "m2"])
+def test_published_loss_of_the_peer(batch: str) -> None:
+    folder = Path(__file__).parent / "fixtures"
+    arrays, index = np.load(folder / "label_relaxation.npz"), int(batch[1])
+    text = json.loads((folder / "label_relaxation.json").read_text())["cases"]
+    logits = 3 * normals("logits", (3, 19, *arrays["labels"].shape[1:]), arrays["logit_seed"])
+    target = torch.from_numpy(arrays["target_default"])[index : index + 1]
+    loss = published_loss(torch.from_numpy(logits)[index : index + 1].double(), target)
+    assert loss.item() == pytest.approx(text[f"relaxed_default_bw0_{batch}"]["loss"], rel=1e-5)
 
 
 def test_turns_and_ratios(monkeypatch: pytest.MonkeyPatch) -> None:

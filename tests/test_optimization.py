@@ -1,4 +1,4 @@
-"""Numbers of schedules, parameter groups, clipping, running mean and accumulation, by hand."""
+"""Numbers of parameter groups, clipping, running mean and accumulation, by hand."""
 
 import math
 
@@ -8,8 +8,6 @@ from conftest import run_script
 from torch import nn
 
 from utils.optimization import (
-    SCHEDULES,
-    Schedule,
     TrainingState,
     backward,
     build_optimizer,
@@ -20,6 +18,7 @@ from utils.optimization import (
     update,
     update_ema,
 )
+from utils.schedules import Schedule
 
 
 def state_of(
@@ -31,26 +30,6 @@ def state_of(
         schedule=schedule or Schedule("constant", 10),
         scaler=torch.amp.GradScaler("cpu", enabled=False),
     )
-
-
-@pytest.mark.parametrize(("name", "half"), [("poly", 0.5**0.9), ("cosine", 0.5), ("constant", 1)])
-def test_schedules(name: str, half: float) -> None:
-    curve = Schedule(name, total_steps=100)
-    assert curve(0) == 1
-    assert curve(50) == pytest.approx(half)
-    assert curve(25) == pytest.approx(SCHEDULES[name](0.25))
-    assert [curve(s) for s in range(100)] == sorted((curve(s) for s in range(100)), reverse=True)
-
-
-def test_cosine_and_poly_by_hand() -> None:
-    assert Schedule("cosine", 4)(1) == pytest.approx((1 + math.sqrt(0.5)) / 2)
-    assert Schedule("poly", 4)(3) == pytest.approx(0.25**0.9)
-
-
-def test_warmup_rises_to_the_curve() -> None:
-    curve = Schedule("cosine", total_steps=14, warmup_steps=4)
-    assert [curve(step) for step in range(5)] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
-    assert curve(9) == pytest.approx(0.5)
 
 
 class Two(nn.Module):

@@ -18,7 +18,7 @@ from model import recompute
 from model.layers import Normalize, conv_bn_act, resize
 from model.loss import LOSSES
 from utils import checkpoint, distributed
-from utils.argument_types import positive
+from utils.argument_types import odd, positive
 
 
 class Tiny(nn.Module):
@@ -82,7 +82,9 @@ def same(first: dict, second: dict) -> bool:
     ["--decay-all"], ["--schedule", "cosine"], ["--schedule", "constant"],
     ["--warmup-steps", 3], ["--clip", 0.01], ["--ema", 0.9], ["--freeze-bn"],
     ["--precision", "bf16"], ["--limit", 4], ["--holdout", "0006R0"], ["--pre-size", 60],
-    ["--train-split", "trainval"], ["--data-on-device"],
+    ["--train-split", "trainval"], ["--data-on-device"], ["--blur-kind", "bilateral"],
+    ["--loss", "image_weighted"], ["--loss", "label_relaxation"], ["--schedule-per", "epoch"],
+    ["--poly-power", 2],
 ], ids=lambda words: " ".join(map(str, words)))
 def test_changes_the_weights(words: list, run, monkeypatch: pytest.MonkeyPatch) -> None:
     base = ["--decay-all", "--weight-decay", 0.5] if words == ["--weight-decay", 0.5] else []
@@ -93,6 +95,28 @@ def test_changes_the_weights(words: list, run, monkeypatch: pytest.MonkeyPatch) 
         base = ["--weight-decay", 0.5]
     before, after = run(*base), run(*words)
     assert not same(before[0], after[0])
+
+
+RELAXED = ["--loss", "label_relaxation"]
+RESTARTED = ["--schedule", "scl-poly", "--restart-epoch", 1]
+
+
+@pytest.mark.parametrize(("base", "words"), [
+    (RELAXED, ["--relax-window", 5]), (RELAXED, ["--strict-classes", "sky", 3]),
+    (RELAXED, ["--relax-until", 1]), (RELAXED, ["--class-weight-bound", 6]),
+    (RELAXED, ["--batch-weighting"]), (RELAXED, ["--upstream-batch-scale"]),
+    (["--loss", "image_weighted"], ["--upstream-last-bin"]),
+    (["--poly-power", 0.9], RESTARTED), (RESTARTED, ["--restart-epoch", 2]),
+    (RESTARTED, ["--restart-factor", 0.5]), (RESTARTED, ["--restart-power", 1]),
+], ids=lambda words: " ".join(map(str, words)))
+def test_changes_the_weights_beside_another(base: list, words: list, run) -> None:
+    assert not same(run(*base)[0], run(*base, *words)[0])
+
+
+def test_classes_by_name_and_by_number_are_one(run) -> None:
+    names, numbers = ([*RELAXED, "--strict-classes", *classes]
+                      for classes in (("pole", "sky"), (0, 2, "0")))
+    assert same(run(*names)[0], run(*numbers)[0])
 
 
 @pytest.mark.parametrize("words", [
@@ -260,6 +284,17 @@ def test_default_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     (["--resume", "/nowhere"], "not with --init"),
     (["--init", "/nowhere.pth"], "no such checkpoint"),
     (["--holdout", "x"], "groups of train"),
+    (["--strict-classes", "sky"], "--strict-classes: has no effect with --loss cross_entropy"),
+    (["--loss", "image_weighted", "--relax-window", 3], "an option of label_relaxation"),
+    (["--loss", "ohem", "--batch-weighting"], "of image_weighted and label_relaxation"),
+    ([*RELAXED, "--upstream-last-bin"], "an option of image_weighted"),
+    ([*RELAXED, "--class-weights", "enet"], "weighs classes by each image already"),
+    ([*RELAXED, "--strict-classes", "sky", "moon"], "'moon': no class; sky, building"),
+    ([*RELAXED, "--strict-classes", 11], "or 0 to 10"),
+    ([*RELAXED, "--relax-until", 3], "epochs are 0 to 2"),
+    (["--restart-epoch", 2], "--restart-epoch: has no effect"),
+    (["--schedule", "scl-poly", "--restart-epoch", 3], "the last one is 2"),
+    (["--blur-kind", "bilateral", "--data-on-device"], "give --blur-kind gaussian"),
 ])
 def test_refusals(words: list, message: str, run) -> None:
     with pytest.raises((ValueError, FileNotFoundError), match=message):
@@ -270,6 +305,12 @@ def test_refusals(words: list, message: str, run) -> None:
 def test_no_cuda_is_said(run) -> None:
     with pytest.raises(ValueError, match="0 CUDA GPUs visible"):
         run("--device", "cuda")
+
+
+@pytest.mark.parametrize("text", ["0", "2", "-1", "x", "1.5"])
+def test_odd(text: str) -> None:
+    with pytest.raises(Exception, match="odd number"):
+        odd(text)
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "x", "1.5"])

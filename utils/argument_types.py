@@ -20,6 +20,13 @@ def whole(text: str) -> int:
     return int(text)
 
 
+def odd(text: str) -> int:
+    """An odd whole number."""
+    if not text.isdigit() or int(text) % 2 == 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not an odd number from 1")
+    return int(text)
+
+
 def share(text: str) -> float:
     """A number from 0 to 1."""
     try:

@@ -1,7 +1,6 @@
-"""Optimizers, learning-rate schedules, and one training step's update."""
+"""Optimizers and one training step's update."""
 
 import math
-from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
@@ -11,45 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from utils import distributed
+from utils.schedules import Schedule
 
 OPTIMIZERS = ("sgd", "adam", "adamw")
 NON_FINITE = "lower --lr, give --clip or --warmup-steps, or resume from the last checkpoint"
-
-
-def poly(progress: float) -> float:
-    """(1 - progress)^0.9, Liu et al., ParseNet, 2015."""
-    return (1 - progress) ** 0.9
-
-
-def cosine(progress: float) -> float:
-    """Half a cosine from 1 to 0, Loshchilov and Hutter, ICLR 2017."""
-    return (1 + math.cos(math.pi * progress)) / 2
-
-
-def constant(progress: float) -> float:
-    """1."""
-    return 1.0
-
-
-# progress in 0..1 after warm-up -> factor on the learning rate
-SCHEDULES: dict[str, Callable[[float], float]] = {
-    "poly": poly, "cosine": cosine, "constant": constant,
-}
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """Factor on the learning rate at a step: linear warm-up, then the named curve."""
-
-    name: str
-    total_steps: int
-    warmup_steps: int = 0
-
-    def __call__(self, step: int) -> float:
-        if step < self.warmup_steps:
-            return (step + 1) / (self.warmup_steps + 1)
-        rest = max(1, self.total_steps - self.warmup_steps)
-        return SCHEDULES[self.name]((step - self.warmup_steps) / rest)
 
 
 def parameter_groups(

@@ -11,9 +11,15 @@ from typing import Any
 from utils.argument_types import OneOrTwo, at_least_zero, positive, share, whole
 from utils.inference_options import add_inference as add_inference
 from utils.inference_options import build_inference as build_inference
+from utils.loss_options import add_loss as add_loss
+from utils.loss_options import build_loss_options as build_loss_options
+from utils.loss_options import check_loss
 from utils.network_options import add_network as add_network
 from utils.network_options import starting_network as starting_network
 from utils.parser import Parser as Parser
+from utils.schedules import add_schedule as add_schedule
+from utils.schedules import build_schedule as build_schedule
+from utils.schedules import check_schedule
 
 
 def add_device(parser: argparse.ArgumentParser) -> None:
@@ -139,17 +145,12 @@ def add_augmentation(parser: argparse.ArgumentParser) -> None:
                        help="brightness, contrast and saturation change by up to this factor")
     group.add_argument("--hue", type=share, default=0.05, metavar="X",
                        help="hue changes by up to this part of a turn")
-    group.add_argument("--blur", type=share, default=0.5, metavar="P",
-                       help="probability of a Gaussian blur, sigma 0.15 to 1.3 pixels")
+    group.add_argument("--blur", type=share, default=0.5, metavar="P", help="probability of a blur")
+    group.add_argument("--blur-kind", default="gaussian", choices=("gaussian", "bilateral"),
+                       help="sigma of 0.15 to 1.3 pixels; bilateral: 0.05 to 0.75, edges stay")
 
 
-def add_optimization(
-    parser: argparse.ArgumentParser,
-    losses: Collection[str],
-    class_weights: Collection[str],
-    schedules: Collection[str],
-    optimizers: Collection[str],
-) -> None:
+def add_optimization(parser: argparse.ArgumentParser, optimizers: Collection[str]) -> None:
     """How weights are found."""
     group = parser.add_argument_group("optimization")
     group.add_argument("--epochs", type=positive, default=200, metavar="N",
@@ -160,11 +161,6 @@ def add_optimization(
                        help="images per optimizer step, over all processes")
     group.add_argument("--accumulate", type=positive, default=1, metavar="N",
                        help="forwards that a step is split into, to save memory")
-    group.add_argument("--loss", default="cross_entropy", choices=tuple(losses),
-                       help="ohem: cross entropy of the hard pixels")
-    group.add_argument("--class-weights", default="none", choices=tuple(class_weights),
-                       help="from the classes' pixel shares p: enet 1/ln(1.02+p), "
-                       "enet110 1/ln(1.10+p)")
     group.add_argument("--optimizer", default="sgd", choices=tuple(optimizers), help="update rule")
     group.add_argument("--lr", type=at_least_zero, default=0.01, metavar="X", help="learning rate")
     group.add_argument("--encoder-lr-factor", type=at_least_zero, default=1.0, metavar="X",
@@ -175,10 +171,6 @@ def add_optimization(
                        help="on convolution weights")
     group.add_argument("--decay-all", action=argparse.BooleanOptionalAction, default=False,
                        help="weight decay on norms and biases too")
-    group.add_argument("--schedule", default="poly", choices=tuple(schedules),
-                       help="course of the learning rate over the steps; poly and cosine end at 0")
-    group.add_argument("--warmup-steps", type=whole, default=0, metavar="N",
-                       help="steps of linear rise before the schedule")
     group.add_argument("--clip", type=at_least_zero, default=0.0, metavar="X",
                        help="largest norm of the gradient; 0 is none")
     group.add_argument("--ema", type=share, default=0.0, metavar="X",
@@ -243,6 +235,11 @@ def check_training(args: argparse.Namespace, world: int, cuda: bool) -> None:
         raise ValueError(f"--crop-size {args.crop_size}: networks need at least 32 pixels a side")
     if args.init and args.pretrained_encoder:
         raise ValueError("--init and --pretrained-encoder: give one of them")
+    if args.data_on_device and args.blur_kind != "gaussian":
+        raise ValueError(f"--data-on-device has no {args.blur_kind} blur; leave it out or give "
+                         "--blur-kind gaussian")
+    check_loss(args)
+    check_schedule(args)
 
 
 def parse_resumable(parser: Parser) -> tuple[argparse.Namespace, dict[str, Any] | None]:

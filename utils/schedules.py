@@ -1,0 +1,137 @@
+"""Courses of the learning rate, and the options that choose one."""
+
+import argparse
+import math
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from utils.argument_types import at_least_zero, positive, whole
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Numbers of the curves that have some."""
+
+    power: float = 0.9  # of poly, and of scl-poly until it starts again
+    restart: float = 1.0  # progress at which scl-poly starts again
+    restart_factor: float = 1.0  # on the learning rate there
+    restart_power: float = 1.5
+
+
+def poly(progress: float, shape: Shape) -> float:
+    """(1 - progress)^power, Liu et al., ParseNet, 2015."""
+    return (1 - progress) ** shape.power
+
+
+def scl_poly(progress: float, shape: Shape) -> float:
+    """poly, which then starts again and falls with another power, Zhu et al., CVPR 2019.
+
+    Epoch e has the factor of e here. The published loop steps its scheduler before the epoch, which
+    since torch 1.1 gives epoch e the factor of e + 1; when it was published, that of e.
+    """
+    if progress < shape.restart:
+        return poly(progress, shape)
+    rest = (1 - progress) / (1 - shape.restart)
+    return shape.restart_factor * rest**shape.restart_power
+
+
+def cosine(progress: float, shape: Shape) -> float:
+    """Half a cosine from 1 to 0, Loshchilov and Hutter, ICLR 2017."""
+    return (1 + math.cos(math.pi * progress)) / 2
+
+
+def constant(progress: float, shape: Shape) -> float:
+    """1."""
+    return 1.0
+
+
+# progress in 0..1 after warm-up -> factor on the learning rate
+SCHEDULES: dict[str, Callable[[float, Shape], float]] = {
+    "poly": poly, "scl-poly": scl_poly, "cosine": cosine, "constant": constant,
+}
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Factor on the learning rate at a step: linear warm-up, then the named curve."""
+
+    name: str
+    total_steps: int
+    warmup_steps: int = 0
+    shape: Shape = Shape()
+    epochs: tuple[int, ...] = ()  # steps at which they begin, and the end; the curve stays within
+
+    def __call__(self, step: int) -> float:
+        if step < self.warmup_steps:
+            return (step + 1) / (self.warmup_steps + 1)
+        return SCHEDULES[self.name](self.progress(step), self.shape)
+
+    def progress(self, step: int) -> float:
+        """0 after the warm-up to 1 at the end; with `epochs`, that of the step's epoch."""
+        if self.epochs:
+            return (bisect_right(self.epochs, step) - 1) / (len(self.epochs) - 1)
+        return (step - self.warmup_steps) / max(1, self.total_steps - self.warmup_steps)
+
+
+def add_schedule(parser: argparse.ArgumentParser) -> None:
+    """The course of the learning rate."""
+    group = parser.add_argument_group("schedule")
+    group.add_argument("--schedule", default="poly", choices=tuple(SCHEDULES),
+                       help="course of the learning rate; all but constant end at 0. scl-poly is a "
+                       "poly that starts again")
+    group.add_argument("--schedule-per", default="step", choices=("step", "epoch"),
+                       help="the rate changes at every optimizer step or at every epoch")
+    group.add_argument("--warmup-steps", type=whole, default=0, metavar="N",
+                       help="steps of linear rise before the schedule")
+    group.add_argument("--poly-power", type=at_least_zero, metavar="X",
+                       help="exponent of poly and scl-poly (default: 0.9)")
+    group.add_argument("--restart-epoch", type=positive, metavar="EPOCH",
+                       help="epoch, from 0, with which scl-poly starts again (default: "
+                       "--relax-until)")
+    group.add_argument("--restart-factor", type=at_least_zero, metavar="X",
+                       help="part of --lr that scl-poly starts again with (default: 1)")
+    group.add_argument("--restart-power", type=at_least_zero, metavar="X",
+                       help="exponent of scl-poly from there (default: 1.5)")
+
+
+def check_schedule(args: argparse.Namespace) -> None:
+    """Refuses options that the schedule does not have.
+
+    Raises:
+        ValueError: which option, and what to do.
+    """
+    for name in ("restart_epoch", "restart_factor", "restart_power"):
+        if getattr(args, name) is not None and args.schedule != "scl-poly":
+            raise ValueError(f"--{name.replace('_', '-')}: has no effect with --schedule "
+                             f"{args.schedule}; it is an option of scl-poly")
+    if args.poly_power is not None and args.schedule not in ("poly", "scl-poly"):
+        raise ValueError(f"--poly-power: has no effect with --schedule {args.schedule}; it is an "
+                         "option of poly and scl-poly")
+    if args.schedule == "scl-poly" and not (args.restart_epoch or args.relax_until):
+        raise ValueError("--schedule scl-poly: when does it start again? give --restart-epoch")
+
+
+def build_schedule(args: argparse.Namespace, offsets: Sequence[int]) -> Schedule:
+    """What the options of `add_schedule` ask for.
+
+    Args:
+        args: the options.
+        offsets: steps at which the epochs begin, and the end.
+
+    Raises:
+        ValueError: scl-poly starts again only after the training.
+    """
+    epochs = tuple(offsets) if args.schedule_per == "epoch" else ()
+    plain = Schedule(args.schedule, offsets[-1], args.warmup_steps, Shape(), epochs)
+    restart = args.restart_epoch or args.relax_until
+    if args.schedule == "scl-poly" and restart >= len(offsets) - 1:
+        raise ValueError(f"scl-poly starts again with epoch {restart}, but the last one is "
+                         f"{len(offsets) - 2}; give another --restart-epoch")
+    given = {
+        "power": args.poly_power, "restart_factor": args.restart_factor,
+        "restart_power": args.restart_power,
+        "restart": plain.progress(offsets[restart]) if args.schedule == "scl-poly" else None,
+    }
+    shape = Shape(**{name: value for name, value in given.items() if value is not None})
+    return Schedule(args.schedule, offsets[-1], args.warmup_steps, shape, epochs)
