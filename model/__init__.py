@@ -25,6 +25,7 @@ from model.deeplabv3plus import (
 from model.published import UnknownNetworkError, recognize
 from model.published_encoders import encoder_weights
 from model.recompute import checkpoint_activations as checkpoint_activations
+from model.sgcpnet import sgcpnet
 from utils import checkpoint
 
 MODELS: dict[str, Callable[..., nn.Module]] = {
@@ -43,6 +44,7 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "cspsg_m": cspsg_m,
     "cspsg_l": cspsg_l,
     "cspsg_x": cspsg_x,
+    "sgcpnet": sgcpnet,
 }
 STATISTICS = ("mean", "std")  # of pixels, options of every builder
 
