@@ -18,7 +18,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from model import MODELS
+from model import MODELS, read_snapshot
 from model.latency import Figures, Wanted, measure, profile
 from utils import checkpoint, options
 from utils.argument_types import positive
@@ -76,6 +76,8 @@ def main() -> None:
     options.check_output(args.json)
     if not args.arch and not args.snapshot:
         raise ValueError("give --arch NAME ... or --snapshot FILE ...")
+    for path in args.snapshot:  # in this process, where what is wrong with it is one line
+        read_snapshot(path)
     wanted = [Wanted(arch=name, **_common(args)) for name in args.arch]
     wanted += [Wanted(snapshot=path, **_common(args)) for path in args.snapshot]
     results = []

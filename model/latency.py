@@ -127,7 +127,7 @@ def count_macs(network: nn.Module, size: tuple[int, int]) -> int:
         images = torch.empty(1, 3, *size, dtype=torch.uint8)
     counter = FlopCounterMode(display=False)
     with counter, torch.no_grad():
-        network.to("meta")(images, full_size=False)
+        network.eval().to("meta")(images, full_size=False)
     return counter.get_total_flops() // 2
 
 
