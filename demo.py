@@ -10,14 +10,12 @@ PNG, JPEG, WebP, BMP and TIFF of any size; EXIF rotation is applied.
 import argparse
 from pathlib import Path
 
-import torch
-
 from datasets import complete
-from model import from_snapshot, read_snapshot
+from model import read_snapshot
+from model.prediction import open_predictor
 from utils import distributed, options
 from utils.exit_codes import run
 from utils.images import read_image
-from utils.inference import Predictor, choose_precision
 from utils.predictions import class_shares, write_prediction
 
 
@@ -37,9 +35,7 @@ def main() -> None:
     image = read_image(args.demo_image, upright=True)
     snapshot = read_snapshot(args.snapshot)
     dataset = complete(snapshot["dataset"], snapshot["model"]["num_classes"])
-    network = from_snapshot(snapshot).to(device, memory_format=torch.channels_last)
-    predictor = Predictor(network, choose_precision(device, args.precision),
-                          inference=options.build_inference(args))
+    predictor = open_predictor(snapshot, device, args.precision, options.build_inference(args))
     prediction = predictor.picture(image, args.eval_size)
     paths = write_prediction(Path(args.save_dir), Path(args.demo_image).stem, image, prediction,
                              dataset, args.opacity, args.legend)

@@ -10,16 +10,15 @@ import argparse
 import sys
 from pathlib import Path
 
-import torch
 from tqdm import tqdm
 
 from datasets import complete
 from datasets.folder import SUFFIXES
-from model import from_snapshot, read_snapshot
+from model import read_snapshot
+from model.prediction import open_predictor
 from utils import distributed, options
 from utils.exit_codes import run
 from utils.images import read_image, shown
-from utils.inference import Predictor, choose_precision
 from utils.predictions import write_prediction
 
 
@@ -47,9 +46,7 @@ def main() -> None:
         raise FileNotFoundError(f"{shown(folder)}: no images in it")
     snapshot = read_snapshot(args.snapshot)
     dataset = complete(snapshot["dataset"], snapshot["model"]["num_classes"])
-    network = from_snapshot(snapshot).to(device, memory_format=torch.channels_last)
-    predictor = Predictor(network, choose_precision(device, args.precision),
-                          inference=options.build_inference(args))
+    predictor = open_predictor(snapshot, device, args.precision, options.build_inference(args))
     stems = [path.stem for path in files]
     passed_over = 0
     for path in tqdm(files, disable=None, unit="image"):

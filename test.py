@@ -15,7 +15,6 @@ or a folder that somebody else made.
 import argparse
 from pathlib import Path
 
-import torch
 from torch.utils.data import Subset
 from tqdm import tqdm
 
@@ -24,10 +23,11 @@ from datasets.base import SegmentationDataset
 from datasets.class_map import match_classes
 from datasets.submission import expected_package
 from datasets.transforms import EvalTransform
-from model import from_snapshot, read_snapshot
+from model import read_snapshot
+from model.prediction import open_predictor
 from utils import distributed, options
 from utils.exit_codes import run
-from utils.inference import Predictor, choose_precision, read_shard
+from utils.inference import Predictor, read_shard
 from utils.package_check import inspect
 from utils.results_folder import ResultsFolder, settings_of
 
@@ -116,8 +116,7 @@ def main() -> None:
         results.start(settings)
     distributed.barrier()
 
-    network = from_snapshot(snapshot).to(device, memory_format=torch.channels_last)
-    predictor = Predictor(network, choose_precision(device, args.precision), table, inference)
+    predictor = open_predictor(snapshot, device, args.precision, inference, table)
     predict(predictor, dataset, missing, results, args.workers)
     distributed.stop()  # all predictions are there, and the others need not wait for the package
     if main_rank:

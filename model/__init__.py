@@ -22,9 +22,11 @@ from model.deeplabv3plus import (
     deeplabv3plus_se_resnext101,
     deeplabv3plus_wide_resnet38,
 )
+from model.exported import ExportedNetwork
 from model.published import UnknownNetworkError, recognize
 from model.published_encoders import encoder_weights
 from model.recompute import checkpoint_activations as checkpoint_activations
+from model.sgcpnet import sgcpnet
 from utils import checkpoint
 
 MODELS: dict[str, Callable[..., nn.Module]] = {
@@ -43,6 +45,7 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "cspsg_m": cspsg_m,
     "cspsg_l": cspsg_l,
     "cspsg_x": cspsg_x,
+    "sgcpnet": sgcpnet,
 }
 STATISTICS = ("mean", "std")  # of pixels, options of every builder
 
@@ -93,6 +96,9 @@ def read_snapshot(path: str | Path) -> dict[str, Any]:
     Raises:
         FileNotFoundError, ValueError: missing, damaged, or of no network known here.
     """
+    if Path(path).suffix == ".onnx" and Path(path).is_file():
+        exported = ExportedNetwork(path)
+        return exported.about | {"exported": exported}
     content = checkpoint.read(path)
     if "format" in content:
         checkpoint.check_format(content, path)
@@ -102,6 +108,8 @@ def read_snapshot(path: str | Path) -> dict[str, Any]:
 
 def from_snapshot(snapshot: dict[str, Any], **options: Any) -> nn.Module:
     """The network of a snapshot, in evaluation mode; `options` replace the stored ones."""
+    if "exported" in snapshot:
+        return snapshot["exported"]
     config = snapshot["model"]
     options = config["options"] | options
     network = build_model(config["arch"], config["num_classes"], **options)

@@ -80,10 +80,13 @@ class CSPSG(nn.Module):
         logits = self.classifier(self.decoder(self.encoder(x)))  # (N, num_classes, h, w)
         return self.upsample(logits, (height, width)) if full_size else logits
 
-    def upsample(self, coarse: Tensor, size: Sequence[int]) -> Tensor:
-        """(N, C, h, w) -> (N, C, H, W) = `size`: four times as large, without the padding."""
+    def upsample(
+        self, coarse: Tensor, size: Sequence[int], rows: slice | None = None
+    ) -> Tensor:
+        """(N, C, h, w) -> (N, C, H, W) = `size`, or some `rows`: times four, without padding."""
         height, width = coarse.shape[-2:]
-        return resize(coarse, (4 * height, 4 * width))[:, :, : size[0], : size[1]]
+        full = resize(coarse, (4 * height, 4 * width), rows=rows)
+        return full[:, :, : size[0], : size[1]]
 
 
 def cspsg(

@@ -44,9 +44,11 @@ class DeepLabV3(nn.Module):
         logits = self.classifier(self.aspp(features))  # (N, num_classes, h, w)
         return self.upsample(logits, images.shape[-2:]) if full_size else logits
 
-    def upsample(self, coarse: Tensor, size: Sequence[int]) -> Tensor:
-        """(N, C, h, w) -> (N, C, H, W) = `size`, this network's own way."""
-        return resize(coarse, size)
+    def upsample(
+        self, coarse: Tensor, size: Sequence[int], rows: slice | None = None
+    ) -> Tensor:
+        """(N, C, h, w) -> (N, C, H, W) = `size`, or some `rows`, this network's own way."""
+        return resize(coarse, size, rows=rows)
 
 
 def deeplabv3_resnet(

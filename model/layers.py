@@ -57,6 +57,25 @@ def conv_bn_act(
     )
 
 
-def resize(features: Tensor, size: Sequence[int], align_corners: bool = False) -> Tensor:
-    """Bilinear, to (H, W) = `size`."""
+def resize(
+    features: Tensor, size: Sequence[int], align_corners: bool = False, rows: slice | None = None
+) -> Tensor:
+    """Bilinear, (N, C, h, w) -> (N, C, H, W) with (H, W) = `size`, or some `rows` of it."""
+    if rows is not None:
+        features = _resize_rows(features, size[0], align_corners, rows)
+        size = (features.shape[-2], size[1])
     return F.interpolate(features, size=list(size), mode="bilinear", align_corners=align_corners)
+
+
+def _resize_rows(features: Tensor, height: int, align_corners: bool, rows: slice) -> Tensor:
+    """(N, C, h, w) -> (N, C, R, w), the `rows` of an enlargement to `height`."""
+    last = features.shape[-2] - 1
+    places = torch.arange(height, device=features.device)[rows].to(torch.float32)
+    if align_corners:
+        places = places * (last / max(height - 1, 1))
+    else:
+        places = ((places + 0.5) * ((last + 1) / height) - 0.5).clamp(min=0)
+    above = places.long().clamp(max=last)
+    below = (above + 1).clamp(max=last)
+    share = (places - above)[:, None].to(features.dtype)
+    return torch.lerp(features[..., above, :], features[..., below, :], share)

@@ -10,7 +10,16 @@ from torch import Tensor
 
 from model.layers import IMAGENET_MEAN, IMAGENET_STD
 from model.published_encoders import RESNET_DEPTHS, count_blocks, looks_like
-from model.published_keys import CSPSG, CSPSG_BLOCKS, FREGU856, NVIDIA, rename
+from model.published_keys import (
+    CSPSG,
+    CSPSG_BLOCKS,
+    FREGU856,
+    NVIDIA,
+    SGCPNET,
+    SGCPNET_BLOCKS,
+    SGCPNET_CONVOLUTIONS,
+    rename,
+)
 
 CSPSG_NAMES = {16: "cspsg_n", 32: "cspsg_s", 48: "cspsg_m", 64: "cspsg_l", 80: "cspsg_x"}  # width
 NVIDIA_DATASETS = {19: "cityscapes", 65: "mapillary", 11: "camvid"}  # KITTI has those of Cityscapes
@@ -105,10 +114,31 @@ def _nvidia_encoder(weights: dict[str, Tensor]) -> tuple[str | None, dict[int, i
     return depth and kind + depth, {256: 4, 512: 8}
 
 
+def sgcpnet(weights: dict[str, Tensor]) -> dict[str, Any]:
+    """The snapshot of a zhouyuan888888/SGCPNet state dict.
+
+    Raises:
+        ValueError: its number of classes is of no published network.
+    """
+    num_classes = len(weights["classifier.bias"])
+    datasets = {19: "cityscapes", 11: "camvid"}
+    if num_classes not in datasets:
+        raise ValueError(f"an SGCPNet with {num_classes} classes is none of the published ones: 19 "
+                         "(Cityscapes) or 11 (CamVid) classes")
+    for table in (SGCPNET, SGCPNET_BLOCKS, SGCPNET_CONVOLUTIONS):
+        weights = rename(weights, table)
+    return {
+        "model": {"arch": "sgcpnet", "num_classes": num_classes, "options": {}},
+        "dataset": {"name": datasets[num_classes]},
+        "weights": weights,
+    }
+
+
 PROJECTS = {  # keys that together only this project's files have -> their reader
     ("resnet.resnet.0.weight",): fregu856,
     ("model.22.conv.weight", "model.24.m.0.weight"): cspsg,  # not YOLOv5's own detectors
     ("aspp.features.0.0.weight", "bot_fine.weight", "final.6.weight"): nvidia,
+    ("l1.0.weight", "sgcp.td.p3_w1", "classifier.bias"): sgcpnet,
 }
 
 

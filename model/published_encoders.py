@@ -2,9 +2,10 @@
 
 from torch import Tensor
 
-from model.published_keys import NVIDIA, rename
+from model.published_keys import MOBILENET, NVIDIA, SGCPNET_BLOCKS, rename
 
-CLASSIFIERS = ("fc.", "last_linear.", "bn_out.", "classifier.")
+CLASSIFIERS: tuple[str, ...] = ("fc.", "last_linear.", "bn_out.", "classifier.")
+MOBILENET_CLASSIFIERS: tuple[str, ...] = ("conv2.", "bn2.", "linear3.", "bn3.", "linear4.")
 # blocks of the third stage, whether those are bottlenecks -> depth
 RESNET_DEPTHS = {(2, False): 18, (6, False): 34, (6, True): 50, (23, True): 101, (36, True): 152}
 OTHERS = {  # names that together only these networks have
@@ -19,13 +20,15 @@ OTHERS = {  # names that together only these networks have
 def encoder_weights(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     """The tensors of a classifier under our encoder's names, without its last layers.
 
-    Knows torchvision's ResNets, SE-ResNeXts of pretrained-models.pytorch (Cadene) and the
-    WideResNet38 of NVIDIA/semantic-segmentation; other names stay.
+    Knows torchvision's ResNets, SE-ResNeXts of pretrained-models.pytorch (Cadene), the
+    WideResNet38 of NVIDIA/semantic-segmentation and SGCPNet's MobileNet; other names stay.
     """
-    return {
-        key.removeprefix("encoder."): tensor for key, tensor in rename(weights, NVIDIA).items()
-        if not key.startswith(CLASSIFIERS)
-    }
+    mobilenet = "bneck.0.conv1.weight" in weights
+    classifiers = MOBILENET_CLASSIFIERS if mobilenet else CLASSIFIERS
+    weights = {key: weights[key] for key in weights if not key.startswith(classifiers)}
+    for table in (MOBILENET, SGCPNET_BLOCKS) if mobilenet else (NVIDIA,):
+        weights = rename(weights, table)
+    return {key.removeprefix("encoder."): tensor for key, tensor in weights.items()}
 
 
 def count_blocks(weights: dict[str, Tensor], stage: str) -> int:

@@ -4,10 +4,11 @@ Names are the public interface of checkpoint files; no upstream code is used.
 """
 
 import re
+from collections.abc import Callable
 
 from torch import Tensor
 
-Table = tuple[tuple[str, str], ...]
+Table = tuple[tuple[str, str | Callable[[re.Match], str]], ...]
 
 FREGU856 = (  # github.com/fregu856/deeplabv3
     (r"resnet\.resnet\.0\.", "encoder.conv1."),
@@ -54,7 +55,7 @@ CSPSG_BLOCKS = (  # names within a block, after the places
     (r"(.*)\.cv2\.", r"\1.direct."),
     (r"(.*)\.cv3\.", r"\1.fuse."),
 )
-NVIDIA = (  # github.com/NVIDIA/semantic-segmentation, without the "backbone." of branch main
+NVIDIA: Table = (  # github.com/NVIDIA/semantic-segmentation, without the "backbone." of branch main
     (r"layer0\.(?:0|conv1)\.", "encoder.conv1."),
     (r"layer0\.(?:1|bn1)\.", "encoder.bn1."),
     (r"(layer\d\.\d+)\.se_module\.", r"encoder.\1.se."),
@@ -76,6 +77,45 @@ NVIDIA = (  # github.com/NVIDIA/semantic-segmentation, without the "backbone." o
     (r"final\.3\.", "decoder.fuse.1.0."),
     (r"final\.4\.", "decoder.fuse.1.1."),
     (r"final\.6\.", "classifier."),
+)
+SGCPNET: Table = (  # github.com/zhouyuan888888/SGCPNet
+    (r"l1\.", "encoder.stem."),
+    (r"l2\.", "encoder.stage1.0."),
+    (r"l([345])\.(\d)\.", lambda m: f"encoder.stage{int(m[1]) - 1}.{m[2]}."),
+    (r"conv([345])\.", lambda m: f"lateral.{int(m[1]) - 3}."),
+    (r"sgcp\.td\.", "context.down_again."),
+    (r"sgcp\.td_bu\.unit\.0\.(p\d_w1|conv\d_up)", r"context.down.\1"),
+    (r"sgcp\.td_bu\.unit\.0\.(p\d_w2|conv\d_down)", r"context.up.\1"),
+    (r"sgcp\.td_bu\.unit\.0\.p5_to_p6\.", "context.coarser."),
+    (r"sgcp\.td_bu\.unit\.0\.p(\d)_down_channel\.",
+     lambda m: f"context.narrow.{int(m[1]) - 3}."),
+    (r"sgcp\.td_bu\.unit\.0\.p(\d)_down_channel_2\.",
+     lambda m: f"context.narrow_again.{int(m[1]) - 4}."),
+)
+_PLACES = [f"stage{i}.{j}" for i, blocks in enumerate((1, 2, 5, 3), 1) for j in range(blocks)]
+MOBILENET: Table = (  # its ImageNet classifier
+    (r"conv1\.", "encoder.stem.0."),
+    (r"bn1\.", "encoder.stem.1."),
+    (r"bneck\.(\d+)\.", lambda m: f"encoder.{_PLACES[int(m[1])]}."),
+)
+SGCPNET_BLOCKS: Table = (  # names within a block, after the places
+    (r"(encoder\..*)\.conv1\.", r"\1.expand.0."),
+    (r"(encoder\..*)\.bn1\.", r"\1.expand.1."),
+    (r"(encoder\..*)\.conv2\.", r"\1.depthwise.0."),
+    (r"(encoder\..*)\.bn2\.", r"\1.depthwise.1."),
+    (r"(encoder\..*)\.conv3\.", r"\1.project.0."),
+    (r"(encoder\..*)\.bn3\.", r"\1.project.1."),
+    (r"(encoder\..*)\.se\.se\.([12])\.", lambda m: f"{m[1]}.excite.reduce.{int(m[2]) - 1}."),
+    (r"(encoder\..*)\.se\.se\.([45])\.", lambda m: f"{m[1]}.excite.expand.{int(m[2]) - 4}."),
+    (r"(context\.down.*)\.p(\d)_w1$", lambda m: f"{m[1]}.fuse.{int(m[2]) - 3}.shares"),
+    (r"(context\.up)\.p(\d)_w2$", lambda m: f"{m[1]}.fuse.{int(m[2]) - 4}.shares"),
+    (r"(context\.down.*)\.conv(\d)_up\.", lambda m: f"{m[1]}.fuse.{int(m[2]) - 3}."),
+    (r"(context\.up)\.conv(\d)_down\.", lambda m: f"{m[1]}.fuse.{int(m[2]) - 4}."),
+    (r"(context\.(?:narrow|coarser).*)\.conv\.", r"\1."),
+)
+SGCPNET_CONVOLUTIONS = (
+    (r"(context\..*\.fuse\.\d)\.(depthwise|pointwise)_conv\.conv\.", r"\1.\2."),
+    (r"(context\..*\.fuse\.\d)\.bn\.", r"\1.norm."),
 )
 
 

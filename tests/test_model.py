@@ -40,6 +40,7 @@ PARAMETERS = {  # classes, parameters
     "cspsg_m": (19, 14_121_235),
     "cspsg_l": (19, 30_913_555),
     "cspsg_x": (19, 57_383_699),
+    "sgcpnet": (19, 607_826),
 }
 LIGHT = [name for name, (_, parameters) in PARAMETERS.items() if parameters < 16e6]
 LIGHT += ["deeplabv3plus_resnet50"]
@@ -111,7 +112,8 @@ def test_parity_with_published_outputs(name: str) -> None:
         if name.startswith("fregu856"):
             normalized = normalized.flip(1)  # that project reads BGR
         with torch.no_grad():
-            logits = network(normalized * network.normalize.std + network.normalize.mean)
+            images = normalized * network.normalize.std + network.normalize.mean
+            logits = network(images, full_size=not name.startswith("sgcpnet"))
         assert logits.shape == tuple(outputs[f"out{i}_shape"])
         stride = int(outputs[f"out{i}_stride"])
         difference = logits[:, :, ::stride, ::stride].numpy() - outputs[f"out{i}"]
@@ -137,7 +139,8 @@ def test_published_checkpoint_sees_what_upstream_saw(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", [
-    "deeplabv3_resnet18", "cspsg_n", "deeplabv3plus_wide_resnet38", "deeplabv3plus_se_resnext50",
+    "deeplabv3_resnet18", "cspsg_n", "sgcpnet", "deeplabv3plus_wide_resnet38",
+    "deeplabv3plus_se_resnext50",
 ])
 def test_names_are_frozen(name: str) -> None:
     """Checkpoints in the world carry these names."""

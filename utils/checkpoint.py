@@ -10,18 +10,16 @@ import errno
 import io
 import math
 import os
-import pickletools
-import re
-import stat
 import warnings
-import zipfile
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import torch
 from numpy._core import multiarray
 from torch import Tensor
+
+from utils.untrusted import check_file, explain_refusal
 
 FORMAT = 1
 WRAPPERS = ("weights", "state_dict", "model_state", "model", "segmenter", "net", "ema")
@@ -40,16 +38,6 @@ SAFE_GLOBALS: list[Any] = [
     np.dtypes.Int64DType,
     argparse.Namespace,
 ]
-# The names that files of weights ask for: only to word an error, torch decides what it loads.
-EXPECTED = re.compile(
-    r"torch\.\w+|torch\.(_utils|_tensor|storage|nn\.parameter)\.\w+|collections\.OrderedDict|"
-    r"numpy\.(_?core\.multiarray|dtypes)\.\w+|numpy\.(ndarray|dtype)|_codecs\.encode|"
-    r"argparse\.Namespace|(builtins|__builtin__)\.(set|bytearray)"
-)
-MALICIOUS = re.compile(
-    r"(os|posix|nt|subprocess|pty|socket|shutil|sys|importlib|runpy|ctypes|webbrowser)\..+|"
-    r"(builtins|__builtin__)\.(eval|exec|execfile|compile|open|__import__)"
-)
 
 
 def read(path: str | Path) -> dict[str, Any]:
@@ -60,111 +48,16 @@ def read(path: str | Path) -> dict[str, Any]:
         ValueError: damaged, or not a checkpoint; the message says what it is.
     """
     path = Path(path)
-    if fault := _find_fault(path):
-        raise ValueError(f"{path}: {fault}")
+    check_file(path)
     try:
         with torch.serialization.safe_globals(SAFE_GLOBALS), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the refusal below says it in one line
             content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception:  # torch raises seven types for damaged files
-        raise ValueError(f"{path}: {_explain_refusal(path)}") from None
+        raise ValueError(f"{path}: {explain_refusal(path)}") from None
     if not isinstance(content, dict):
         raise ValueError(f"{path}: holds a {type(content).__name__}; a state dict is expected")
     return content
-
-
-def _find_fault(path: Path) -> str:
-    """What is wrong with a file, found without unpickling; "" for nothing."""
-    try:
-        mode = path.stat().st_mode
-        if not stat.S_ISREG(mode):  # to open a pipe would wait for its writer
-            kind = "a folder" if stat.S_ISDIR(mode) else "not a regular file"
-            return f"{kind}; give a checkpoint (.pth)"
-        with path.open("rb") as file:
-            head = file.read(512)
-    except (FileNotFoundError, NotADirectoryError):
-        raise FileNotFoundError(f"{path}: no such checkpoint") from None
-    except OSError as error:
-        return f"cannot be read ({error.strerror})"
-    if not head:
-        return "an empty file; fetch or write it again"
-    if head.lstrip()[:1] == b"<":
-        return "a web page: the download of a checkpoint failed; fetch it again"
-    if head[8:10] == b'{"':
-        return "a safetensors file; a checkpoint of PyTorch (.pth) is expected"
-    return _find_zip_fault(path) if head.startswith(b"PK") else ""
-
-
-def _find_zip_fault(path: Path) -> str:
-    """torch checks no CRC: one flipped byte would load silently."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            members = archive.infolist()
-            names = {member.filename.rpartition("/")[2] for member in members}
-            if "constants.pkl" in names:
-                return "a TorchScript program; a checkpoint (.pth) is expected"
-            if "data.pkl" not in names:
-                return "an archive, but not a checkpoint of PyTorch; give a checkpoint (.pth)"
-            stored = all(member.compress_type == zipfile.ZIP_STORED for member in members)
-            if not stored or sum(m.file_size for m in members) > path.stat().st_size:
-                return "compressed, which PyTorch never writes; fetch the original file"
-            broken = archive.testzip()
-    except Exception as error:  # zipfile raises six types for damaged files
-        return f"cut off or damaged ({error}); fetch or write it again"
-    return f"damaged (checksum of {broken!r}); fetch or write it again" if broken else ""
-
-
-def _explain_refusal(path: Path) -> str:
-    """Why torch does not load a file."""
-    # Names in the file are the author's: no line breaks or terminal codes from there.
-    imports = {ascii(name)[1:-1][:100] for name in _find_imports(path)}
-    calls = sorted(name for name in imports if MALICIOUS.fullmatch(name))
-    if calls:
-        return f"looks malicious: loading it would call {', '.join(calls[:3])}; delete it"
-    objects = sorted(name for name in imports if not EXPECTED.fullmatch(name))
-    if objects:
-        return (
-            f"stores Python objects ({', '.join(objects[:3])}), not only weights; loading them "
-            "could run code from its author. Ask the author for a state dict"
-        )
-    return "damaged, or not a checkpoint of PyTorch; fetch or write it again"
-
-
-def _find_imports(path: Path) -> set[str]:
-    """Names of the classes and functions that a file's pickles ask for; nothing is run."""
-    names: set[str] = set()
-    with contextlib.ExitStack() as stack, contextlib.suppress(Exception):
-        file: IO[bytes] = stack.enter_context(path.open("rb"))
-        if zipfile.is_zipfile(file):
-            archive = stack.enter_context(zipfile.ZipFile(file))
-            member = next(name for name in archive.namelist() if name.endswith("data.pkl"))
-            file = stack.enter_context(archive.open(member))
-        file.seek(0)
-        while True:  # the legacy format is a row of pickles; what follows them ends this
-            names |= _pickle_imports(file)
-    return names
-
-
-def _pickle_imports(file: IO[bytes]) -> set[str]:
-    """Those of one pickle."""
-    names: set[str] = set()
-    texts: list[Any] = []  # what was pushed, as far as it can be the parts of a name
-    memo: dict[int, Any] = {}
-    argument: Any
-    for opcode, argument, _ in pickletools.genops(file):
-        if opcode.name in ("GLOBAL", "INST"):
-            names.add(argument.replace(" ", "."))
-        elif opcode.name == "STACK_GLOBAL":
-            names.add(".".join(map(str, texts[-2:])))
-        elif opcode.name == "MEMOIZE":
-            memo[len(memo)] = texts[-1:]
-        elif opcode.name.endswith("PUT"):
-            memo[argument] = texts[-1:]
-        elif opcode.name.endswith("GET"):
-            texts += memo[argument]
-        elif isinstance(argument, str):
-            texts.append(argument)
-    return names
 
 
 def state_dict(content: dict[str, Any], path: str | Path) -> dict[str, Tensor]:
@@ -215,10 +108,15 @@ def write(path: str | Path, content: dict[str, Any]) -> None:
     for name, tensor in content["weights"].items():
         if tensor.is_floating_point() and not tensor.isfinite().all():
             raise FloatingPointError(f"{path}: not written: {name} is not finite")
+    save(path, content)
+
+
+def save(path: str | Path, content: dict[str, Any]) -> None:
+    """As `write`, of anything that torch can save."""
     # Through memory: torch hides the errno of a full disk behind an internal assertion.
     buffer = io.BytesIO()
     torch.save(content, buffer)
-    write_bytes(path, buffer.getbuffer())
+    write_bytes(Path(path), buffer.getbuffer())
 
 
 def write_bytes(path: Path, data: bytes | memoryview) -> None:

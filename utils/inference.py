@@ -19,6 +19,8 @@ from utils.signals import Stopped, StopRequest
 from utils.sliding import Inference, as_input, best_class, mean_scores
 from utils.workers import init_worker
 
+BLOCK = {"cpu": 1 << 20, "cuda": 1 << 27}  # logits of the rows that are judged at a time
+
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:
     """Mixed precision on `device`; `precision` is "fp32" (off), "bf16" or "fp16"."""
@@ -62,13 +64,19 @@ class Predictor:
     @torch.inference_mode()
     def __call__(self, image: Tensor, size: tuple[int, int] | None = None) -> Tensor:
         """(h, w, 3) uint8 RGB, on any device -> (H, W) uint8 at `size`, default the image's."""
-        height, width = size or image.shape[:2]
-        if self.inference.plain:
-            scores = self._logits(image, (height, width))
+        height, width = image.shape[:2]
+        images = as_input(image)
+        if self.inference.plain and size in (None, (height, width)):
+            channels = self.channels(images)[0, :height, :width]
+        elif self.inference.plain:
+            logits = self.network.upsample(self._coarse(images).float(), images.shape[-2:])
+            logits = logits[:, :, :height, :width]
+            logits = F.interpolate(logits, size, mode="bilinear", align_corners=False)
+            channels = best_class(logits[0])
         else:
-            scores = mean_scores(self._coarse, self.network.upsample, image, (height, width),
-                                 self.inference)
-        channels = best_class(scores).to(self.device)
+            channels = best_class(mean_scores(self._coarse, self.network.upsample, image,
+                                              size or (height, width), self.inference))
+            channels = channels.to(self.device)
         if self.table is None:
             return channels
         return torch.from_numpy(self.table).to(self.device)[channels.int()]
@@ -77,15 +85,21 @@ class Predictor:
         with autocast(self.device, self.precision):
             return self.network(images.to(self.device), full_size=False)
 
-    def _logits(self, image: Tensor, size: tuple[int, int]) -> Tensor:
-        """(C, H, W) of a single forward."""
-        height, width = image.shape[:2]
-        images = as_input(image)
-        logits = self.network.upsample(self._coarse(images).float(), images.shape[-2:])
-        logits = logits[:, :, :height, :width]
-        if size != (height, width):
-            logits = F.interpolate(logits, size, mode="bilinear", align_corners=False)
-        return logits[0]
+    @torch.inference_mode()
+    def channels(self, images: Tensor) -> Tensor:
+        """(N, 3, h, w) uint8 RGB -> (N, h, w) uint8, the channel of each pixel's largest logit.
+
+        Full-size logits are never there as a whole: rows of them are made and judged by turns,
+        while they are in the processor's cache.
+        """
+        coarse, size = self._coarse(images).float().contiguous(), images.shape[-2:]
+        maps = torch.empty(len(images), *size, dtype=torch.uint8, device=coarse.device)
+        step = max(1, BLOCK.get(self.device.type, 1 << 27) // (coarse.shape[1] * size[1]))
+        for labels, logits in zip(maps, coarse.split(1), strict=True):
+            for top in range(0, size[0], step):
+                rows = slice(top, min(top + step, size[0]))
+                labels[rows] = best_class(self.network.upsample(logits, size, rows)[0])
+        return maps
 
     def picture(self, image: np.ndarray, seen: Sequence[int] | None = None) -> Tensor:
         """Label map of an (H, W, 3) uint8 RGB array that the network sees at size `seen`."""

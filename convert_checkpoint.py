@@ -1,0 +1,111 @@
+"""Writes a checkpoint of this project from one that pickles a whole network.
+
+examples:
+  python convert_checkpoint.py best.pt cspsg_s.pth
+  python convert_checkpoint.py checkpoint.pth ema.pth --key ema
+  python convert_checkpoint.py theirs.pt weights.pth --state-dict
+
+Reads the tensors alone and runs nothing that is in the file: no class of its author has to be
+installed, and none is trusted. State dicts of published networks are converted too.
+"""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from datasets import complete
+from model import from_snapshot
+from model.published import UnknownNetworkError, recognize
+from utils import checkpoint, options, stub_unpickler
+from utils.exit_codes import run
+from utils.stub_unpickler import Stored, is_network, tensors_of
+from utils.untrusted import check_file, malicious_calls
+
+
+def parse_args() -> argparse.Namespace:
+    parser = options.Parser(__doc__)
+    parser.add_argument("source", metavar="IN", help="checkpoint to read")
+    parser.add_argument("target", metavar="OUT", help="checkpoint to write (.pth)")
+    parser.add_argument("--key", metavar="NAME",
+                        help="which network of several in the file, for example ema (default: the "
+                        "first of " + ", ".join(checkpoint.WRAPPERS) + ")")
+    parser.add_argument("--state-dict", action="store_true",
+                        help="write the named tensors alone, whatever network they are of")
+    return parser.parse_args()
+
+
+def choose(content: Any, key: str | None, source: Path) -> tuple[str, dict[str, Stored]]:
+    """The words for what was taken of a file, and its named tensors.
+
+    Raises:
+        ValueError: there are none, or not under `key`.
+    """
+    if is_network(content) and key is None:
+        return type(content).__name__, dict(tensors_of(content))
+    if _is_state_dict(content) and key is None:
+        return "a state dict", content
+    found = {name: value for name, value in content.items() if is_network(value) or
+             _is_state_dict(value)} if isinstance(content, dict) else {}
+    name = key or next((name for name in (*checkpoint.WRAPPERS, *found) if name in found), "")
+    if name not in found:
+        raise ValueError(f"{source}: no network{f' {key}' if key else ''}, it has: "
+                         f"{', '.join(found) or 'none'}")
+    others = ", ".join(each for each in found if each != name)
+    words = name + (f" (also there: {others}; --key NAME takes it)" if others else "")
+    return words, dict(tensors_of(found[name])) if is_network(found[name]) else found[name]
+
+
+def _is_state_dict(value: Any) -> bool:
+    return isinstance(value, dict) and bool(value) and all(
+        isinstance(name, str) and isinstance(each, Stored) for name, each in value.items())
+
+
+def read_tensors(source: Path, key: str | None) -> tuple[str, dict[str, Tensor]]:
+    """What was taken, in words, and the named tensors.
+
+    Raises:
+        FileNotFoundError, ValueError: missing, damaged, malicious, or without a network.
+    """
+    check_file(source)
+    if calls := malicious_calls(source):
+        raise ValueError(f"{source}: looks malicious: loading it would call {', '.join(calls)}; "
+                         "delete it")
+    content, fetch = stub_unpickler.read(source)
+    if isinstance(content, dict) and "format" in content:
+        raise ValueError(f"{source}: is one of train.py's already; nothing to convert")
+    words, stored = choose(content, key, source)
+    weights = {name: fetch(each) for name, each in stored.items()}
+    return words, checkpoint.state_dict(weights, source)
+
+
+def to_snapshot(weights: dict[str, Tensor], source: Path) -> dict[str, Any]:
+    """A checkpoint of ours with these weights; ValueError if they are of no network known here."""
+    try:
+        snapshot = recognize(weights, source)
+    except UnknownNetworkError as error:
+        raise ValueError(f"{error}; --state-dict writes its tensors as they are") from None
+    known = complete(snapshot["dataset"], snapshot["model"]["num_classes"])
+    from_snapshot(snapshot)  # every name and shape fits
+    return {"format": checkpoint.FORMAT, **snapshot, "dataset": known}
+
+
+def main() -> None:
+    args = parse_args()
+    options.check_output(args.target)
+    if Path(args.target).exists():
+        raise ValueError(f"{args.target}: exists; delete it or give another name")
+    words, weights = read_tensors(Path(args.source), args.key)
+    what = f"{len(weights)} tensors"
+    if args.state_dict:
+        checkpoint.save(args.target, weights)
+    else:
+        snapshot = to_snapshot(weights, Path(args.source))
+        checkpoint.write(args.target, snapshot)
+        what = f"{snapshot['model']['arch']}, {snapshot['dataset']['name']}, {what}"
+    print(f"{args.target}: {what} of {args.source}, {words}")
+
+
+if __name__ == "__main__":
+    run(main)

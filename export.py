@@ -1,0 +1,120 @@
+"""Exports a network to ONNX, and checks that it computes the same.
+
+examples:
+  python export.py --snapshot runs/NAME/best.pth --output street.onnx --images photos
+  python export.py --snapshot best.pth --output street.onnx --images photos --labels
+  python export.py --snapshot best.pth --output street_int8.onnx --images photos --int8
+  python demo.py --snapshot street.onnx --demo-image street.jpg
+
+Pixels in: (N, 3, H, W) uint8 RGB of any size from 32; normalization is inside. Out: full-size
+logits, or with --labels (N, H, W) uint8. The file is there only if it passed the check.
+"""
+
+import argparse
+import os
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from datasets import complete
+from datasets.folder import SUFFIXES
+from model import from_snapshot, read_snapshot
+from model.exported import ExportedNetwork, quantize, write_onnx
+from utils import distributed, options
+from utils.argument_types import positive
+from utils.exit_codes import run
+from utils.images import read_image, resize_image
+
+TOLERANCE = 1e-3  # of the largest logit
+
+
+class Agreement(NamedTuple):
+    """Of an exported network with the one it was written from, over some images."""
+
+    difference: float  # the largest, as part of the largest logit
+    labels: float  # part of the pixels with the same label
+
+    def __str__(self) -> str:
+        return (f"labels agree on {100 * self.labels:.3f} % of the pixels, logits differ by at "
+                f"most {self.difference:.1e} of the largest")
+
+
+def parse_args() -> argparse.Namespace:
+    parser = options.Parser(__doc__)
+    parser.add_argument("--snapshot", required=True, metavar="FILE", help="the checkpoint")
+    parser.add_argument("--output", required=True, metavar="FILE", help="the ONNX file to write")
+    parser.add_argument("--images", required=True, metavar="DIR",
+                        help="folder of photos to check with, and for --int8 to take ranges from")
+    parser.add_argument("--limit", type=positive, default=8, metavar="N",
+                        help="how many photos are used")
+    parser.add_argument("--size", type=positive, nargs=2, metavar=("H", "W"),
+                        help="pixels, photos are resized to (default: their own size)")
+    parser.add_argument("--labels", action="store_true", help="put the choice of a class in too")
+    parser.add_argument("--int8", action="store_true",
+                        help="8-bit weights and activations of convolutions; says what it costs")
+    parser.add_argument("--threads", type=positive, metavar="N", help="CPU threads")
+    return parser.parse_args()
+
+
+def read_photos(args: argparse.Namespace) -> list[np.ndarray]:
+    """(1, 3, H, W) uint8 each. Raises FileNotFoundError, ValueError."""
+    folder = Path(args.images)
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder}: no such folder")
+    files = sorted(path for path in folder.iterdir()
+                   if path.suffix.lower() in SUFFIXES and not path.name.startswith("."))
+    if not files:
+        raise FileNotFoundError(f"{folder}: no images in it")
+    photos = (read_image(path, upright=True) for path in files[: args.limit])
+    resized = (resize_image(photo, args.size) if args.size else photo for photo in photos)
+    return [np.ascontiguousarray(photo.transpose(2, 0, 1)[None]) for photo in resized]
+
+
+@torch.inference_mode()
+def compare(
+    network: torch.nn.Module, exported: ExportedNetwork, photos: list[np.ndarray]
+) -> Agreement:
+    """How far both agree."""
+    differences, same, pixels = [0.0], 0, 0
+    for photo in map(torch.from_numpy, photos):
+        expected, found = network(photo), exported(photo)
+        labels = expected.argmax(1) == found.argmax(1)
+        same, pixels = same + int(labels.sum()), pixels + labels.numel()
+        if not exported.labels:
+            largest = expected.abs().max()
+            differences.append(float((found - expected).abs().max() / largest))
+    return Agreement(max(differences), same / pixels)
+
+
+def main() -> None:
+    args = parse_args()
+    options.check_output(args.output)
+    if Path(args.output).suffix != ".onnx":
+        raise ValueError(f"{args.output}: give a name that ends in .onnx")
+    distributed.start("cpu", args.threads)
+    photos = read_photos(args)
+    snapshot = read_snapshot(args.snapshot)
+    network = from_snapshot(snapshot)
+    about = {"model": snapshot["model"],
+             "dataset": complete(snapshot["dataset"], snapshot["model"]["num_classes"])}
+    with tempfile.TemporaryDirectory(dir=Path(args.output).resolve().parent) as folder:
+        written = Path(folder) / "fp32.onnx"
+        write_onnx(network, about, written, args.labels)
+        agreement = compare(network, ExportedNetwork(written), photos)
+        print(f"fp32: {agreement}")
+        if agreement.difference > TOLERANCE or agreement.labels < 1 - TOLERANCE:
+            raise RuntimeError(f"{args.output}: not written: the export computes something else")
+        if args.int8:
+            source, written = written, Path(folder) / "int8.onnx"
+            quantize(source, written, photos)
+            print(f"int8: {compare(network, ExportedNetwork(written), photos)}")
+        os.replace(written, args.output)
+    print(f"{args.output}: {Path(args.output).stat().st_size / 1e6:.1f} MB, {len(photos)} photos "
+          "compared")
+
+
+if __name__ == "__main__":
+    run(main)

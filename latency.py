@@ -1,0 +1,106 @@
+"""Measures networks: latency, throughput, memory, parameters, multiply-adds.
+
+examples:
+  python latency.py --arch sgcpnet cspsg_n --size 1024 2048
+  python latency.py --snapshot runs/NAME/best.pth --batch-sizes 1 4 16 --json latency.json
+  python latency.py --arch cspsg_s --profile
+
+A run is what a demo does with an image in memory: uint8 pixels to the device (copy), forward with
+batch norms fused, enlargement, uint8 label map (network), and back (copy). Clocks start after the
+warm-up and stop when the device is done. Decoding and writing a PNG stand beside it; neither is
+part of latency or throughput.
+"""
+
+import argparse
+import json
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+from model import MODELS, read_snapshot
+from model.latency import Figures, Wanted, measure, profile
+from utils import checkpoint, options
+from utils.argument_types import positive
+from utils.exit_codes import run
+from utils.parser import Parser
+
+COLUMNS = ("network", "M params", "GMACs", "ms p50", "p90", "p99", "copy ms", "MB")
+
+
+def parse_args() -> argparse.Namespace:
+    parser = Parser(__doc__)
+    group = parser.add_argument_group("networks")
+    group.add_argument("--arch", nargs="+", default=[], choices=tuple(MODELS), metavar="NAME",
+                       help="with random weights; several are measured one after the other, each "
+                       f"in a process of its own: {', '.join(MODELS)}")
+    group.add_argument("--snapshot", nargs="+", default=[], metavar="FILE", help="checkpoints")
+    group.add_argument("--num-classes", type=positive, default=19, metavar="N",
+                       help="of --arch; a snapshot has its own")
+    group = parser.add_argument_group("measurement")
+    group.add_argument("--size", type=positive, nargs=2, default=(1024, 2048), metavar=("H", "W"),
+                       help="pixels of an image")
+    group.add_argument("--batch-sizes", type=positive, nargs="+", default=[1], metavar="N",
+                       help="images per forward; latency is that of the first")
+    group.add_argument("--runs", type=positive, default=30, metavar="N",
+                       help="of which percentiles are taken")
+    group.add_argument("--warm-up", type=positive, default=5, metavar="N", help="runs before")
+    group.add_argument("--compile", action="store_true",
+                       help="torch.compile the network; takes a minute, not measured")
+    group.add_argument("--profile", action="store_true",
+                       help="print the layers that take longest, each waited for")
+    group.add_argument("--json", metavar="FILE", help="write all figures there")
+    options.add_device(parser)
+    return parser.parse_args()
+
+
+def row(figures: Figures) -> list[str]:
+    """The cells of a network."""
+    p50, p90, p99 = (f"{1000 * figures.percentile(q):.1f}" for q in (50, 90, 99))
+    return [figures.name, f"{figures.parameters / 1e6:.2f}", f"{figures.macs / 1e9:.1f}",
+            p50, p90, p99, f"{1000 * figures.copy:.2f}", f"{figures.memory / 1e6:.0f}"]
+
+
+def table(rows: list[list[str]]) -> str:
+    """Columns, the first to the left."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = []
+    for first, *cells in rows:
+        right = (cell.rjust(width) for cell, width in zip(cells, widths[1:], strict=True))
+        lines.append("  ".join([first.ljust(widths[0]), *right]))
+    return "\n".join(lines)
+
+
+def main() -> None:
+    args = parse_args()
+    options.check_output(args.json)
+    if not args.arch and not args.snapshot:
+        raise ValueError("give --arch NAME ... or --snapshot FILE ...")
+    for path in args.snapshot:  # in this process, where what is wrong with it is one line
+        read_snapshot(path)
+    wanted = [Wanted(arch=name, **_common(args)) for name in args.arch]
+    wanted += [Wanted(snapshot=path, **_common(args)) for path in args.snapshot]
+    results = []
+    for each in wanted:  # a fresh process: its memory and its caches are the network's own
+        with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+            results.append(pool.submit(measure, each).result())
+            if args.profile:
+                print(f"{results[-1].name}:\n{pool.submit(profile, each).result()}\n")
+    print(results[0].about())
+    print(table([list(COLUMNS), *map(row, results)]))
+    for figures in results:
+        rates = ", ".join(f"{rate:.1f} at {size}" for size, rate in figures.throughput.items())
+        print(f"{figures.name}: images/s by batch size: {rates}")
+    if args.json:
+        text = json.dumps([figures.to_json() for figures in results], indent=1)
+        checkpoint.write_bytes(Path(args.json), text.encode())
+
+
+def _common(args: argparse.Namespace) -> dict[str, Any]:
+    names = ("batch_sizes", "runs", "warm_up", "compile", "num_classes", "device",
+             "precision", "threads")
+    return {name: getattr(args, name) for name in names} | {"size": tuple(args.size)}
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,142 @@
+"""ONNX files: written from a network, and run as one."""
+
+import importlib
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from model.fusion import fuse
+from model.layers import resize
+
+KEY = "streetseg"  # of our entry in an ONNX file's metadata
+OPSET = 18
+
+
+def load_package(name: str, purpose: str) -> Any:
+    """An optional package. Raises ValueError without it."""
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        raise ValueError(f"{purpose} needs packages that are not installed: pip install onnx "
+                         "onnxscript onnxruntime") from None
+
+
+class Graph(nn.Module):
+    """What is exported: uint8 pixels in; full-size logits, or labels, out."""
+
+    def __init__(self, network: nn.Module, labels: bool) -> None:
+        super().__init__()
+        self.network, self.labels = network, labels
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(N, 3, H, W) uint8 -> (N, C, H, W) float32 logits, or (N, H, W) uint8 labels."""
+        logits = self.network(images)
+        return logits.argmax(1).to(torch.uint8) if self.labels else logits
+
+
+def write_onnx(network: nn.Module, about: dict[str, Any], path: Path, labels: bool) -> None:
+    """Writes a network with its normalization, for any batch, height and width.
+
+    Args:
+        network: in evaluation mode, on the CPU.
+        about: what a snapshot says of it, without the weights; goes into the file.
+        path: of the file.
+        labels: whether the last layer is the choice of a class.
+    """
+    onnx = load_package("onnx", "an ONNX file")
+    load_package("onnxscript", "an ONNX file")
+    name = "labels" if labels else "logits"
+    sizes = {0: torch.export.Dim("batch"), 2: torch.export.Dim("height", min=32),
+             3: torch.export.Dim("width", min=32)}
+    images = torch.zeros(2, 3, 96, 160, dtype=torch.uint8)
+    program: Any = torch.onnx.export(
+        Graph(fuse(network), labels).eval(), (images,), dynamo=True, opset_version=OPSET,
+        input_names=["images"], output_names=[name], dynamic_shapes=(sizes,), verbose=False)
+    content = program.model_proto
+    entry = content.metadata_props.add()
+    entry.key, entry.value = KEY, json.dumps(about)
+    onnx.save(content, str(path))
+
+
+class ExportedNetwork(nn.Module):
+    """An ONNX file that behaves like the network it was written from.
+
+    Args:
+        path: of the file.
+        threads: of the CPU; 0 is all.
+
+    Raises:
+        ValueError: no ONNX file of export.py, or onnxruntime is missing.
+    """
+
+    def __init__(self, path: str | Path, threads: int = 0) -> None:
+        super().__init__()
+        runtime = load_package("onnxruntime", f"{path}: running it")
+        options = runtime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.log_severity_level = 3
+        try:
+            providers = runtime.get_available_providers()
+            self.session = runtime.InferenceSession(str(path), options, providers)
+        except Exception:  # onnxruntime raises its own types
+            raise ValueError(f"{path}: damaged, or no ONNX file") from None
+        stored = self.session.get_modelmeta().custom_metadata_map.get(KEY)
+        if stored is None:
+            raise ValueError(f"{path}: not written by export.py: it does not say its classes")
+        self.about: dict[str, Any] = json.loads(stored)
+        self.config = self.about["model"]
+        self.labels = self.session.get_outputs()[0].name == "labels"
+        self.place = nn.Parameter(torch.empty(0), requires_grad=False)  # where tensors are taken
+
+    def forward(self, images: Tensor, full_size: bool = True) -> Tensor:
+        """(N, 3, H, W) uint8 -> (N, C, H, W); of a file of labels 1 for the label, 0 else."""
+        output, = self.session.run(None, {"images": np.ascontiguousarray(images.cpu().numpy())})
+        found = torch.from_numpy(output)
+        if self.labels:
+            classes = self.config["num_classes"]
+            found = nn.functional.one_hot(found.long(), classes).permute(0, 3, 1, 2).float()
+        return found
+
+    def upsample(
+        self, coarse: Tensor, size: Sequence[int], rows: slice | None = None
+    ) -> Tensor:
+        """(N, C, h, w) -> (N, C, H, W) = `size`, or some `rows`; h, w are that already."""
+        return resize(coarse, size, rows=rows)
+
+
+def quantize(source: Path, target: Path, images: Iterable[np.ndarray]) -> None:
+    """Writes an ONNX file with 8-bit weights and activations, their ranges taken from images.
+
+    Args:
+        source: an ONNX file of `write_onnx`.
+        target: the file to write.
+        images: (1, 3, H, W) uint8 each.
+    """
+    tools = load_package("onnxruntime.quantization", "int8")
+    onnx = load_package("onnx", "int8")
+
+    class Reader(tools.CalibrationDataReader):  # type: ignore[misc, name-defined]
+        """Hands out the images."""
+
+        def __init__(self) -> None:
+            self.left = iter(images)
+
+        def get_next(self) -> dict[str, np.ndarray] | None:
+            image = next(self.left, None)
+            return None if image is None else {"images": image}
+
+    stored = {entry.key: entry.value for entry in onnx.load(str(source)).metadata_props}
+    tools.quantize_static(
+        str(source), str(target), Reader(), quant_format=tools.QuantFormat.QDQ, per_channel=True,
+        activation_type=tools.QuantType.QUInt8, weight_type=tools.QuantType.QInt8,
+        op_types_to_quantize=["Conv"])
+    content = onnx.load(str(target))
+    if KEY not in {entry.key for entry in content.metadata_props}:
+        entry = content.metadata_props.add()
+        entry.key, entry.value = KEY, stored[KEY]
+        onnx.save(content, str(target))

@@ -1,0 +1,31 @@
+"""A network ready to predict."""
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from model import from_snapshot
+from model.exported import ExportedNetwork
+from model.fusion import fuse
+from utils.inference import Predictor, choose_precision
+from utils.sliding import Inference
+
+
+def open_predictor(
+    snapshot: dict[str, Any],
+    device: torch.device,
+    precision: str,
+    inference: Inference,
+    table: np.ndarray | None = None,
+) -> Predictor:
+    """The network of a snapshot on a device, its batch norms fused; the rest as of `Predictor`.
+
+    Args:
+        precision: fp32, bf16, fp16, or auto.
+    """
+    network: Any = from_snapshot(snapshot)
+    if not isinstance(network, ExportedNetwork):
+        network = fuse(network)
+    network = network.to(device, memory_format=torch.channels_last)
+    return Predictor(network, choose_precision(device, precision), table, inference)

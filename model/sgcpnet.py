@@ -1,0 +1,160 @@
+"""SGCPNet: a small encoder and a feature pyramid that goes down, up and down again.
+
+Hao et al., "Real-Time Semantic Segmentation via Spatial-Detail Guided Context Propagation", IEEE
+TNNLS, 2022, https://arxiv.org/abs/2005.11034, in the form of github.com/zhouyuan888888/SGCPNet,
+whose published weights it can carry. The pyramid's nodes are those of Tan et al., "EfficientDet",
+CVPR 2020.
+"""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from model.layers import IMAGENET_MEAN, IMAGENET_STD, Normalize, resize
+from model.mobilenet import MobileNetEncoder
+
+CHANNELS = 64
+LATERAL = (40, 112, 320)  # channels that the pyramid starts from, at strides 8, 16 and 32
+
+
+def narrow(in_channels: int) -> nn.Sequential:
+    """1x1 convolution to the pyramid's channels and batch norm."""
+    return nn.Sequential(nn.Conv2d(in_channels, CHANNELS, 1),
+                         nn.BatchNorm2d(CHANNELS, eps=1e-3, momentum=0.01))
+
+
+def halve(x: Tensor) -> Tensor:
+    """(N, C, H, W) -> (N, C, ceil(H / 2), ceil(W / 2)), the larger values."""
+    return F.max_pool2d(x, 3, stride=2, padding=1)
+
+
+def enlarge(x: Tensor, like: Tensor) -> Tensor:
+    """(N, C, h, w) -> the size of `like`, nearest."""
+    return F.interpolate(x, size=like.shape[-2:], mode="nearest")
+
+
+class Fuse(nn.Module):
+    """Adds features by learned shares, then Swish, a separable convolution and batch norm.
+
+    Args:
+        inputs: number of features.
+    """
+
+    def __init__(self, inputs: int) -> None:
+        super().__init__()
+        self.shares = nn.Parameter(torch.ones(inputs))
+        self.depthwise = nn.Conv2d(CHANNELS, CHANNELS, 3, padding=1, groups=CHANNELS, bias=False)
+        self.pointwise = nn.Conv2d(CHANNELS, CHANNELS, 1)
+        self.norm = nn.BatchNorm2d(CHANNELS, eps=1e-3, momentum=0.01)
+
+    def forward(self, *features: Tensor) -> Tensor:
+        """(N, 64, h, w) each -> the same shape."""
+        shares = F.relu(self.shares)
+        shares = shares / (shares.sum() + 1e-4)
+        added = sum(share * x for share, x in zip(shares, features, strict=True))
+        return self.norm(self.pointwise(self.depthwise(F.silu(added))))
+
+
+class TopDown(nn.Module):
+    """Carries context from coarse to fine."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fuse = nn.ModuleList(Fuse(2) for _ in range(4))  # strides 8, 16, 32, 64
+
+    def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
+        """Five (N, 64, h, w), strides 8 to 128 -> the first four anew."""
+        result = [features[-1]]
+        for fuse, fine in zip(self.fuse[::-1], features[-2::-1], strict=True):
+            result.insert(0, fuse(fine, enlarge(result[0], fine)))
+        return result[:-1]
+
+
+class BottomUp(nn.Module):
+    """Carries detail from fine to coarse."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fuse = nn.ModuleList([Fuse(3), Fuse(3), Fuse(3), Fuse(2)])  # strides 16 to 128
+
+    def forward(self, finest: Tensor, levels: Sequence[Sequence[Tensor]]) -> list[Tensor]:
+        """(N, 64, h, w) at stride 8, and what is joined at each coarser -> all five strides."""
+        result = [finest]
+        for fuse, level in zip(self.fuse, levels, strict=True):
+            result.append(fuse(*level, halve(result[-1])))
+        return result
+
+
+class ContextPropagation(nn.Module):
+    """The pyramid: from three features to one at stride 8."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.narrow = nn.ModuleList(map(narrow, LATERAL))  # on the way down
+        self.narrow_again = nn.ModuleList(map(narrow, LATERAL[1:]))  # on the way up
+        self.coarser = narrow(LATERAL[-1])
+        self.down, self.up, self.down_again = TopDown(), BottomUp(), TopDown()
+
+    def forward(self, features: Sequence[Tensor]) -> Tensor:
+        """(N, LATERAL[i], h, w) at strides 8, 16, 32 -> (N, 64, h, w) at stride 8."""
+        levels = [layer(x) for layer, x in zip(self.narrow, features, strict=True)]
+        levels.append(halve(self.coarser(features[-1])))
+        levels.append(halve(levels[-1]))
+        finest, stride16, stride32, stride64 = self.down(levels)
+        again = [layer(x) for layer, x in zip(self.narrow_again, features[1:], strict=True)]
+        joined = [(again[0], stride16), (again[1], stride32), (levels[3], stride64), levels[4:]]
+        return self.down_again(self.up(finest, joined))[0]
+
+
+class SGCPNet(nn.Module):
+    """MobileNet encoder, context propagation, one 1x1 classifier at stride 8.
+
+    Args:
+        encoder: (N, 3, H, W) normalized -> features at strides 8, 16, 32.
+        num_classes: channels of the logits.
+        normalize: from pixels to what the encoder expects.
+    """
+
+    def __init__(self, encoder: MobileNetEncoder, num_classes: int, normalize: Normalize) -> None:
+        super().__init__()
+        self.normalize = normalize
+        self.encoder = encoder
+        pairs = zip(encoder.out_channels, LATERAL, strict=True)
+        self.lateral = nn.ModuleList(nn.Conv2d(before, after, 1) for before, after in pairs)
+        self.context = ContextPropagation()
+        self.classifier = nn.Conv2d(CHANNELS, num_classes, kernel_size=1)
+
+    def forward(self, images: Tensor, full_size: bool = True) -> Tensor:
+        """Logits of every pixel.
+
+        Args:
+            images: (N, 3, H, W) uint8 RGB, or float in 0..255; H and W at least 32.
+            full_size: False leaves the logits at (h, w) = ceil(H / 8), ceil(W / 8).
+
+        Returns:
+            (N, num_classes, H, W), or (N, num_classes, h, w).
+        """
+        features = self.encoder(self.normalize(images))
+        lateral = [layer(x) for layer, x in zip(self.lateral, features, strict=True)]
+        logits = self.classifier(self.context(lateral))  # (N, num_classes, h, w)
+        return self.upsample(logits, images.shape[-2:]) if full_size else logits
+
+    def upsample(
+        self, coarse: Tensor, size: Sequence[int], rows: slice | None = None
+    ) -> Tensor:
+        """(N, C, h, w) -> (N, C, H, W) = `size`, or some `rows`, as in its training.
+
+        Its published evaluation enlarges logits with a cubic filter, by OpenCV.
+        """
+        return resize(coarse, size, rows=rows)
+
+
+def sgcpnet(
+    num_classes: int,
+    mean: tuple[float, ...] = IMAGENET_MEAN,
+    std: tuple[float, ...] = IMAGENET_STD,
+) -> SGCPNet:
+    """SGCPNet, 0.6 million parameters; statistics in 0..255."""
+    return SGCPNet(MobileNetEncoder(), num_classes, Normalize(mean, std))

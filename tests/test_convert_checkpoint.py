@@ -1,0 +1,155 @@
+"""convert_checkpoint.py: the tensors of whole pickled networks, and nothing that runs."""
+
+import os
+import sys
+import types
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import run_script
+from test_checkpoint import Payload
+from test_model import upstream_weights
+from torch import nn
+
+import model
+from utils import checkpoint, stub_unpickler
+from utils.stub_unpickler import Storage, Stored
+
+
+@pytest.fixture
+def author(monkeypatch: pytest.MonkeyPatch) -> Callable[[dict[str, torch.Tensor]], nn.Module]:
+    """Makes networks of a class that only the author of a checkpoint has."""
+    module = types.ModuleType("models_of_the_author")
+    monkeypatch.setitem(sys.modules, "models_of_the_author", module)
+
+    class Part(nn.Module):
+        __module__, __qualname__ = "models_of_the_author", "Part"
+
+    module.Part = Part
+
+    def make(weights: dict[str, torch.Tensor]) -> nn.Module:
+        network = Part()
+        network.names, network.act, network.stride = ["road"], nn.SiLU(), np.float32(4)
+        for name, tensor in weights.items():
+            *path, last = name.split(".")
+            part = network
+            for step in path:
+                if step not in part._modules:
+                    part.add_module(step, Part())
+                part = part._modules[step]
+            if last.startswith(("running", "num")):
+                part.register_buffer(last, tensor)
+            else:
+                part.register_parameter(last, nn.Parameter(tensor, requires_grad=False))
+        network.register_buffer("volatile", torch.zeros(1), persistent=False)
+        return network
+
+    return make
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_whole_network(author, tmp_path: Path, legacy: bool) -> None:
+    """Without the author's classes: the command runs in a process that has none."""
+    weights = upstream_weights("cspsg_yolov5n-4")
+    source, target = tmp_path / "best.pt", tmp_path / "ours.pth"
+    torch.save(author(weights), source, _use_new_zipfile_serialization=not legacy)
+    with pytest.raises(ValueError, match=r"python convert_checkpoint\.py .*best\.pt OUT\.pth"):
+        checkpoint.read(source)
+    done = run_script("convert_checkpoint.py", source, target)
+    assert done.returncode == 0, done.stderr
+    assert f"cspsg_n, cityscapes, {len(weights)} tensors" in done.stdout
+    assert checkpoint.read(target)["dataset"]["class_names"][0] == "road"
+    expected = model.from_snapshot(model.published.recognize(weights, "x.pth")).state_dict()
+    ours = model.load_model(target).state_dict()
+    assert all(torch.equal(ours[name], expected[name]) for name in expected)
+
+
+def test_one_of_several(author, tmp_path: Path, call) -> None:
+    first, second = {"a.weight": torch.rand(3, 2)}, {"a.weight": torch.rand(3, 2)}
+    content = {"epoch": 7, "model": author(first), "ema": author(second), "opt": {"lr": 0.1}}
+    torch.save(content, tmp_path / "x.pt")
+    for key, weights in ((None, first), ("ema", second)):
+        out = tmp_path / f"{key}.pth"
+        words = ["--state-dict", *(["--key", key] if key else [])]
+        done = call("convert_checkpoint.py", tmp_path / "x.pt", out, *words)
+        assert done.returncode == 0, done.stderr
+        assert (key or "also there: ema") in done.stdout
+        assert torch.equal(checkpoint.read(out)["a.weight"], weights["a.weight"])
+    done = call("convert_checkpoint.py", tmp_path / "x.pt", tmp_path / "y.pth", "--key", "net")
+    assert done.returncode == 2
+    assert "no network net, it has: model, ema" in done.stderr
+
+
+def test_views_half_precision_and_strides(tmp_path: Path) -> None:
+    base = torch.arange(24, dtype=torch.bfloat16).reshape(4, 6)
+    tensors = {"t": base.T, "row": base[2], "half": torch.rand(3).half(), "none": torch.empty(0, 4),
+               "n": torch.tensor(5)}
+    for legacy in (False, True):
+        path = tmp_path / f"{legacy}.pth"
+        torch.save(tensors, path, _use_new_zipfile_serialization=not legacy)
+        content, fetch = stub_unpickler.read(path)
+        for name, tensor in tensors.items():
+            found = fetch(content[name])
+            assert found.dtype == tensor.dtype
+            assert torch.equal(found, tensor), name
+
+
+@pytest.mark.parametrize("stored", [
+    Stored(Storage("0", torch.float32), 0, (5,), (1,), torch.float32),
+    Stored(Storage("0", torch.float32), -1, (2,), (1,), torch.float32),
+    Stored(Storage("0", torch.float32), 3, (2, 2), (-1, 1), torch.float32),
+    Stored(Storage("0", torch.float32), 0, (2,), (1 << 60,), torch.float32),
+])
+def test_tensors_stay_within_their_bytes(stored: Stored) -> None:
+    with pytest.raises(ValueError, match="beyond what is stored"):
+        stored.cut(bytes(16))
+
+
+def test_nothing_runs(author, tmp_path: Path, call) -> None:
+    """Calls of any function give inert objects, whether they are known to be evil or not."""
+    marker = tmp_path / "ran"
+    harmless = author({"a": torch.rand(2)})
+    harmless.extra = Payload(os.makedirs, str(marker))
+    torch.save(harmless, tmp_path / "x.pt")
+    content, _ = stub_unpickler.read(tmp_path / "x.pt")
+    assert dict(stub_unpickler.tensors_of(content)).keys() == {"a"}
+    assert not marker.exists()
+    harmless.extra = Payload(os.system, f"touch {marker}")
+    torch.save(harmless, tmp_path / "y.pt")
+    done = call("convert_checkpoint.py", tmp_path / "y.pt", tmp_path / "z.pth")
+    assert done.returncode == 2
+    assert "looks malicious" in done.stderr
+    assert not marker.exists()
+    assert not (tmp_path / "z.pth").exists()
+
+
+@pytest.mark.parametrize(("content", "message"), [
+    (None, "no such checkpoint"),
+    (b"<html>", "a web page"),
+    (b"cats\n", "cannot be read as a pickle of PyTorch"),
+    ({"epoch": 3}, "no network, it has: none"),
+    ({"strange.weight": torch.zeros(2)}, "--state-dict writes its tensors as they are"),
+    ({"format": 1, "weights": {}}, "is one of train.py's already"),
+])
+def test_refusals(content: object, message: str, tmp_path: Path, call) -> None:
+    source, target = tmp_path / "x.pt", tmp_path / "y.pth"
+    if isinstance(content, bytes):
+        source.write_bytes(content)
+    elif content is not None:
+        torch.save(content, source)
+    done = call("convert_checkpoint.py", source, target)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert not target.exists()
+
+
+def test_nothing_is_overwritten(tmp_path: Path, call) -> None:
+    (tmp_path / "y.pth").write_text("mine")
+    done = call("convert_checkpoint.py", tmp_path / "x.pt", tmp_path / "y.pth")
+    assert done.returncode == 2
+    assert "exists" in done.stderr
+    assert (tmp_path / "y.pth").read_text() == "mine"

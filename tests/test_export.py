@@ -1,0 +1,135 @@
+"""export.py: an ONNX file computes what the network does, and runs in the demo."""
+
+import importlib
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from test_prediction import with_statistics
+
+import export
+import model
+from model import exported
+from utils import checkpoint
+from utils.images import read_label, write_png
+
+for package in ("onnx", "onnxscript", "onnxruntime"):
+    pytest.importorskip(package)
+
+
+@pytest.fixture(scope="module")
+def snapshot(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    network = with_statistics(model.build_model("cspsg_n", 19))
+    with torch.no_grad():  # no class wins everywhere
+        images = torch.randint(0, 256, (1, 3, 64, 96), dtype=torch.uint8)
+        network.classifier.bias -= network(images, full_size=False).mean((0, 2, 3))
+    path = tmp_path_factory.mktemp("weights") / "x.pth"
+    checkpoint.write(path, {"format": checkpoint.FORMAT, "model": network.config,
+                            "weights": network.state_dict(), "dataset": {"name": "cityscapes"}})
+    return path
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("photos")
+    generator = np.random.default_rng(0)
+    for i, size in enumerate(((50, 70), (96, 64))):
+        write_png(folder / f"{i}.png", generator.integers(0, 256, (*size, 3), np.uint8))
+    return folder
+
+
+def words(snapshot: Path, photos: Path, output: Path) -> list[object]:
+    return ["export.py", "--snapshot", snapshot, "--images", photos, "--output", output,
+            "--threads", 1]
+
+
+@pytest.mark.parametrize("labels", [False, True])
+def test_exported_network_in_the_demo(
+    snapshot: Path, photos: Path, tmp_path: Path, call, labels: bool
+) -> None:
+    output = tmp_path / "x.onnx"
+    done = call(*words(snapshot, photos, output), *(["--labels"] if labels else []))
+    assert done.returncode == 0, done.stderr
+    assert "labels agree on 100.000 %" in done.stdout or "labels agree on 99.9" in done.stdout
+    masks = []
+    for weights in (snapshot, output):
+        done = call("demo.py", "--demo-image", photos / "0.png", "--snapshot", weights,
+                    "--save-dir", tmp_path / weights.stem, "--precision", "fp32", "--threads", 1)
+        assert done.returncode == 0, done.stderr
+        masks.append(read_label(tmp_path / weights.stem / "0_id_mask.png"))
+    assert (masks[0] == masks[1]).mean() > 0.999
+    assert len(np.unique(masks[0])) > 1
+
+
+def test_int8_says_what_it_costs(snapshot: Path, photos: Path, tmp_path: Path, call) -> None:
+    output = tmp_path / "x.onnx"
+    done = call(*words(snapshot, photos, output), "--int8")
+    assert done.returncode == 0, done.stderr
+    assert "int8: labels agree on" in done.stdout
+    eight = exported.ExportedNetwork(output)
+    assert eight.config["arch"] == "cspsg_n"
+    assert output.stat().st_size < 0.5 * snapshot.stat().st_size
+
+
+def test_what_computes_something_else_is_not_written(
+    snapshot: Path, photos: Path, tmp_path: Path, call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bad = export.Agreement(0.1, 0.9)
+    monkeypatch.setattr(export, "compare", lambda *args: bad)
+    done = call(*words(snapshot, photos, tmp_path / "x.onnx"))
+    assert done.returncode != 0
+    assert "computes something else" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_missing_packages_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(ValueError, match="pip install onnx onnxscript onnxruntime"):
+        exported.ExportedNetwork("x.onnx")
+
+
+@pytest.mark.parametrize(("name", "content", "message"), [
+    ("x.onnx", b"nonsense", "damaged, or no ONNX file"),
+    ("missing.onnx", None, "no such checkpoint"),
+])
+def test_bad_onnx_files(
+    name: str, content: bytes | None, message: str, photos: Path, tmp_path: Path, call
+) -> None:
+    if content:
+        (tmp_path / name).write_bytes(content)
+    done = call("demo.py", "--demo-image", photos / "0.png", "--snapshot", tmp_path / name)
+    assert done.returncode == 2
+    assert message in done.stderr
+
+
+def test_other_peoples_onnx_files(tmp_path: Path) -> None:
+    onnx = importlib.import_module("onnx")
+    values = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1])
+              for name in ("a", "b")]
+    graph = onnx.helper.make_graph([onnx.helper.make_node("Relu", ["a"], ["b"])], "x",
+                                   values[:1], values[1:])
+    content = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)],
+                                     ir_version=10)
+    onnx.save(content, str(tmp_path / "x.onnx"))
+    with pytest.raises(ValueError, match="not written by export.py"):
+        model.read_snapshot(tmp_path / "x.onnx")
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    ({"--images": "missing"}, "no such folder"),
+    ({"--output": "x.pb"}, "ends in .onnx"),
+    ({"--snapshot": "missing.pth"}, "no such checkpoint"),
+])
+def test_refusals(
+    change: dict[str, str], message: str, snapshot: Path, photos: Path, tmp_path: Path, call
+) -> None:
+    command = words(snapshot, photos, tmp_path / "x.onnx")
+    for option, value in change.items():
+        command[command.index(option) + 1] = value
+    done = call(*command)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert list(tmp_path.iterdir()) == []

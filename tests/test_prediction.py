@@ -1,0 +1,79 @@
+"""The fast way from images to labels computes what the plain way does."""
+
+import numpy as np
+import pytest
+import torch
+from test_model import LIGHT
+from torch import nn
+
+import model
+from model.fusion import fuse
+from model.layers import resize
+from utils.inference import BLOCK, Predictor
+from utils.sliding import best_class
+
+
+def with_statistics(network: nn.Module) -> nn.Module:
+    """As after a training: batch norms that do something."""
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+            nn.init.normal_(module.bias, std=0.2)
+            nn.init.normal_(module.running_mean, std=0.2)
+            nn.init.uniform_(module.running_var, 0.5, 1.5)
+    return network.eval()
+
+
+@pytest.mark.parametrize("name", model.MODELS)
+@torch.no_grad()
+def test_fused_networks_compute_the_same(name: str) -> None:
+    torch.manual_seed(0)
+    network = with_statistics(model.build_model(name, 5)).double()
+    images = torch.rand(1, 3, 64, 96, dtype=torch.float64) * 255
+    expected = network(images, full_size=False)
+    fused = fuse(network)
+    assert sum(isinstance(m, nn.BatchNorm2d) for m in fused.modules()) < sum(
+        isinstance(m, nn.BatchNorm2d) for m in network.modules())
+    found = fused(images, full_size=False)
+    assert (found - expected).abs().max() <= 1e-9 * expected.abs().max()
+    assert torch.equal(network(images, full_size=False), expected)  # which is left as it was
+
+
+@pytest.mark.parametrize("align_corners", [False, True])
+@pytest.mark.parametrize(("coarse", "size"), [((5, 7), (40, 56)), ((5, 7), (37, 50)),
+                                              ((9, 4), (9, 31)), ((1, 3), (20, 20))])
+def test_rows_of_an_enlargement(
+    coarse: tuple[int, int], size: tuple[int, int], align_corners: bool
+) -> None:
+    features = torch.randn(2, 3, *coarse)
+    whole = resize(features, size, align_corners)
+    for rows in (slice(0, 4), slice(3, 9), slice(size[0] - 5, size[0])):
+        part = resize(features, size, align_corners, rows)
+        torch.testing.assert_close(part, whole[:, :, rows], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", LIGHT)
+@torch.no_grad()
+def test_labels_by_rows(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Equal to the largest of the full-size logits, also where an image is small."""
+    torch.manual_seed(1)
+    network = with_statistics(model.build_model(name, 6))
+    for size in ((96, 70), (33, 47), (20, 40)):
+        image = torch.randint(0, 256, (*size, 3), dtype=torch.uint8)
+        padded = nn.functional.pad(image.permute(2, 0, 1)[None].float(),
+                                   (0, max(0, 32 - size[1]), 0, max(0, 32 - size[0])),
+                                   mode="replicate")
+        expected = best_class(network(padded)[0])[: size[0], : size[1]]
+        for values in (1, 5000, 1 << 20):  # rows a time: one, some, all
+            monkeypatch.setitem(BLOCK, "cpu", values)
+            found = Predictor(network)(image)
+            assert (found == expected).double().mean() > 0.999
+
+
+def test_batches_are_image_by_image() -> None:
+    network = with_statistics(model.build_model("sgcpnet", 6))
+    images = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (3, 3, 40, 64), np.uint8))
+    maps = Predictor(network).channels(images)
+    assert maps.shape == (3, 40, 64)
+    for image, labels in zip(images, maps, strict=True):
+        assert (Predictor(network)(image.permute(1, 2, 0)) == labels).double().mean() > 0.999
