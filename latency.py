@@ -97,9 +97,9 @@ def main() -> None:
 
 
 def _common(args: argparse.Namespace) -> dict[str, Any]:
-    names = ("batch_sizes", "runs", "warm_up", "compile", "num_classes", "device",
-             "precision", "threads")
-    return {name: getattr(args, name) for name in names} | {"size": tuple(args.size)}
+    return {"size": tuple(args.size), "batch_sizes": args.batch_sizes, "runs": args.runs,
+            "warm_up": args.warm_up, "compile": args.compile, "num_classes": args.num_classes,
+            "device": args.device, "precision": args.precision, "threads": args.threads}
 
 
 if __name__ == "__main__":
