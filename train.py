@@ -109,10 +109,10 @@ def build_data(
     return train, val, epoch_lists
 
 
-def build_network(args: argparse.Namespace, num_classes: int, start: bool) -> nn.Module:
-    """The network; at the `start` of a training with the weights that it is to start from."""
+def build_network(args: argparse.Namespace, num_classes: int, last: Any) -> nn.Module:
+    """The network; at the start of a training with the weights that it is to start from."""
     torch.manual_seed(args.seed)
-    given = options.starting_network(args, start)
+    given = options.starting_network(args, last)
     network, notes = build_with_weights(args.arch, num_classes, **given)
     if args.checkpoint_activations:
         checkpoint_activations(network)
@@ -164,7 +164,7 @@ def main() -> None:
     batch = args.accumulate, world, args.batch_size // (args.accumulate * world)
     sampler = TrainSampler(lists, args.epochs, batch, rank, args.seed, args.max_steps)
     total_steps, epochs = sampler.offsets[-1], len(sampler.offsets) - 1
-    network = build_network(args, len(train.class_names), start=not last)
+    network = build_network(args, len(train.class_names), last)
     losses = options.build_loss_options(args, train.class_names)
     weights = weigh_classes(args, train, lists.images[0], device)
     state = build_state(args, network, settings, sampler.offsets)

@@ -48,11 +48,13 @@ class StandIn(nn.Module):
         self.forwards += 1
         return self.upsample(coarse, images.shape[-2:]) if full_size else coarse
 
-    def upsample(self, coarse: Tensor, size: Sequence[int]) -> Tensor:
+    def upsample(
+        self, coarse: Tensor, size: Sequence[int], rows: slice | None = None
+    ) -> Tensor:
         start = now()
         logits = F.interpolate(coarse, tuple(size), mode="bilinear")
         self.seconds += now() - start
-        return logits
+        return logits if rows is None else logits[:, :, rows]
 
 
 def now() -> np.ndarray:

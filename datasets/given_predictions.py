@@ -1,6 +1,5 @@
 """Predictions that are there already: found, recognized, read."""
 
-import bisect
 import os
 from pathlib import Path
 
@@ -19,7 +18,7 @@ def find_predictions(folder: str | Path, names: list[str]) -> dict[str, Path]:
     """Name of a sample -> its prediction, searched in all subfolders as the official scorer does.
 
     A file belongs to a sample when its name is the sample's, or begins with it and goes on with
-    anything but a digit.
+    anything but a digit; of several such samples, to that of the longest name.
 
     Raises:
         FileNotFoundError: no such folder, or a sample has no prediction.
@@ -27,18 +26,15 @@ def find_predictions(folder: str | Path, names: list[str]) -> dict[str, Path]:
     """
     if not Path(folder).is_dir():
         raise FileNotFoundError(f"{folder}: no such folder of predictions")
-    files = sorted(
-        (name, Path(root) / name)
-        for root, _, found in os.walk(folder) for name in found
-        if name.lower().endswith(".png") and not name.startswith(".")
-    )
-    keys = [name for name, _ in files]
+    known, found = set(names), {name: [] for name in names}  # type: ignore[var-annotated]
+    for root, _, files in os.walk(folder):
+        for file in files:
+            owner = _owner(file, known)
+            if owner is not None and file.lower().endswith(".png") and file[0] != ".":
+                found[owner].append(Path(root) / file)
     result, missing = {}, []
-    for name in names:
-        first = bisect.bisect_left(keys, name)
-        last = bisect.bisect_left(keys, name + "\U0010ffff")
-        near = [path for key, path in files[first:last] if not key[len(name)].isdigit()]
-        own = [path for path in near if path.stem == name] or near
+    for name, near in found.items():
+        own = sorted(path for path in near if path.stem == name) or sorted(near)
         if len(own) > 1:
             raise ValueError(
                 f"{name}: {len(own)} predictions, {own[0]} and {own[1]}; keep one kind of file in "
@@ -56,11 +52,19 @@ def find_predictions(folder: str | Path, names: list[str]) -> dict[str, Path]:
     return result
 
 
+def _owner(file: str, names: set[str]) -> str | None:
+    """The longest of the names that a file belongs to."""
+    for end in range(len(file), 0, -1):
+        if file[:end] in names and not file[end : end + 1].isdigit():
+            return file[:end]
+    return None
+
+
 def recognize_kind(paths: list[Path], scored: ScoredSet) -> str:
     """ "ids", "train-ids" or "colors": what the predictions hold, from a look at some of them.
 
     Raises:
-        ValueError: it cannot be told.
+        ValueError: ids and train ids are both possible, and not the same.
     """
     step = max(1, len(paths) // 20)
     if is_color(paths[0]):
@@ -74,6 +78,11 @@ def recognize_kind(paths: list[Path], scored: ScoredSet) -> str:
     as_ids = values[known].sum() == values.sum()
     if scored.by_id:  # ids of scored classes and train ids overlap in 7, 8, 11, 12, 13, 17
         as_train_ids &= bool(values[[0, *NEVER_SCORED]].any())
+    elif as_ids and as_train_ids:
+        seen = np.flatnonzero(values[:classes])
+        if (scored.dataset.id_to_train_id[seen] != seen).any():
+            raise ValueError(f"{paths[0].parent}: {seen.tolist()} may be ids or train ids; say "
+                             "which with --prediction-kind")
     if as_ids or not as_train_ids:
         return "ids"
     return "train-ids"
@@ -86,11 +95,12 @@ def read_prediction(path: Path, kind: str, scored: ScoredSet) -> np.ndarray:
         ValueError: not such a file, or values that are none of this kind.
     """
     if kind == "colors":
-        train_ids = color_ids(read_image(path), unambiguous(scored.dataset.palette))
-        if (strange := (train_ids == NONE).sum()) > 0:
+        order, colors = label_colors(scored)
+        places = color_ids(read_image(path), colors)
+        if (strange := (places == NONE).sum()) > 0:
             raise ValueError(f"{path}: {strange:,} pixels have no class's color; give ids, or the "
                              "pure colors (PNG, no overlay)")
-        return scored.from_train_ids[train_ids]
+        return order[places]
     ids = read_label(path, palette=True)
     if kind == "ids":
         return scored.ids_to_labels(ids, path)
@@ -102,8 +112,20 @@ def read_prediction(path: Path, kind: str, scored: ScoredSet) -> np.ndarray:
     return scored.from_train_ids[ids]
 
 
-def unambiguous(palette: list[tuple[int, int, int]]) -> list[tuple[int, int, int]]:
-    """The palette; ValueError if two classes share a color."""
-    if len(set(map(tuple, palette))) < len(palette):
-        raise ValueError("colors cannot be scored: two classes of the data set have one color")
-    return palette
+def label_colors(scored: ScoredSet) -> tuple[np.ndarray, list[tuple[int, int, int]]]:
+    """(L,) uint8 numbers of labels and their colors: of scored ones, and of others if they differ.
+
+    Raises:
+        ValueError: two scored labels have one color.
+    """
+    colors: dict[tuple[int, int, int], int] = {}
+    for ignored in (False, True):
+        for number, label in enumerate(scored.labels):
+            red, green, blue = label.color
+            color = red, green, blue
+            if label.ignored is ignored and (ignored or color not in colors):
+                colors.setdefault(color, number)
+            elif label.ignored is ignored:
+                raise ValueError("colors cannot be scored: two classes of the data set have one "
+                                 "color")
+    return np.array(list(colors.values()), np.uint8), list(colors)

@@ -41,6 +41,7 @@ class ScoredSet(Dataset):
         self.by_id = dataset.class_names == TABLE.class_names
         self.instances = self.by_id and all(sample.instance for sample in dataset.samples)
         self.sizes = AVERAGE_SIZES
+        self.countable = [label.id for label in LABELS if label.has_instances]
         # from a channel of the logits, or a train id, to a label; what is no class is void
         self.from_ids = np.arange(256, dtype=np.uint8)
         self.from_ids[IGNORE] = 0
@@ -111,13 +112,17 @@ class ScoredSet(Dataset):
             ValueError: an id that the data set does not have.
         """
         train_ids = map_ids(ids, self.dataset.id_to_train_id, path)
+        if self.by_id and ids.max() >= len(self.labels):
+            strange = np.unique(ids[ids >= len(self.labels)])
+            raise ValueError(f"{path}: ids {strange.tolist()} are no labels of the data set; 0 is "
+                             "unlabeled")
         return ids if self.by_id else cv2.LUT(train_ids, self.from_train_ids)
 
     def read_instances(self, index: int, shape: tuple[int, ...]) -> np.ndarray | None:
         """(2, R) int32 runs of label * 1000 + n, or the bare label; None if none are known.
 
         Raises:
-            ValueError: the map is not of the label's `shape`.
+            ValueError: the map is not of the label's `shape`, or has instances of what has none.
         """
         sample = self.dataset.samples[index]
         if not self.instances or sample.instance is None:
@@ -131,4 +136,9 @@ class ScoredSet(Dataset):
             label, number = np.divmod(runs[1], factor)
             # a bare id has number 0
             runs = np.stack([runs[0], np.where(number > 0, label * 1000 + number, label)])
+        found = np.unique(runs[1][runs[1] > 1000])
+        strange = found[~np.isin(found // 1000, self.countable)]
+        if len(strange):
+            raise ValueError(f"{sample.instance}: {strange[:5].tolist()} are no instances: id * "
+                             "1000 + number of a class that has some")
         return runs

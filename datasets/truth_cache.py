@@ -1,7 +1,6 @@
 """True labels and instances on disk as runs of equal pixels, which read faster than PNGs decode.
 
-They are smaller than the PNGs that they stand for times four, and never change between two
-evaluations.
+They take some 300 kB of an image of 1024x2048, and do not change from one evaluation to the next.
 """
 
 import zlib
@@ -73,4 +72,3 @@ def open_truth(dataset: SegmentationDataset, threads: int = 1) -> TruthCache:
     Raises as `datasets.cache_files.open_cache`.
     """
     return TruthCache(NAME, TruthFiles(dataset, threads).complete())
-

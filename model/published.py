@@ -154,7 +154,11 @@ def recognize(weights: dict[str, Tensor], path: str | Path) -> dict[str, Any]:
     """
     for keys, reader in PROJECTS.items():
         if weights.keys() >= set(keys):
-            return reader(weights)
+            try:
+                return reader(weights)
+            except (KeyError, IndexError) as error:
+                raise ValueError(f"{path}: looks like a network of {reader.__name__}, but with "
+                                 f"tensors missing or damaged ({error}); fetch it again") from None
     names = ", ".join(list(weights)[:3])
     advice = looks_like(weights) or (
         "are of no network known here; give a checkpoint written by train.py or a published one "

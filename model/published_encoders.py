@@ -55,10 +55,12 @@ def _name_encoder(weights: dict[str, Tensor]) -> str:
     depth = RESNET_DEPTHS.get(
         (count_blocks(weights, "layer3."), "layer3.0.conv3.weight" in weights)
     )
-    if "layer0.conv1.weight" in weights and "layer1.0.se_module.fc1.weight" in weights:
-        return f"SE-ResNeXt-{depth}"
     convolution = weights.get("layer1.0.conv2.weight")
     plain = convolution is not None and tuple(convolution.shape) == (64, 64, 3, 3)  # not ResNeXt
+    grouped = convolution is not None and tuple(convolution.shape) == (128, 4, 3, 3)  # ResNeXt
+    squeezed = "layer0.conv1.weight" in weights and "layer1.0.se_module.fc1.weight" in weights
+    if depth in (50, 101) and grouped and squeezed:
+        return f"SE-ResNeXt-{depth}"
     if depth and plain and "conv1.weight" in weights:
         return f"torchvision's ResNet-{depth}"
     return ""

@@ -78,7 +78,7 @@ starts_from() {
     shift 2
     for word in "$@"; do
         case "$word" in
-            --init* | --pretrained* | --resume* | -h | --help) return ;;
+            --init* | --snapshot* | --pretrained* | --resume* | -h | --help) return ;;
         esac
     done
     echo "note: random weights; the published recipe starts from $option $example" >&2

@@ -4,11 +4,11 @@
 #
 #   ./scripts/train_camvid_wide_resnet38.sh --init runs/cityscapes/best.pth
 #
-# Published: 81.7 % test mIoU at one scale, 82.9 % at several, 960x720, trained on train and val. No
-# script was published for it; this is the one for KITTI with a larger crop.
-# GPUs: 8 with 16 GB or more; hours: not published.
-# Two images on each of 8 GPUs: the loss adds up the images of a GPU as the published code does, so
-# with another number per GPU change --lr too.
+# Published: 81.7 % test mIoU at one scale, 82.9 % at several, 960x720, trained on train and val
+# (--train-split trainval). No script was published for it; this is KITTI's with a larger crop.
+# GPUs: 8; hours: not published.
+# Two images on each GPU: the loss adds up the images of a GPU as the published code does, so with
+# another number per GPU change --lr too.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 starts_from --init cityscapes_wide_resnet38.pth "$@"

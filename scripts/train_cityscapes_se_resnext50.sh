@@ -6,11 +6,12 @@
 #   ./scripts/train_cityscapes_se_resnext50.sh --init FILE --propagated-root data/propagated
 #
 # Expected: 80.0 % val mIoU without propagated frames.
-# GPUs: 8 with 16 GB or more; hours: 9 on V100. Validates on cross-validation split 0.
+# GPUs: 8 V100; hours: 9. Validates on cross-validation split 0.
 # Coarse labels (gtCoarse.zip and train_extra images) have to be there; without them leave out
-# --coarse-boost: end the line with --coarse-boost and no class.
-# Two images on each of 8 GPUs: the loss adds up the images of a GPU as the published code does, so
-# with another number per GPU change --lr too.
+# --coarse-boost: end the line with --coarse-boost and no class. With another --loss or --schedule end
+# it with --strict-classes too, or take out what belongs to these.
+# Two images on each GPU: the loss adds up the images of a GPU as the published code does, so with
+# another number per GPU change --lr too.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 starts_from --init mapillary_se_resnext50.pth "$@"

@@ -7,11 +7,12 @@
 #
 # Expected: 81.4 % val mIoU on split 0 without propagated frames; 83.5 % test, multi-scale, with
 # propagated frames.
-# GPUs: 8 with 16 GB or more; hours: 14 on V100. Validates on cross-validation split 2.
+# GPUs: 8 V100; hours: 14. Validates on cross-validation split 2.
 # Coarse labels (gtCoarse.zip and train_extra images) have to be there; without them leave out
-# --coarse-boost: end the line with --coarse-boost and no class.
-# Two images on each of 8 GPUs: the loss adds up the images of a GPU as the published code does, so
-# with another number per GPU change --lr too.
+# --coarse-boost: end the line with --coarse-boost and no class. With another --loss or --schedule end
+# it with --strict-classes too, or take out what belongs to these.
+# Two images on each GPU: the loss adds up the images of a GPU as the published code does, so with
+# another number per GPU change --lr too.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 starts_from --init mapillary_wide_resnet38.pth "$@"

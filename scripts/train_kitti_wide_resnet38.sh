@@ -5,8 +5,8 @@
 #   ./scripts/train_kitti_wide_resnet38.sh --init runs/cityscapes/best.pth
 #
 # Expected: 72.8 % test mIoU. GPUs: 8 with 16 GB or more; hours: not published. Cross-validation split 2.
-# Two images on each of 8 GPUs: the loss adds up the images of a GPU as the published code does, so
-# with another number per GPU change --lr too.
+# Two images on each GPU: the loss adds up the images of a GPU as the published code does, so with
+# another number per GPU change --lr too.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 starts_from --init cityscapes_wide_resnet38.pth "$@"

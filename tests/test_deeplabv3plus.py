@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import draw_camvid
-from torch import Tensor
+from torch import Tensor, nn
 from torchvision.models import resnet18, resnet50
 
 import model
@@ -257,6 +257,29 @@ def test_unfit_files_are_named(weights: dict[str, Tensor], words: str) -> None:
 def test_grouped_resnets_are_not_taken_for_plain_ones() -> None:
     weights = torchvision(resnet50)
     assert looks_like(weights | {"layer1.0.conv2.weight": torch.empty(128, 4, 3, 3)}) == ""
+
+
+def test_squeezed_resnets_are_not_taken_for_resnexts() -> None:
+    """SE-ResNet-50 has the same names; its convolutions are not grouped."""
+    weights = classifier("nvidia_DeepSRNX50V3PlusD_m1")
+    assert "SE-ResNeXt-50" in looks_like(weights)
+    assert looks_like(weights | {"layer1.0.conv2.weight": torch.empty(64, 64, 3, 3)}) == ""
+
+
+def test_published_files_with_tensors_missing() -> None:
+    weights = shapes("nvidia_DeepWV3Plus")
+    del weights["bot_aspp.weight"]
+    with pytest.raises(ValueError, match="x.pth: looks like a network of nvidia, but with tensors"):
+        recognize(weights, "x.pth")
+
+
+def test_dropout_of_wide_resnet38() -> None:
+    """As published: 0.3 and 0.5 in the last two stages, of whole channels."""
+    with torch.device("meta"):
+        network = model.build_model("deeplabv3plus_wide_resnet38", 19)
+    found = {name: module.p for name, module in network.named_modules()
+             if isinstance(module, nn.Dropout2d) and module.p}
+    assert found == {"encoder.stage6.block1.dropout": 0.3, "encoder.stage7.block1.dropout": 0.5}
 
 
 def test_demo_says_what_a_classifier_is_for(call, tmp_path: Path) -> None:

@@ -7,14 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import draw_folder, draw_mapillary, run_script
+from conftest import draw_folder, draw_kitti, draw_mapillary, run_script
 from PIL import Image
 
 from datasets import build_dataset
 from datasets.cityscapes_labels import LABELS, TABLE
 from datasets.given_predictions import find_predictions
+from datasets.scored import ScoredSet
 from datasets.synthetic import write_city
-from utils.images import read_label, write_png
+from utils.images import read_instances, read_label, write_png
 
 COLORS = np.zeros((256, 3), np.uint8)
 COLORS[: len(TABLE.palette)] = TABLE.palette
@@ -177,8 +178,8 @@ def spoil(kind: str, path: Path) -> None:
         shutil.copy(path, path.with_name(path.name.replace("_mine", "_other")))
     elif kind == "size":
         write_png(path, ids[:-1])
-    elif kind == "id 34":
-        ids[5, 6] = 34
+    elif kind in ("id 34", "id 255"):
+        ids[5, 6] = int(kind[3:])
         write_png(path, ids)
     elif kind == "color":
         write_png(path, COLORS[ids])
@@ -193,6 +194,7 @@ def spoil(kind: str, path: Path) -> None:
     ("twice", "dornfels_000002_000019: 2 predictions"),
     ("size", "192x95, its label 192x96"),
     ("id 34", r"ids [34] are not of this data set"),
+    ("id 255", "ids [255] are no labels of the data set; 0 is unlabeled"),
     ("color", "a color label"),
     ("16 bit", "16-bit gray PNG, expected"),
     ("half", "truncated or damaged PNG"),
@@ -233,6 +235,79 @@ def test_names_that_begin_alike(tmp_path: Path) -> None:
         write_png(tmp_path / name, np.zeros((1, 1), np.uint8))
     found = find_predictions(tmp_path, ["1", "10", "2", "3"])
     assert [path.name for path in found.values()] == ["1.png", "10.png", "2_pred.png", "3.png"]
+
+
+def test_the_longest_name_takes_a_file(tmp_path: Path) -> None:
+    write_png(tmp_path / "street_2.png", np.zeros((1, 1), np.uint8))
+    with pytest.raises(FileNotFoundError, match="no prediction for street; 1 of 2"):
+        find_predictions(tmp_path, ["street", "street_2"])
+    write_png(tmp_path / "street.png", np.zeros((1, 1), np.uint8))
+    found = find_predictions(tmp_path, ["street", "street_2"])
+    assert [path.name for path in found.values()] == ["street.png", "street_2.png"]
+
+
+@pytest.mark.parametrize("value", [7001, 40000, 65535])
+def test_instances_of_what_has_none(
+    value: int, city: Path, predictions: Path, tmp_path: Path, call
+) -> None:
+    shutil.copytree(city, tmp_path / "copy")
+    path = sorted((tmp_path / "copy").glob("gtFine/val/*/*instanceIds.png"))[1]
+    instances = read_instances(path)
+    instances[:3, :3] = value
+    write_png(path, instances)
+    done = call("evaluate.py", "--predictions", predictions, "--dataset", "cityscapes",
+                "--data-root", tmp_path / "copy", "--json", tmp_path / "x.json")
+    assert done.returncode == 2
+    assert f"{path.name}: [{value}] are no instances" in done.stderr
+    assert not (tmp_path / "x.json").exists()
+
+
+def test_own_colors_with_void_are_read_again(city: Path, predictions: Path, call) -> None:
+    """What is void in a prediction is black in rgb/, and as wrong there."""
+    path = next(predictions.glob("*.png"))
+    ids = read_label(path)
+    ids[:9] = 0
+    write_png(path, ids)
+    out = predictions.parent / "out"
+    expected = scored(call, city, predictions, "--save-dir", out)
+    result = scored(call, city, out / "rgb")
+    assert "read as colors" in result["said"]
+    assert result["classScores"] == expected["classScores"]
+
+
+def test_ids_or_train_ids_is_asked_where_it_cannot_be_told(tmp_path: Path, call) -> None:
+    root = draw_folder(tmp_path / "data")
+    (root / "classes.txt").write_text("1 road 128 64 128\n2 sky 0 0 255\n7 tree 0 255 0\n")
+    for sample in build_dataset("folder", root, "val").samples:
+        write_png(tmp_path / "pred" / f"{sample.name}.png",
+                  np.ones_like(read_label(sample.truth)))
+    words = ["--predictions", tmp_path / "pred", "--dataset", "folder", "--data-root", root]
+    done = call("evaluate.py", *words)
+    assert done.returncode == 2
+    assert "[1] may be ids or train ids; say which with --prediction-kind" in done.stderr
+    assert call("evaluate.py", *words, "--prediction-kind", "train-ids").returncode == 0
+
+
+def test_instances_of_kitti(tmp_path: Path) -> None:
+    """id * 256 + number there, id * 1000 + number in scores."""
+    root = draw_kitti(tmp_path)
+    sample = build_dataset("kitti", root, "val", cv_split=0).samples[0]
+    stored = np.full(read_label(sample.truth).shape, 7 * 256, np.uint16)
+    stored[2:5, 3:9] = 26 * 256 + 4
+    write_png(sample.instance, stored)
+    runs = ScoredSet(build_dataset("kitti", root, "val", cv_split=0), "kitti")[0][2]
+    found = np.repeat(runs[1], runs[0]).reshape(stored.shape)
+    assert (found[2:5, 3:9] == 26004).all()
+    assert (np.delete(found.ravel(), np.flatnonzero(stored == stored[2, 3])) == 7).all()
+
+
+def test_settings_that_differ_are_said(city: Path, predictions: Path, call) -> None:
+    scored(call, city, predictions, "--boundary")
+    before = predictions.parent / "before.json"
+    shutil.move(predictions.parent / "scores.json", before)
+    result = scored(call, city, predictions, "--boundary", "--boundary-ratio", 0.1, "--compare",
+                    before)
+    assert "boundary ratio 0.02, now 0.1" in result["said"]
 
 
 @pytest.mark.parametrize(("name", "draw", "split"), [

@@ -52,8 +52,10 @@ class Toy(nn.Module):
         coarse = F.avg_pool2d(logits, self.stride, ceil_mode=True)
         return self.upsample(coarse, images.shape[-2:]) if full_size else coarse
 
-    def upsample(self, coarse: Tensor, size: tuple[int, int]) -> Tensor:
-        return coarse if self.stride == 1 else resize(coarse, size)
+    def upsample(
+        self, coarse: Tensor, size: tuple[int, int], rows: slice | None = None
+    ) -> Tensor:
+        return resize(coarse, size, rows=rows)
 
 
 class Pointwise(Toy):

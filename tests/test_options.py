@@ -35,8 +35,10 @@ class Tiny(nn.Module):
         coarse = self.classifier(self.dropout(self.encoder(self.normalize(images))))
         return self.upsample(coarse, images.shape[-2:]) if full_size else coarse
 
-    def upsample(self, coarse: Tensor, size: tuple[int, int]) -> Tensor:
-        return resize(coarse, size)
+    def upsample(
+        self, coarse: Tensor, size: tuple[int, int], rows: slice | None = None
+    ) -> Tensor:
+        return resize(coarse, size, rows=rows)
 
 
 @pytest.fixture
@@ -287,6 +289,8 @@ def test_default_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     (["--strict-classes", "sky"], "--strict-classes: has no effect with --loss cross_entropy"),
     (["--loss", "image_weighted", "--relax-window", 3], "an option of label_relaxation"),
     (["--loss", "ohem", "--batch-weighting"], "of image_weighted and label_relaxation"),
+    (["--class-weight-bound", 0], "of image_weighted and label_relaxation"),
+    (["--relax-until", 0], "an option of label_relaxation"),
     ([*RELAXED, "--upstream-last-bin"], "an option of image_weighted"),
     ([*RELAXED, "--class-weights", "enet"], "weighs classes by each image already"),
     ([*RELAXED, "--strict-classes", "sky", "moon"], "'moon': no class; sky, building"),

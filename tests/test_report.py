@@ -230,7 +230,7 @@ def test_any_number_of_processes_and_the_snapshot(tmp_path: Path, call) -> None:
 
 
 @pytest.mark.parametrize(("spoil", "message"), [
-    (lambda folder, _: folder.write_text("x"), "a file, where a folder is to be made"),
+    (lambda folder, _: folder.write_text("x"), "not written (Not a directory)"),
     (lambda _, patch: patch.setitem(sys.modules, "jinja2", None), "pip install jinja2"),
 ])
 def test_refused_before_the_work(

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from datasets.cityscapes_labels import AVERAGE_SIZES, LABELS
+from utils import scoring
 from utils.results import summarize
 from utils.runs import to_runs
 from utils.scoring import Scores
@@ -35,6 +36,14 @@ def same(ours: object, theirs: object) -> bool:
     if isinstance(theirs, float) and math.isnan(theirs):
         return math.isnan(ours)
     return ours == theirs
+
+
+def test_large_images_are_counted_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Counts of float32 histograms are exact up to 2^24 only."""
+    _, arrays = fixture()
+    expected = score(arrays, [0]).matrix
+    monkeypatch.setattr(scoring, "EXACT", 5 * arrays["gt"].shape[2])
+    assert (score(arrays, [0]).matrix == expected).all()
 
 
 @pytest.mark.parametrize("part", ["all", 0, 1, 2, 3])

@@ -25,6 +25,7 @@ def given(*words: object):
     parser = options.Parser(None)
     add_schedule(parser)
     parser.add_argument("--relax-until", type=int)
+    parser.add_argument("--epochs", type=int, default=4)
     return parser.parse_args(list(map(str, words)))
 
 
@@ -86,7 +87,21 @@ def test_contradictions(words: list, message: str) -> None:
 
 def test_a_restart_after_the_end() -> None:
     with pytest.raises(ValueError, match="epoch 4, but the last one is 3"):
-        build_schedule(given("--schedule", "scl-poly", "--restart-epoch", 4), [0, 1, 2, 3, 4])
+        check_schedule(given("--schedule", "scl-poly", "--restart-epoch", 4))
+
+
+def test_cut_short_it_does_not_start_again() -> None:
+    words = ["--schedule", "scl-poly", "--restart-epoch", 3, "--poly-power", 1]
+    args = given(*words)
+    check_schedule(args)
+    curve = build_schedule(args, [0, 10])  # --max-steps 10 of more
+    assert [curve(step) for step in range(10)] == pytest.approx([1 - n / 10 for n in range(10)])
+
+
+def test_a_restart_may_follow_the_first_epoch() -> None:
+    args = given("--schedule", "scl-poly", "--relax-until", 0)
+    check_schedule(args)
+    assert build_schedule(args, [0, 10, 20])(10) == pytest.approx(0.5**1.5)
 
 
 def test_restart_of_the_curve() -> None:

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from argparse import Namespace
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +10,10 @@ import pytest
 import torch
 from conftest import ROOT, draw_camvid, draw_cityscapes, run_script
 
+import train
 from datasets import build_dataset
 from datasets.transforms import EvalTransform
-from model import load_model
+from model import build_model, load_model
 from utils import checkpoint
 from utils.images import read_image, read_label, write_png
 from utils.inference import Predictor, choose_precision
@@ -105,6 +107,22 @@ def test_scores_on_other_data_sets(
     assert done.returncode == 0, done.stderr
     ids = read_label(tmp_path / "out/pred/Seq05VD_1.png")
     assert set(np.unique(ids)) <= set(range(11))
+
+
+def test_a_resumed_network_is_built_as_it_was(tmp_path: Path) -> None:
+    """Its first weights brought pixel statistics along, which no option says."""
+    given = {"mean": (1.0, 2.0, 3.0), "std": (4.0, 5.0, 6.0), "output_stride": 8}
+    network = build_model("deeplabv3_resnet18", 19, **given)
+    checkpoint.write(tmp_path / "x.pth", {
+        "format": checkpoint.FORMAT, "model": network.config, "weights": network.state_dict(),
+        "dataset": {"name": "cityscapes"}})
+    args = Namespace(arch="deeplabv3_resnet18", seed=0, init=str(tmp_path / "x.pth"), skip=None,
+                     pretrained_encoder=None, output_stride=8, checkpoint_activations=False)
+    first = train.build_network(args, 19, None)
+    assert first.config == network.config
+    again = train.build_network(args, 19, {"model": first.config})
+    assert again.config == first.config
+    assert torch.equal(again.normalize.mean, network.normalize.mean)
 
 
 def test_training_on_two_processes(root: Path, tmp_path: Path) -> None:

@@ -101,7 +101,8 @@ def test_submission_with_and_without_option_names(
 
 
 def test_a_recipe_without_its_first_weights_says_so(recorded, capfd) -> None:
-    for words, said in ((["--init", "x.pth"], False), (["--resume=x"], False), ([], True)):
+    given = (["--init", "x.pth"], ["--resume=x"], ["--snapshot", "x"])
+    for words, said in (*((words, False) for words in given), ([], True)):
         recorded("train_kitti_wide_resnet38.sh", *words)
         err = capfd.readouterr().err
         assert ("starts from --init cityscapes_wide_resnet38.pth" in err) is said

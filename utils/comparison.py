@@ -71,6 +71,8 @@ class Comparison:
     def note(self) -> str:
         """What else differs between the two, "" for nothing."""
         pairs = [(key, self.before[key], self.now[key]) for key in FACTS]
+        then, now = (content.get("settings", {}) for content in (self.before, self.now))
+        pairs += [(key.replace("_", " "), then[key], now[key]) for key in then if key in now]
         return ", ".join(f"{key} {then}, now {now}" for key, then, now in pairs if then != now)
 
 

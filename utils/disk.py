@@ -1,6 +1,7 @@
 """What a disk can refuse, said in one line: no room, no permission, another kind of thing there."""
 
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,6 +27,17 @@ def blaming(path: Path) -> Iterator[None]:
             line = f"{line}; make room and run it again, it goes on"
             raise OSError(error.errno, line) from None
         raise ValueError(f"{line}; mend that, or choose another folder") from None
+
+
+def check_folder(folder: Path) -> None:
+    """Refuses a folder that cannot be made or written, before the work; leaves no trace.
+
+    Raises:
+        ValueError: where, and why.
+    """
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    with blaming(folder), tempfile.TemporaryDirectory(dir=there, prefix=".streetseg-"):
+        pass
 
 
 def check_room(folder: Path, need: int) -> None:

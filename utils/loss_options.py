@@ -20,8 +20,8 @@ class LossOptions:
         relax_until: the last epoch, from 0, with the whole window; None for all.
         class_weight_bound: a class that is rare in an image weighs up to this more than 1.
         batch_weighting: rare in the images of a forward together, not in one.
-        upstream_batch_scale: images are added up, not averaged, each once with the set sizes of
-            every image of the forward, as the published code does by mistake.
+        upstream_batch_scale: images are added up, not averaged; label relaxation takes each once
+            with the set sizes of every image of the forward, as the published code does by mistake.
         upstream_last_bin: void counts as the last class when it is told how rare classes are.
         double_borders: pixels beside another class count twice, for epochs after `relax_until`.
     """
@@ -61,14 +61,15 @@ def add_loss(
                        help="rare in all images of a forward, not in one")
     group.add_argument("--relax-window", type=odd, metavar="PIXELS",
                        help="side of the window whose classes are right, odd (default: 3)")
-    group.add_argument("--strict-classes", nargs="+", metavar="CLASS",
+    group.add_argument("--strict-classes", nargs="*", metavar="CLASS",
                        help="names or train ids of classes whose pixels are never relaxed")
     group.add_argument("--relax-until", type=whole, metavar="EPOCH",
                        help="last epoch, from 0, that is relaxed; then the window reaches half as "
                        "far (3 pixels: plain labels) and borders count twice")
     group.add_argument("--upstream-batch-scale", action=argparse.BooleanOptionalAction,
                        default=False, help="add images up as the published code of these losses "
-                       "does: the scale grows with the square of the images in a forward")
+                       "does: the scale grows with the images of a forward, label_relaxation's "
+                       "with their square")
     group.add_argument("--upstream-last-bin", action=argparse.BooleanOptionalAction, default=False,
                        help="image_weighted counts void as the last class, as the published code "
                        "does where void is the next id: CamVid, Mapillary")
@@ -86,7 +87,8 @@ def check_loss(args: argparse.Namespace) -> None:
         "upstream_batch_scale": IMAGE_WEIGHTED, "upstream_last_bin": ("image_weighted",),
     }
     for name, losses in owners.items():
-        if getattr(args, name) not in (None, False) and args.loss not in losses:
+        value = getattr(args, name)
+        if value is not None and value is not False and args.loss not in losses:
             raise ValueError(f"--{name.replace('_', '-')}: has no effect with --loss {args.loss}; "
                              f"it is an option of {' and '.join(losses)}")
     if args.loss in IMAGE_WEIGHTED and args.class_weights != "none":

@@ -21,8 +21,13 @@ def add_network(parser: argparse.ArgumentParser, names: Collection[str]) -> None
                        "computes the rest again: less memory, more time, equal results")
 
 
-def starting_network(args: argparse.Namespace, start: bool) -> dict[str, Any]:
-    """What the options say about building the network; at the `start` with the first weights."""
-    given = {"init": args.init, "encoder": args.pretrained_encoder} if start else {}
+def starting_network(args: argparse.Namespace, last: dict[str, Any] | None) -> dict[str, Any]:
+    """How to build the network: as the options say with the first weights, or as it was `last`.
+
+    Weights bring pixel statistics along, which no option of a resumed training knows.
+    """
+    if last:
+        return dict(last["model"]["options"])
+    given = {"init": args.init, "encoder": args.pretrained_encoder}
     chosen = {"output_stride": args.output_stride, "skip": args.skip}
     return given | {name: value for name, value in chosen.items() if value}

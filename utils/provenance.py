@@ -18,6 +18,8 @@ def settings(args: argparse.Namespace, about: dict[str, Any]) -> dict[str, Any]:
         about: what is known of the network, empty for given predictions.
     """
     chosen = {name: getattr(args, name) for name in DATA + (NETWORK if about else ())}
+    if args.boundary or (args.boundary is None and args.report):
+        chosen["boundary_ratio"] = args.boundary_ratio
     return chosen | ({"precision": about["precision"]} if about else {})
 
 

@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 import torch
 
-from utils import checkpoint
+from utils import checkpoint, disk
 from utils.comparison import Comparison
 from utils.evaluation import Scored
 from utils.report_pictures import Picture, choose, draw_all
@@ -76,9 +76,7 @@ def check_folder(folder: str) -> None:
     path = Path(folder)
     if (path / PAGE).exists():
         raise ValueError(f"{path / PAGE}: is there already; choose another folder")
-    parents = [parent for parent in (path, *path.parents) if parent.exists()]
-    if not parents[0].is_dir():
-        raise ValueError(f"{parents[0]}: a file, where a folder is to be made")
+    disk.check_folder(path)
 
 
 def write(folder: str, report: Report, show: Callable[[int], Scored], count: int) -> Path:

@@ -108,8 +108,18 @@ def check_schedule(args: argparse.Namespace) -> None:
     if args.poly_power is not None and args.schedule not in ("poly", "scl-poly"):
         raise ValueError(f"--poly-power: has no effect with --schedule {args.schedule}; it is an "
                          "option of poly and scl-poly")
-    if args.schedule == "scl-poly" and not (args.restart_epoch or args.relax_until):
+    if args.schedule != "scl-poly":
+        return
+    restart = _restart_epoch(args)
+    if restart is None:
         raise ValueError("--schedule scl-poly: when does it start again? give --restart-epoch")
+    if restart >= args.epochs:
+        raise ValueError(f"scl-poly starts again with epoch {restart}, but the last one is "
+                         f"{args.epochs - 1}; give another --restart-epoch")
+
+
+def _restart_epoch(args: argparse.Namespace) -> int | None:
+    return args.relax_until if args.restart_epoch is None else args.restart_epoch
 
 
 def build_schedule(args: argparse.Namespace, offsets: Sequence[int]) -> Schedule:
@@ -117,21 +127,17 @@ def build_schedule(args: argparse.Namespace, offsets: Sequence[int]) -> Schedule
 
     Args:
         args: the options.
-        offsets: steps at which the epochs begin, and the end.
-
-    Raises:
-        ValueError: scl-poly starts again only after the training.
+        offsets: steps at which the epochs begin, and the end; when --max-steps cuts them before
+            scl-poly starts again, it does not.
     """
     epochs = tuple(offsets) if args.schedule_per == "epoch" else ()
     plain = Schedule(args.schedule, offsets[-1], args.warmup_steps, Shape(), epochs)
-    restart = args.restart_epoch or args.relax_until
-    if args.schedule == "scl-poly" and restart >= len(offsets) - 1:
-        raise ValueError(f"scl-poly starts again with epoch {restart}, but the last one is "
-                         f"{len(offsets) - 2}; give another --restart-epoch")
+    restart = _restart_epoch(args) if args.schedule == "scl-poly" else None
+    reached = restart is not None and restart < len(offsets) - 1
     given = {
         "power": args.poly_power, "restart_factor": args.restart_factor,
         "restart_power": args.restart_power,
-        "restart": plain.progress(offsets[restart]) if args.schedule == "scl-poly" else None,
+        "restart": plain.progress(offsets[restart]) if restart is not None and reached else None,
     }
     shape = Shape(**{name: value for name, value in given.items() if value is not None})
     return Schedule(args.schedule, offsets[-1], args.warmup_steps, shape, epochs)
