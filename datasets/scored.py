@@ -99,9 +99,12 @@ class ScoredSet(Dataset):
 
     def to_labels(self, ids: np.ndarray, index: int) -> np.ndarray:
         """(H, W) uint8 ids of a label file -> labels."""
-        train_ids = self.dataset.to_train_ids(ids, index)
         lookup = self.dataset.lookup(self.dataset.samples[index].truth)
-        if self.by_id and lookup is self.dataset.id_to_train_id:
+        same = self.by_id and lookup is self.dataset.id_to_train_id
+        if same and ids.max() < len(self.labels):
+            return ids
+        train_ids = self.dataset.to_train_ids(ids, index)
+        if same:
             return cv2.LUT(ids, self.from_ids)
         return cv2.LUT(train_ids, self.from_train_ids)
 
@@ -111,12 +114,14 @@ class ScoredSet(Dataset):
         Raises:
             ValueError: an id that the data set does not have.
         """
+        if self.by_id and ids.max() < len(self.labels):
+            return ids
         train_ids = map_ids(ids, self.dataset.id_to_train_id, path)
-        if self.by_id and ids.max() >= len(self.labels):
+        if self.by_id:
             strange = np.unique(ids[ids >= len(self.labels)])
             raise ValueError(f"{path}: ids {strange.tolist()} are no labels of the data set; 0 is "
                              "unlabeled")
-        return ids if self.by_id else cv2.LUT(train_ids, self.from_train_ids)
+        return cv2.LUT(train_ids, self.from_train_ids)
 
     def read_instances(self, index: int, shape: tuple[int, ...]) -> np.ndarray | None:
         """(2, R) int32 runs of label * 1000 + n, or the bare label; None if none are known.

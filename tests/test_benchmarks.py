@@ -121,3 +121,12 @@ def test_relaxed_targets_of_the_peer() -> None:
     assert (relaxed[7, :, 2:] == 1).all()
     assert (relaxed[7, :, :2] == 0).all()
     assert (relaxed[19, 1:-1] == [[1, 1, 1, 1, 0, 1]]).all()  # beyond the border is void
+
+
+def test_evaluation(call: Callable, threads: None) -> None:
+    pytest.importorskip("cityscapesscripts")
+    done = call("benchmarks.evaluation", *TINY)
+    assert done.returncode == 0, done.stderr
+    first, *rows = done.stdout.splitlines()[-8:]
+    assert first.startswith("scores equal: True; 2 pairs with instances")
+    assert sum("cached" in row for row in rows) >= 1

@@ -71,10 +71,10 @@ def instance_table(
     if not len(own):
         return np.zeros((0, 4), np.int64)
     ids = np.flatnonzero(np.bincount(own))
-    place = np.zeros(ids[-1] + 1, np.int64)
+    place = np.zeros(ids[-1] + 1, np.int32)
     place[ids] = np.arange(len(ids)) * labels
-    gaps = ends - np.cumsum(lengths)  # pixels of no instance before each run
-    pixels = np.arange(lengths.sum()) + np.repeat(gaps, lengths)
+    gaps = (ends - np.cumsum(lengths)).astype(np.int32)  # pixels of no instance before each run
+    pixels = np.arange(lengths.sum(), dtype=np.int32) + np.repeat(gaps, lengths)
     cells = np.repeat(place[own], lengths) + prediction.ravel()[pixels]
     table = np.bincount(cells, minlength=len(ids) * labels).reshape(len(ids), labels)
     label = ids // 1000
