@@ -50,6 +50,7 @@ def author(monkeypatch: pytest.MonkeyPatch) -> Callable[[dict[str, torch.Tensor]
     return make
 
 
+@pytest.mark.filterwarnings("ignore:Couldn't retrieve source code")
 @pytest.mark.parametrize("legacy", [False, True])
 def test_whole_network(author, tmp_path: Path, legacy: bool) -> None:
     """Without the author's classes: the command runs in a process that has none."""

@@ -9,12 +9,10 @@ import torch
 from conftest import draw_camvid
 from test_options import Tiny
 
-import demo
-import demo_folder
 import evaluate
 import model
-import test as predict
 from datasets import build_dataset, describe
+from model import prediction
 from utils import checkpoint
 from utils.images import read_image, read_label
 from utils.inference import Predictor
@@ -51,8 +49,8 @@ def built(monkeypatch: pytest.MonkeyPatch) -> list[Predictor]:
 
     monkeypatch.setitem(model.MODELS, "tiny", lambda num_classes, output_stride=16: Tiny(
         num_classes, output_stride))
-    for script in (demo, demo_folder, evaluate, predict):
-        monkeypatch.setattr(script, "Predictor", build)
+    for module in (prediction, evaluate):
+        monkeypatch.setattr(module, "Predictor", build)
     return made
 
 
