@@ -190,8 +190,9 @@ def main() -> None:
         scored, read = open_predictions(args)
         items = distributed.shard(len(scored))
     before = read_scores(args.compare, scored.labels) if args.compare else {}
-    boundary = bool(args.report) if args.boundary is None else args.boundary
-    scores = Scores(scored.labels, scored.sizes, args.boundary_ratio * boundary)
+    if args.boundary is None:
+        args.boundary = bool(args.report)
+    scores = Scores(scored.labels, scored.sizes, args.boundary_ratio * args.boundary)
     outputs = open_outputs(args, scored)
     evaluate(scores, items, read, outputs, torch.get_num_threads())
     if len(scores.images) != len(scored):

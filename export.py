@@ -96,7 +96,7 @@ def main() -> None:
         raise ValueError(f"{args.output}: give a name that ends in .onnx")
     distributed.start("cpu", args.threads)
     photos = read_photos(args)
-    snapshot = read_snapshot(args.snapshot)
+    snapshot = read_snapshot(args.snapshot, weights=True)
     network = from_snapshot(snapshot)
     about = {"model": snapshot["model"],
              "dataset": complete(snapshot["dataset"], snapshot["model"]["num_classes"])}

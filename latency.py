@@ -77,7 +77,7 @@ def main() -> None:
     if not args.arch and not args.snapshot:
         raise ValueError("give --arch NAME ... or --snapshot FILE ...")
     for path in args.snapshot:  # in this process, where what is wrong with it is one line
-        read_snapshot(path)
+        read_snapshot(path, weights=True)
     wanted = [Wanted(arch=name, **_common(args)) for name in args.arch]
     wanted += [Wanted(snapshot=path, **_common(args)) for path in args.snapshot]
     results = []

@@ -87,8 +87,12 @@ def _defaults(name: str) -> dict[str, Any]:
     return {p.name: p.default for p in parameters if p.default is not p.empty}
 
 
-def read_snapshot(path: str | Path) -> dict[str, Any]:
-    """A checkpoint in this project's form, whoever wrote it.
+def read_snapshot(path: str | Path, weights: bool = False) -> dict[str, Any]:
+    """A checkpoint in this project's form, whoever wrote it; or what an ONNX file says of itself.
+
+    Args:
+        path: of the file.
+        weights: whether they are needed, which an ONNX file does not give.
 
     Returns:
         At least `model` (arch, num_classes, options), `dataset` and `weights`.
@@ -97,6 +101,9 @@ def read_snapshot(path: str | Path) -> dict[str, Any]:
         FileNotFoundError, ValueError: missing, damaged, or of no network known here.
     """
     if Path(path).suffix == ".onnx" and Path(path).is_file():
+        if weights:
+            raise ValueError(f"{path}: an ONNX file only predicts; give the checkpoint that it was "
+                             "written from")
         exported = ExportedNetwork(path)
         return exported.about | {"exported": exported}
     content = checkpoint.read(path)
@@ -189,7 +196,7 @@ def build_with_weights(
         ValueError: the weights do not fit.
     """
     if init:
-        snapshot = read_snapshot(init)
+        snapshot = read_snapshot(init, weights=True)
         kept = [key for key in (*STATISTICS, "align_corners") if key in _defaults(name)]
         network = build_model(name, num_classes, **_stored(snapshot, kept) | options)
         new = load_weights(network, snapshot["weights"], except_="classifier.")
@@ -218,7 +225,7 @@ def _encoder_weights(source: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
     if source == "imagenet":
         return {}, {}
     try:
-        snapshot = read_snapshot(source)
+        snapshot = read_snapshot(source, weights=True)
     except UnknownNetworkError:
         return encoder_weights(checkpoint.state_dict(checkpoint.read(source), source)), {}
     weights = snapshot["weights"]

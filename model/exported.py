@@ -67,18 +67,17 @@ class ExportedNetwork(nn.Module):
     """An ONNX file that behaves like the network it was written from.
 
     Args:
-        path: of the file.
-        threads: of the CPU; 0 is all.
+        path: of the file. It computes in as many threads as torch does.
 
     Raises:
         ValueError: no ONNX file of export.py, or onnxruntime is missing.
     """
 
-    def __init__(self, path: str | Path, threads: int = 0) -> None:
+    def __init__(self, path: str | Path) -> None:
         super().__init__()
         runtime = load_package("onnxruntime", f"{path}: running it")
         options = runtime.SessionOptions()
-        options.intra_op_num_threads = threads
+        options.intra_op_num_threads = torch.get_num_threads()
         options.log_severity_level = 3
         try:
             providers = runtime.get_available_providers()

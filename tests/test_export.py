@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import draw_cityscapes
 from test_prediction import with_statistics
 
 import export
@@ -103,6 +104,23 @@ def test_bad_onnx_files(
     done = call("demo.py", "--demo-image", photos / "0.png", "--snapshot", tmp_path / name)
     assert done.returncode == 2
     assert message in done.stderr
+
+
+@pytest.mark.parametrize("command", [
+    ["train.py", "--init"], ["train.py", "--pretrained-encoder"],
+    ["export.py", "--images", ".", "--output", "y.onnx", "--snapshot"],
+    ["latency.py", "--snapshot"],
+])
+def test_where_weights_are_needed(
+    command: list[object], photos: Path, tmp_path: Path, call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(photos)
+    monkeypatch.setenv("CITYSCAPES_DATASET", str(draw_cityscapes(tmp_path / "city", train=8)))
+    (tmp_path / "x.onnx").write_bytes(b"anything")
+    done = call(*command, tmp_path / "x.onnx")
+    assert done.returncode == 2
+    assert "an ONNX file only predicts" in done.stderr
+    assert not (tmp_path / "y.onnx").exists()
 
 
 def test_other_peoples_onnx_files(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ def settings(args: argparse.Namespace, about: dict[str, Any]) -> dict[str, Any]:
         about: what is known of the network, empty for given predictions.
     """
     chosen = {name: getattr(args, name) for name in DATA + (NETWORK if about else ())}
-    if args.boundary or (args.boundary is None and args.report):
+    if args.boundary:
         chosen["boundary_ratio"] = args.boundary_ratio
     return chosen | ({"precision": about["precision"]} if about else {})
 

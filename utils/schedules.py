@@ -133,11 +133,11 @@ def build_schedule(args: argparse.Namespace, offsets: Sequence[int]) -> Schedule
     epochs = tuple(offsets) if args.schedule_per == "epoch" else ()
     plain = Schedule(args.schedule, offsets[-1], args.warmup_steps, Shape(), epochs)
     restart = _restart_epoch(args) if args.schedule == "scl-poly" else None
-    reached = restart is not None and restart < len(offsets) - 1
     given = {
         "power": args.poly_power, "restart_factor": args.restart_factor,
         "restart_power": args.restart_power,
-        "restart": plain.progress(offsets[restart]) if restart is not None and reached else None,
     }
+    if restart is not None and restart < len(offsets) - 1:
+        given["restart"] = plain.progress(offsets[restart])
     shape = Shape(**{name: value for name, value in given.items() if value is not None})
     return Schedule(args.schedule, offsets[-1], args.warmup_steps, shape, epochs)
