@@ -28,7 +28,7 @@ from model.published_encoders import encoder_weights
 from model.recompute import checkpoint_activations as checkpoint_activations
 from model.sgcpnet import sgcpnet
 from model.smp import builder as smp_builder
-from model.smp_names import is_smp, split
+from model.smp_names import describe, is_smp, split, wrap
 from model.smp_weights import fit_encoder, imagenet_weights
 from model.weights import load_weights as load_weights
 from utils import checkpoint
@@ -62,6 +62,11 @@ def check_name(name: str) -> str:
         raise ValueError(f"unknown network {name!r}; known: {', '.join(MODELS)}, "
                          "smp:ARCHITECTURE:ENCODER")
     return name
+
+
+def list_networks() -> str:
+    """The names that `check_name` knows, for people."""
+    return f"{wrap(MODELS)}\n\n{describe()}"
 
 
 def build_model(name: str, num_classes: int, **options: Any) -> Any:

@@ -4,6 +4,7 @@ github.com/qubvel-org/segmentation_models.pytorch, MIT licence; an optional pack
 """
 
 import contextlib
+import importlib
 import math
 import warnings
 from collections.abc import Callable, Sequence
@@ -64,6 +65,13 @@ class SMPNetwork(nn.Module):
         decoded = self.decoder(*features) if self.has_tokens else self.decoder(features)
         logits = self.classifier(decoded)  # (N, num_classes, h, w)
         return self.upsample(logits, (height, width)) if full_size else logits
+
+    def synchronize_batch_norm(self) -> nn.Module:
+        """Itself, with statistics over all ranks.
+
+        timm has batch norms with an activation inside, which torch's conversion would drop.
+        """
+        return importlib.import_module("timm.layers").convert_sync_batchnorm(self)
 
     def padding(self, length: int) -> int:
         """Pixels that a side is padded by."""

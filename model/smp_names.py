@@ -6,6 +6,8 @@ before such a name is given. github.com/qubvel-org/segmentation_models.pytorch, 
 
 import difflib
 import importlib
+import textwrap
+from collections.abc import Iterable
 from typing import Any
 
 from model.layers import IMAGENET_MEAN, IMAGENET_STD
@@ -55,7 +57,7 @@ def split(name: str) -> tuple[str, str]:
         close = difflib.get_close_matches(encoder, names, n=5, cutoff=0.5)
         advice = f"close to it: {', '.join(close)}; " if close else ""
         raise ValueError(f"{name}: unknown encoder {encoder!r}; {advice}train.py --list-models "
-                         "lists all")
+                         "lists them")
     return architecture, encoder
 
 
@@ -111,3 +113,33 @@ def pretrained_tag(encoder: str) -> str:
         return "imagenet"
     tags = list(package.encoders.encoders[encoder]["pretrained_settings"])
     return "imagenet" if "imagenet" in tags else tags[0]
+
+
+def describe() -> str:
+    """The names that the package can build, for people; one line if it is not installed."""
+    what = "smp:ARCHITECTURE:ENCODER"
+    try:
+        package, timm = load_package(what), _timm()
+    except ValueError as error:
+        return str(error)
+    groups: dict[str, list[str]] = {}
+    for name, settings in package.encoders.encoders.items():
+        groups.setdefault(settings["encoder"].__name__, []).append(name)
+    sizes = {family: len(timm.list_models(module=family)) for family in timm.list_modules()}
+    parts = [
+        f"{what} is a network of segmentation_models_pytorch {package.__version__}, as {EXAMPLE}",
+        "architectures\n" + wrap(package.MODEL_ARCHITECTURES_MAPPING),
+        "encoders\n" + "\n".join(map(wrap, groups.values())),
+        f"encoders of timm {timm.__version__}, {TIMM} in front, as {TIMM}convnext_tiny: families, "
+        "and how many each\n" + wrap(f"{name} {size}" for name, size in sizes.items() if size),
+        "names in a family: python -c "
+        "\"import timm; print(*timm.list_models(module='convnext'))\"\n"
+        "What does not go together, or takes images of one size only, is refused when it is built.",
+    ]
+    return "\n\n".join(parts)
+
+
+def wrap(names: Iterable[str]) -> str:
+    """Names in lines that a terminal shows."""
+    return textwrap.fill(", ".join(names), 98, initial_indent="  ", subsequent_indent="  ",
+                         break_long_words=False, break_on_hyphens=False)
