@@ -75,7 +75,9 @@ class SMPNetwork(nn.Module):
 
     def padding(self, length: int) -> int:
         """Pixels that a side is padded by."""
-        return max(length + -length % self.multiple, self.least) - length
+        needed = length + -length % self.multiple
+        # Only where it is needed: an exporter works long on a maximum of unknown sizes.
+        return (max(needed, self.least) if self.least > self.multiple else needed) - length
 
     def upsample(
         self, coarse: Tensor, size: Sequence[int], rows: slice | None = None
