@@ -28,6 +28,7 @@ def parse_args() -> argparse.Namespace:
     options.add_snapshot(parser)
     options.add_pictures(parser)
     options.add_inference(parser)
+    options.add_compile(parser)
     options.add_device(parser)
     return parser.parse_args()
 
@@ -46,7 +47,8 @@ def main() -> None:
         raise FileNotFoundError(f"{shown(folder)}: no images in it")
     snapshot = read_snapshot(args.snapshot)
     dataset = complete(snapshot["dataset"], snapshot["model"]["num_classes"])
-    predictor = open_predictor(snapshot, device, args.precision, options.build_inference(args))
+    predictor = open_predictor(snapshot, device, args.precision, options.build_inference(args),
+                               compiled=args.compile)
     stems = [path.stem for path in files]
     passed_over = 0
     for path in tqdm(files, disable=None, unit="image"):

@@ -83,9 +83,8 @@ def open_wanted(wanted: Wanted) -> tuple[str, Predictor, nn.Module]:
         torch.manual_seed(0)
         network, name = build_model(str(wanted.arch), wanted.num_classes), str(wanted.arch)
         snapshot = {"model": network.config, "weights": network.state_dict()}
-    predictor = open_predictor(snapshot, device, wanted.precision, Inference())
-    if wanted.compile:
-        predictor.network.compile(dynamic=False)
+    predictor = open_predictor(snapshot, device, wanted.precision, Inference(),
+                               compiled=wanted.compile)
     return name, predictor, network
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from utils.argument_types import OneOrTwo, at_least_zero, positive, share, whole
+from utils.inference_options import add_compile as add_compile
 from utils.inference_options import add_inference as add_inference
 from utils.inference_options import build_inference as build_inference
 from utils.loss_options import add_loss as add_loss
