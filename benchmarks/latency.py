@@ -57,11 +57,13 @@ def build_sides(arch: str, compiled: bool) -> dict[str, Callable[[Tensor], Tenso
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--arch", default="sgcpnet", choices=tuple(MODELS))
-    parser.add_argument("--size", type=positive, nargs=2, default=(1024, 2048), metavar=("H", "W"))
+    parser.add_argument("--arch", default="sgcpnet", choices=tuple(MODELS), help="network")
+    parser.add_argument("--size", type=positive, nargs=2, default=(1024, 2048), metavar=("H", "W"),
+                        help="pixels of the image")
     parser.add_argument("--rounds", type=positive, default=7, help="turns of each side")
     parser.add_argument("--threads", type=positive, help="default: all cores")
-    parser.add_argument("--compile", action=argparse.BooleanOptionalAction, default=True)
+    parser.add_argument("--compile", action=argparse.BooleanOptionalAction, default=True,
+                        help="measure compiled networks too, which takes a minute")
     args = parser.parse_args()
     if args.threads:
         torch.set_num_threads(args.threads)

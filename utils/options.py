@@ -18,6 +18,7 @@ from utils.loss_options import check_loss
 from utils.network_options import add_network as add_network
 from utils.network_options import starting_network as starting_network
 from utils.parser import Parser as Parser
+from utils.picture_options import add_pictures as add_pictures
 from utils.schedules import add_schedule as add_schedule
 from utils.schedules import build_schedule as build_schedule
 from utils.schedules import check_schedule
@@ -84,16 +85,6 @@ def add_snapshot(parser: argparse.ArgumentParser, required: bool = True) -> None
     group.add_argument("--snapshot", required=required, metavar="FILE",
                        help="checkpoint of train.py or a published one; says all about the network")
     add_eval_size(group)
-
-
-def add_pictures(parser: argparse.ArgumentParser) -> None:
-    """What the demos draw and where."""
-    group = parser.add_argument_group("pictures")
-    group.add_argument("--save-dir", default="results", metavar="DIR", help="gets the pictures")
-    group.add_argument("--opacity", type=share, default=0.5, metavar="X",
-                       help="of the colors in the overlay")
-    group.add_argument("--legend", action=argparse.BooleanOptionalAction, default=False,
-                       help="names of the classes beside the overlay")
 
 
 def add_training_data(parser: argparse.ArgumentParser, caches: Collection[str]) -> None:
