@@ -30,7 +30,7 @@ from datasets.sampler import EpochLists, TrainSampler
 from datasets.splits import shared_images
 from datasets.training_lists import ListOptions, make_lists
 from datasets.transforms import EvalTransform, TrainTransform
-from model import MODELS, build_with_weights, checkpoint_activations
+from model import MODELS, build_with_weights, check_name, checkpoint_activations, list_networks
 from model.loss import CLASS_WEIGHTS, LOSSES, Loss, build_loss, class_weights
 from utils import checkpoint, distributed, optimization, options
 from utils.exit_codes import run
@@ -46,7 +46,7 @@ def parse_args() -> tuple[argparse.Namespace, dict[str, Any] | None]:
     parser = options.Parser(__doc__)
     options.add_data(parser, DATASETS, default="cityscapes", split=None)
     options.add_training_data(parser, CACHES)
-    options.add_network(parser, MODELS)
+    options.add_network(parser, MODELS, check_name, list_networks)
     options.add_run(parser)
     options.add_augmentation(parser)
     options.add_loss(parser, LOSSES, CLASS_WEIGHTS)
@@ -175,7 +175,7 @@ def main() -> None:
         distributed.say(f"{args.run_dir}: already complete, step {state.step} of {total_steps}")
         return distributed.stop()
     sampler.start_step = state.step
-    name = f"{args.arch}-{args.dataset}-{time.strftime('%Y%m%d-%H%M%S')}"
+    name = f"{args.arch.replace(':', '-')}-{args.dataset}-{time.strftime('%Y%m%d-%H%M%S')}"
     folder = RunFolder(args.run_dir or f"runs/{name}", resume=bool(last), main=rank == 0)
     log = Log(folder.path, total_steps, state.step, args.batch_size, args.log_every, rank == 0)
     log.losses = last["losses"] if last else []

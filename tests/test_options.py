@@ -86,6 +86,7 @@ def same(first: dict, second: dict) -> bool:
     ["--precision", "bf16"], ["--limit", 4], ["--holdout", "0006R0"], ["--pre-size", 60],
     ["--train-split", "trainval"], ["--data-on-device"], ["--blur-kind", "bilateral"],
     ["--loss", "image_weighted"], ["--loss", "label_relaxation"], ["--schedule-per", "epoch"],
+    ["--loss", "dice"], ["--loss", "focal"], ["--loss", "lovasz"],
     ["--poly-power", 2],
 ], ids=lambda words: " ".join(map(str, words)))
 def test_changes_the_weights(words: list, run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -189,7 +189,8 @@ def add_run(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--init", "--snapshot", metavar="FILE",
                        help="start from a network's weights; a head of another class count is new")
     group.add_argument("--pretrained-encoder", metavar="FILE|imagenet",
-                       help="weights for the encoder alone; imagenet downloads torchvision's")
+                       help="weights for the encoder alone; imagenet downloads torchvision's, "
+                       "or for smp: those of segmentation_models_pytorch")
     group.add_argument("--val-every", type=positive, default=1, metavar="N",
                        help="epochs between validations")
     add_eval_size(group)
