@@ -48,7 +48,8 @@ def add_loss(
     """What is made small."""
     group = parser.add_argument_group("loss")
     group.add_argument("--loss", default="cross_entropy", choices=tuple(losses),
-                       metavar="NAME", help=", ".join(losses) + ". ohem: cross entropy of the hard pixels; image_weighted: classes weigh "
+                       metavar="NAME", help=", ".join(losses) + ". ohem: cross entropy of "
+                       "the hard pixels; image_weighted: classes weigh "
                        "by how rare they are in an image; label_relaxation: so too, and at a "
                        "border every class that is near is right; dice, lovasz: overlap of each "
                        "class over the images of a forward; bce: each "
