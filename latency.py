@@ -46,11 +46,10 @@ def parse_args() -> argparse.Namespace:
     group.add_argument("--runs", type=positive, default=30, metavar="N",
                        help="of which percentiles are taken")
     group.add_argument("--warm-up", type=positive, default=5, metavar="N", help="runs before")
-    group.add_argument("--compile", action="store_true",
-                       help="torch.compile the network; takes a minute, not measured")
     group.add_argument("--profile", action="store_true",
                        help="print the layers that take longest, each waited for")
     group.add_argument("--json", metavar="FILE", help="write all figures there")
+    options.add_compile(parser)
     options.add_device(parser)
     return parser.parse_args()
 

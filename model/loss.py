@@ -10,7 +10,7 @@ from torch import Tensor
 
 from model.image_weighted import image_weighted
 from model.label_relaxation import label_relaxation
-from model.region_loss import added, dice, focal, lovasz
+from model.region_loss import added, bce, dice, focal, lovasz
 from utils.loss_options import IMAGE_WEIGHTED, LossOptions
 from utils.metrics import IGNORE
 
@@ -72,6 +72,7 @@ LOSSES: dict[str, Callable[..., Tensor]] = {
     "ohem": ohem,
     "image_weighted": image_weighted,
     "label_relaxation": label_relaxation,
+    "bce": bce,
     "dice": dice,
     "focal": focal,
     "lovasz": lovasz,

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from utils.argument_types import OneOrTwo, at_least_zero, positive, share, whole
+from utils.inference_options import add_compile as add_compile
 from utils.inference_options import add_inference as add_inference
 from utils.inference_options import build_inference as build_inference
 from utils.loss_options import add_loss as add_loss
@@ -17,6 +18,7 @@ from utils.loss_options import check_loss
 from utils.network_options import add_network as add_network
 from utils.network_options import starting_network as starting_network
 from utils.parser import Parser as Parser
+from utils.picture_options import add_pictures as add_pictures
 from utils.schedules import add_schedule as add_schedule
 from utils.schedules import build_schedule as build_schedule
 from utils.schedules import check_schedule
@@ -83,16 +85,6 @@ def add_snapshot(parser: argparse.ArgumentParser, required: bool = True) -> None
     group.add_argument("--snapshot", required=required, metavar="FILE",
                        help="checkpoint of train.py or a published one; says all about the network")
     add_eval_size(group)
-
-
-def add_pictures(parser: argparse.ArgumentParser) -> None:
-    """What the demos draw and where."""
-    group = parser.add_argument_group("pictures")
-    group.add_argument("--save-dir", default="results", metavar="DIR", help="gets the pictures")
-    group.add_argument("--opacity", type=share, default=0.5, metavar="X",
-                       help="of the colors in the overlay")
-    group.add_argument("--legend", action=argparse.BooleanOptionalAction, default=False,
-                       help="names of the classes beside the overlay")
 
 
 def add_training_data(parser: argparse.ArgumentParser, caches: Collection[str]) -> None:
@@ -167,6 +159,8 @@ def add_optimization(parser: argparse.ArgumentParser, optimizers: Collection[str
                        help="the encoder's learning rate is this times --lr")
     group.add_argument("--momentum", type=share, default=0.9, metavar="X",
                        help="of SGD; beta 1 of Adam and AdamW")
+    group.add_argument("--nesterov", action=argparse.BooleanOptionalAction, default=False,
+                       help="SGD looks ahead along its momentum")
     group.add_argument("--weight-decay", type=at_least_zero, default=1e-4, metavar="X",
                        help="on convolution weights")
     group.add_argument("--decay-all", action=argparse.BooleanOptionalAction, default=False,
@@ -232,6 +226,8 @@ def check_training(args: argparse.Namespace, world: int, cuda: bool) -> None:
         raise ValueError(f"--scale {args.scale[0]} {args.scale[1]}: 0 < MIN <= MAX is expected")
     if args.momentum == 1:
         raise ValueError("--momentum 1: a number from 0, below 1, is expected")
+    if args.nesterov and (args.optimizer != "sgd" or not args.momentum):
+        raise ValueError("--nesterov: is an option of --optimizer sgd with --momentum above 0")
     if min(args.crop_size) < 32:
         raise ValueError(f"--crop-size {args.crop_size}: networks need at least 32 pixels a side")
     if args.init and args.pretrained_encoder:

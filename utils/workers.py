@@ -17,12 +17,18 @@ def init_worker(_: int) -> None:
 
 
 def map_in_threads(work: Callable, items: Iterable, threads: int) -> Iterator[Any]:
-    """Results in order, at most two a thread ahead: those that nobody took yet fill the memory."""
+    """Results in order, at most two a thread ahead: those that nobody took yet fill the memory.
+
+    After an error, and when no more results are asked for, what has not begun is dropped.
+    """
     waiting: deque[Future] = deque()
     with ThreadPoolExecutor(max(1, threads)) as pool:
-        for item in items:
-            waiting.append(pool.submit(work, item))
-            if len(waiting) > 2 * threads:
+        try:
+            for item in items:
+                waiting.append(pool.submit(work, item))
+                if len(waiting) > 2 * threads:
+                    yield waiting.popleft().result()
+            while waiting:
                 yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
