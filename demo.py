@@ -37,7 +37,7 @@ def main() -> None:
     dataset = complete(snapshot["dataset"], snapshot["model"]["num_classes"])
     predictor = open_predictor(snapshot, device, args.precision, options.build_inference(args))
     prediction = predictor.picture(image, args.eval_size)
-    painter = Painter(dataset, args.opacity, args.legend)
+    painter = Painter(dataset, args.opacity, args.legend, args.percentages)
     paths = painter.write(Path(args.save_dir), Path(args.demo_image).stem, image, prediction,
                           args.outputs)
     for name, share in class_shares(prediction, dataset).items():

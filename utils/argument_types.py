@@ -49,6 +49,17 @@ def at_least_zero(text: str) -> float:
     return value
 
 
+def above_zero(text: str) -> float:
+    """A finite number above 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
+    return value
+
+
 def checked(check: Callable[[str], str]) -> Callable[[str], str]:
     """The type of an option whose words `check` refuses with a ValueError that says why."""
 

@@ -22,6 +22,9 @@ from utils.picture_options import add_pictures as add_pictures
 from utils.schedules import add_schedule as add_schedule
 from utils.schedules import build_schedule as build_schedule
 from utils.schedules import check_schedule
+from utils.video_options import add_source as add_source
+from utils.video_options import add_video as add_video
+from utils.video_options import check_source as check_source
 
 
 def add_device(parser: argparse.ArgumentParser) -> None:

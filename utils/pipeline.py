@@ -1,6 +1,6 @@
 """Reading, a network and writing at the same time, as fast as the slowest of them."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from time import perf_counter
 from typing import Any, NamedTuple
 
@@ -24,7 +24,7 @@ def pipeline(
     finish: Callable[[Any, Any, Any], Any],
     threads: int,
     stop: object = False,
-) -> Iterator[Done]:
+) -> Generator[Done]:
     """What became of each item, in order.
 
     Args:

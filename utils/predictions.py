@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 from torch import Tensor
 
@@ -28,12 +29,14 @@ class Painter:
     Args:
         dataset: the snapshot's: class_names, palette, train_id_to_id.
         opacity: of the colors in an overlay, 0 to 1.
-        legend: an overlay gets the classes that occur beside it.
+        legend: an overlay gets the classes that occur beside it, a frame all classes.
+        percentages: likewise, with their shares of the pixels.
     """
 
     dataset: dict[str, Any]
     opacity: float = 0.5
     legend: bool = False
+    percentages: bool = False
 
     def draw(self, kind: str, image: np.ndarray, train_ids: np.ndarray) -> np.ndarray:
         """A picture, (H, W, 3) uint8 RGB, or (H, W) uint8 ids.
@@ -48,18 +51,45 @@ class Painter:
         if kind == "color_mask":
             return colorize(train_ids, self.dataset["palette"])
         mixed = overlay(image, train_ids, self.dataset["palette"], self.opacity)
-        return side_by_side(mixed, self._legend(train_ids)) if self.legend else mixed
+        return self._explained(mixed, train_ids, np.unique(train_ids).tolist())
 
-    def _legend(self, train_ids: np.ndarray) -> np.ndarray:
-        names, palette = self.dataset["class_names"], self.dataset["palette"]
-        present = [i for i in np.unique(train_ids) if i < len(palette)]
-        height = len(train_ids)
-        strip = legend([names[i] for i in present], [palette[i] for i in present], max(16, height))
-        return strip[:height]
+    def frame(self, show: str, image: np.ndarray, train_ids: np.ndarray) -> np.ndarray:
+        """(H, W, 3) uint8 RGB, of one width for images of one size.
+
+        Args:
+            show: of `SHOWS`.
+            image: (H, W, 3) uint8 RGB.
+            train_ids: (H, W) uint8.
+        """
+        if show == "overlay":
+            picture = overlay(image, train_ids, self.dataset["palette"], self.opacity)
+        else:
+            picture = colorize(train_ids, self.dataset["palette"])
+        if show == "side-by-side":
+            picture = side_by_side(image, picture)
+        return self._explained(picture, train_ids, range(len(self.dataset["palette"])))
+
+    def _explained(
+        self, picture: np.ndarray, train_ids: np.ndarray, classes: Iterable[int]
+    ) -> np.ndarray:
+        """The picture beside a legend of some classes, if one is wished."""
+        palette = self.dataset["palette"]
+        classes = [i for i in classes if i < len(palette)]
+        if not classes or not (self.legend or self.percentages):
+            return picture
+        names = room = [self.dataset["class_names"][i] for i in classes]
+        if self.percentages:
+            pixels = cv2.calcHist([train_ids], [0], None, [256], [0, 256])
+            shares = 100 * pixels.ravel() / train_ids.size
+            room = [f"{name} 100.0 %" for name in names]
+            names = [f"{name} {shares[i]:.1f} %" for i, name in zip(classes, names, strict=True)]
+        height = len(picture)
+        strip = legend(names, [palette[i] for i in classes], max(16, height), room)
+        return side_by_side(picture, strip[:height])
 
     def write(
         self, folder: Path, name: str, image: np.ndarray, prediction: Tensor,
-        kinds: Sequence[str] = KINDS,
+        kinds: Sequence[str] | None = None,
     ) -> list[Path]:
         """Writes NAME_KIND.png of each kind.
 
@@ -68,13 +98,13 @@ class Painter:
             name: beginning of the file names.
             image: (H, W, 3) uint8 RGB.
             prediction: (H, W) uint8 train ids.
-            kinds: of `KINDS`.
+            kinds: of `KINDS`; default all.
 
         Returns:
             The paths.
         """
         train_ids = prediction.cpu().numpy()
-        paths = {kind: folder / f"{name}_{kind}.png" for kind in kinds}
+        paths = {kind: folder / f"{name}_{kind}.png" for kind in kinds or KINDS}
         for kind, path in paths.items():
             write_png(path, self.draw(kind, image, train_ids))
         return list(paths.values())
