@@ -62,8 +62,8 @@ class CSPSG(nn.Module):
         self.encoder = encoder
         self.decoder = decoder
         self.classifier = nn.Conv2d(encoder.out_channels[0], num_classes, kernel_size=1)
-        with torch.no_grad():  # as published: a prior for sigmoids, which a softmax does not see
-            self.classifier.bias += math.log(0.6 / (num_classes - 0.999999))
+        # As published: a prior for sigmoids; a softmax does not see a constant over all classes.
+        self.classifier.state_dict()["bias"].add_(math.log(0.6 / (num_classes - 0.999999)))
 
     def forward(self, images: Tensor, full_size: bool = True) -> Tensor:
         """Logits of every pixel.
