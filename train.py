@@ -139,13 +139,13 @@ def build_state(
     network = network.to(settings.device, memory_format=torch.channels_last)
     if args.sync_bn:
         network = distributed.synchronize_batch_norm(network, settings.device)
-    groups = optimization.parameter_groups(
-        network, args.lr, args.weight_decay, args.encoder_lr_factor, args.decay_all
-    )
+    groups = optimization.parameter_groups(network, args.lr, args.weight_decay,
+                                           args.encoder_lr_factor, args.decay_all)
     return TrainingState(
         network=distributed.wrap(network, args.compile),
         ema=optimization.make_ema(network) if args.ema else None,
-        optimizer=optimization.build_optimizer(args.optimizer, groups, args.momentum),
+        optimizer=optimization.build_optimizer(args.optimizer, groups, args.momentum,
+                                               args.nesterov),
         schedule=options.build_schedule(args, offsets),
         scaler=torch.amp.GradScaler(settings.device.type, enabled=settings.precision == "fp16"),
     )

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from model.binary import binary_cross_entropy
+from model.binary import bce
 from model.image_weighted import image_weighted
 from model.label_relaxation import label_relaxation
 from model.region_loss import added, dice, focal, lovasz
@@ -70,10 +70,10 @@ def ohem(
 
 LOSSES: dict[str, Callable[..., Tensor]] = {
     "cross_entropy": cross_entropy,
-    "bce": binary_cross_entropy,
     "ohem": ohem,
     "image_weighted": image_weighted,
     "label_relaxation": label_relaxation,
+    "bce": bce,
     "dice": dice,
     "focal": focal,
     "lovasz": lovasz,

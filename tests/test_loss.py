@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from model.binary import binary_cross_entropy
+from model.binary import bce
 from model.loss import CLASS_WEIGHTS, LOSSES, build_loss, class_weights, cross_entropy, ohem
 from utils.loss_options import IMAGE_WEIGHTED
 
@@ -93,15 +93,14 @@ def test_bce_is_torch_s_of_one_hot_targets(
     logits, target = example()
     logits = (8 * logits).detach().to(dtype).requires_grad_()
     weights = torch.rand(5, generator=torch.Generator().manual_seed(1)) + 0.1
-    loss = binary_cross_entropy(logits, target, weights if weighted else None)
+    loss = bce(logits, target, weights if weighted else None)
     (gradient,) = torch.autograd.grad(3 * loss, logits)
 
     exact = logits.detach().double().requires_grad_()
     valid = target < 255
     rows, ids = exact.movedim(1, -1)[valid], target[valid]
-    weight = weights.double()[ids] if weighted else torch.ones(len(ids), dtype=torch.float64)
-    expected = F.binary_cross_entropy_with_logits(
-        rows, F.one_hot(ids, 5).double(), weight[:, None] / weight.mean())
+    weight = weights.double() / weights.double().mean() if weighted else None
+    expected = F.binary_cross_entropy_with_logits(rows, F.one_hot(ids, 5).double(), weight)
     (3 * expected).backward()
     assert loss.dtype == torch.promote_types(dtype, torch.float32)
     assert gradient.dtype == dtype
@@ -113,7 +112,7 @@ def test_bce_is_torch_s_of_one_hot_targets(
 def test_bce_s_gradient_of_a_nearly_sure_class() -> None:
     """sigmoid(20) - 1 would be 0 in 32 bits."""
     logits = torch.full((1, 1, 32, 32), 20.0, requires_grad=True)
-    binary_cross_entropy(logits, torch.zeros(1, 32, 32, dtype=torch.int64)).backward()
+    bce(logits, torch.zeros(1, 32, 32, dtype=torch.int64)).backward()
     assert logits.grad[0, 0, 0, 0].item() * 1024 == pytest.approx(-2.0611536e-9, rel=1e-5)
 
 

@@ -87,6 +87,7 @@ def same(first: dict, second: dict) -> bool:
     ["--train-split", "trainval"], ["--data-on-device"], ["--blur-kind", "bilateral"],
     ["--loss", "image_weighted"], ["--loss", "label_relaxation"], ["--schedule-per", "epoch"],
     ["--loss", "dice"], ["--loss", "focal"], ["--loss", "lovasz"],
+    ["--loss", "bce"], ["--schedule", "linear"], ["--nesterov"],
     ["--poly-power", 2],
 ], ids=lambda words: " ".join(map(str, words)))
 def test_changes_the_weights(words: list, run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -110,6 +111,7 @@ RESTARTED = ["--schedule", "scl-poly", "--restart-epoch", 1]
     (RELAXED, ["--batch-weighting"]), (RELAXED, ["--upstream-batch-scale"]),
     (["--loss", "image_weighted"], ["--upstream-last-bin"]),
     (["--poly-power", 0.9], RESTARTED), (RESTARTED, ["--restart-epoch", 2]),
+    (["--schedule", "linear"], ["--final-factor", 0.5]),
     (RESTARTED, ["--restart-factor", 0.5]), (RESTARTED, ["--restart-power", 1]),
 ], ids=lambda words: " ".join(map(str, words)))
 def test_changes_the_weights_beside_another(base: list, words: list, run) -> None:
@@ -279,7 +281,6 @@ def test_default_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     (["--scale", 2, 1], "MIN <= MAX"),
     (["--crop-size", 16, 64], "at least 32"),
     (["--init", "a", "--pretrained-encoder", "b"], "give one"),
-    (["--arch", "resnet"], "known: deeplabv3_resnet18"),
     (["--skip", 4], "tiny has no option .'skip'."),
     (["--checkpoint-activations"], "tiny has no encoder that can"),
     (["--batch-size", 64], "only 5"),

@@ -75,6 +75,7 @@ def test_a_restart_beside_relaxation_has_an_epoch_of_its_own() -> None:
 
 @pytest.mark.parametrize(("words", "message"), [
     (["--restart-epoch", 3], "--restart-epoch: has no effect with --schedule poly"),
+    (["--final-factor", 0.5], "--final-factor: has no effect with --schedule poly"),
     (["--restart-factor", 0.5, "--schedule", "cosine"], "--restart-factor: has no effect"),
     (["--restart-power", 2], "it is an option of scl-poly"),
     (["--poly-power", 2, "--schedule", "constant"], "--poly-power: has no effect"),
@@ -111,7 +112,8 @@ def test_restart_of_the_curve() -> None:
     assert scl_poly(0.75, shape) == pytest.approx(0.15)
 
 
-@pytest.mark.parametrize(("name", "half"), [("poly", 0.5**0.9), ("cosine", 0.5), ("constant", 1)])
+@pytest.mark.parametrize(("name", "half"), [("poly", 0.5**0.9), ("cosine", 0.5), ("linear", 0.505),
+                                            ("constant", 1)])
 def test_schedules(name: str, half: float) -> None:
     curve = Schedule(name, total_steps=100)
     assert curve(0) == 1

@@ -37,11 +37,11 @@ def parameter_groups(
 
 
 def build_optimizer(
-    name: str, groups: list[dict[str, Any]], momentum: float
+    name: str, groups: list[dict[str, Any]], momentum: float, nesterov: bool = False
 ) -> torch.optim.Optimizer:
     """SGD with momentum, Adam or AdamW; `momentum` is beta 1 of the latter two."""
     if name == "sgd":
-        return torch.optim.SGD(groups, momentum=momentum)
+        return torch.optim.SGD(groups, momentum=momentum, nesterov=nesterov)
     kind = torch.optim.AdamW if name == "adamw" else torch.optim.Adam
     return kind(groups, betas=(momentum, 0.999))
 

@@ -159,6 +159,8 @@ def add_optimization(parser: argparse.ArgumentParser, optimizers: Collection[str
                        help="the encoder's learning rate is this times --lr")
     group.add_argument("--momentum", type=share, default=0.9, metavar="X",
                        help="of SGD; beta 1 of Adam and AdamW")
+    group.add_argument("--nesterov", action=argparse.BooleanOptionalAction, default=False,
+                       help="SGD looks ahead along its momentum")
     group.add_argument("--weight-decay", type=at_least_zero, default=1e-4, metavar="X",
                        help="on convolution weights")
     group.add_argument("--decay-all", action=argparse.BooleanOptionalAction, default=False,
@@ -224,6 +226,8 @@ def check_training(args: argparse.Namespace, world: int, cuda: bool) -> None:
         raise ValueError(f"--scale {args.scale[0]} {args.scale[1]}: 0 < MIN <= MAX is expected")
     if args.momentum == 1:
         raise ValueError("--momentum 1: a number from 0, below 1, is expected")
+    if args.nesterov and (args.optimizer != "sgd" or not args.momentum):
+        raise ValueError("--nesterov: is an option of --optimizer sgd with --momentum above 0")
     if min(args.crop_size) < 32:
         raise ValueError(f"--crop-size {args.crop_size}: networks need at least 32 pixels a side")
     if args.init and args.pretrained_encoder:
