@@ -77,7 +77,7 @@ def train_until(
                 with autocast(settings.device, settings.precision):
                     logits = state.network(images)
                 loss += backward(state, loss_function(logits, target) / settings.accumulate)
-        figures = update(state, settings.clip, settings.ema)
+        figures = update(state, settings.clip, settings.ema, settings.ema_ramp)
         loss, stopped = distributed.mean_over_ranks(loss, bool(stop), device=settings.device)
         log.step(state.step, loss, figures)
         if stopped:
@@ -158,7 +158,7 @@ def main() -> None:
     rank, world = distributed.rank(), distributed.world()
     options.check_training(args, world, device.type == "cuda")
     settings = Settings(device, choose_precision(device, args.precision), args.accumulate,
-                        args.clip, args.ema, args.freeze_bn, args.seed)
+                        args.clip, args.ema, args.ema_ramp, args.freeze_bn, args.seed)
 
     train, val, lists = build_data(args)
     batch = args.accumulate, world, args.batch_size // (args.accumulate * world)
@@ -185,7 +185,7 @@ def main() -> None:
                 "dataset": describe(val, args.dataset), "args": options.to_json(args),
                 "losses": log.losses, "complete": state.epoch == epochs, **state.state_dict()}
 
-    batches = load_batches(train, sampler, args.workers, device, args.data_on_device)
+    batches = load_batches(train, sampler, args.workers, device, args.data_on_device, args.mosaic)
     log.line(f"{len(train)} train and {len(val)} val images, step {state.step} of {total_steps}, "
              f"{settings.precision} on {device}: {folder.path}")
     try:

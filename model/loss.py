@@ -8,9 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from model.binary import bce
 from model.image_weighted import image_weighted
 from model.label_relaxation import label_relaxation
-from model.region_loss import added, bce, dice, focal, lovasz
+from model.region_loss import added, dice, focal, lovasz
 from utils.loss_options import IMAGE_WEIGHTED, LossOptions
 from utils.metrics import IGNORE
 

@@ -63,11 +63,6 @@ def focal(
     return _average(hard.sum((0, 2, 3)) / counted.sum().clamp(min=1), class_weights)
 
 
-def bce(logits: Tensor, target: Tensor, class_weights: Tensor | None = None) -> Tensor:
-    """Binary cross entropy of each class against the rest; arguments and result as of `focal`."""
-    return focal(logits, target, class_weights, gamma=0.0)
-
-
 def lovasz(logits: Tensor, target: Tensor, class_weights: Tensor | None = None) -> Tensor:
     """Lovasz-Softmax: the convex extension of 1 - IoU of the batch, over the classes in it.
 

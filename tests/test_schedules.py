@@ -131,3 +131,20 @@ def test_warmup_rises_to_the_curve() -> None:
     curve = Schedule("cosine", total_steps=14, warmup_steps=4)
     assert [curve(step) for step in range(5)] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
     assert curve(9) == pytest.approx(0.5)
+
+
+def test_the_published_linear_course() -> None:
+    """Of CSPSG: epoch e of E has (1 - e / E) * 0.99 + 0.01."""
+    words = ["--schedule", "linear", "--schedule-per", "epoch", "--final-factor", 0.01]
+    curve = build_schedule(given(*words), [0, 2, 5, 9, 12])
+    factors = [(1 - epoch / 4) * (1 - 0.01) + 0.01 for epoch in range(4)]
+    expected = [factors[epoch] for epoch in (0, 0, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3)]
+    assert [curve(step) for step in range(12)] == pytest.approx(expected, abs=1e-12)
+
+
+def test_momentum_without_a_warmup_of_its_own() -> None:
+    assert build_schedule(given("--warmup-steps", 4), [0, 9]).momentum(0, 0.9) == 0.9
+    words = ["--warmup-steps", 4, "--warmup-momentum", 0.5]
+    curve = build_schedule(given(*words), [0, 9])
+    assert [curve.momentum(step, 0.9) for step in range(6)] == pytest.approx(
+        [0.5, 0.6, 0.7, 0.8, 0.9, 0.9])

@@ -4,9 +4,9 @@ import argparse
 import math
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from utils.argument_types import at_least_zero, positive, whole
+from utils.argument_types import at_least_zero, positive, share, whole
 
 
 @dataclass(frozen=True)
@@ -68,11 +68,18 @@ class Schedule:
     warmup_steps: int = 0
     shape: Shape = Shape()
     epochs: tuple[int, ...] = ()  # steps at which they begin, and the end; the curve stays within
+    warmup_momentum: float | None = None  # at the first step; None: warm-up leaves it alone
 
     def __call__(self, step: int) -> float:
         if step < self.warmup_steps:
             return (step + 1) / (self.warmup_steps + 1)
         return SCHEDULES[self.name](self.progress(step), self.shape)
+
+    def momentum(self, step: int, usual: float) -> float:
+        """Momentum at a step: it rises linearly to the `usual` one with the warm-up."""
+        if self.warmup_momentum is None or step >= self.warmup_steps:
+            return usual
+        return self.warmup_momentum + (usual - self.warmup_momentum) * step / self.warmup_steps
 
     def progress(self, step: int) -> float:
         """0 after the warm-up to 1 at the end; with `epochs`, that of the step's epoch."""
@@ -91,6 +98,9 @@ def add_schedule(parser: argparse.ArgumentParser) -> None:
                        help="the rate changes at every optimizer step or at every epoch")
     group.add_argument("--warmup-steps", type=whole, default=0, metavar="N",
                        help="steps of linear rise before the schedule")
+    group.add_argument("--warmup-momentum", type=share, metavar="X",
+                       help="momentum of SGD at the first step, which rises to --momentum with "
+                       "the warm-up (default: --momentum)")
     group.add_argument("--poly-power", type=at_least_zero, metavar="X",
                        help="exponent of poly and scl-poly (default: 0.9)")
     group.add_argument("--final-factor", type=at_least_zero, metavar="X",
@@ -143,7 +153,8 @@ def build_schedule(args: argparse.Namespace, offsets: Sequence[int]) -> Schedule
             scl-poly starts again, it does not.
     """
     epochs = tuple(offsets) if args.schedule_per == "epoch" else ()
-    plain = Schedule(args.schedule, offsets[-1], args.warmup_steps, Shape(), epochs)
+    plain = Schedule(args.schedule, offsets[-1], args.warmup_steps, Shape(), epochs,
+                     args.warmup_momentum)
     restart = _restart_epoch(args) if args.schedule == "scl-poly" else None
     given = {
         "power": args.poly_power, "restart_factor": args.restart_factor,
@@ -152,4 +163,4 @@ def build_schedule(args: argparse.Namespace, offsets: Sequence[int]) -> Schedule
     if restart is not None and restart < len(offsets) - 1:
         given["restart"] = plain.progress(offsets[restart])
     shape = Shape(**{name: value for name, value in given.items() if value is not None})
-    return Schedule(args.schedule, offsets[-1], args.warmup_steps, shape, epochs)
+    return replace(plain, shape=shape)
