@@ -3,14 +3,16 @@
 examples:
   python -m benchmarks.folder
   python -m benchmarks.folder --arch cspsg_s --size 360 480 --images 100 --outputs overlay
+  python -m benchmarks.folder --wait 100
 
 Draws streets as PNGs as large as those of Cityscapes. A turn is all of them: read, segmented by a
 network of random weights on `--device`, and written. The network alone has them in memory, and is
-waited for. The rate of the slowest of these and of reading and writing is what threads can reach,
-if each has cores of its own; where they share cores, the floor is the sum of their work.
+waited for. Threads reach the rate of the slower of network and files if both have cores of their
+own; on a CPU that both share they cannot. `--wait` has a network that needs none, as on a GPU.
 """
 
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -42,6 +44,21 @@ def random_predictor(arch: str, device: torch.device, precision: str) -> Predict
     return open_predictor(snapshot, device, precision, Inference())
 
 
+class Waiting:
+    """In place of a predictor: its network takes some time of another device.
+
+    Args:
+        seconds: of an image.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds, self.device, self.precision = seconds, torch.device("cpu"), "no arithmetic"
+
+    def picture(self, image: np.ndarray) -> Tensor:
+        time.sleep(self.seconds)
+        return torch.from_numpy(image[..., 0] // 16)
+
+
 class Turns:
     """The alternatives: each takes all images once.
 
@@ -53,7 +70,7 @@ class Turns:
     """
 
     def __init__(
-        self, paths: list[Path], predictor: Predictor, folder: Path, outputs: list[str]
+        self, paths: list[Path], predictor: Predictor | Waiting, folder: Path, outputs: list[str]
     ) -> None:
         self.paths, self.predictor, self.folder, self.outputs = paths, predictor, folder, outputs
         self.painter = Painter({"class_names": TABLE.class_names, "palette": TABLE.palette,
@@ -84,8 +101,7 @@ class Turns:
 
     def files(self, _: int) -> None:
         """All that is not the network, in threads."""
-        labels = torch.zeros(self.images[0].shape[:2], dtype=torch.uint8)
-        for _ in pipeline(self.paths, read_image, lambda image: labels, self.write,
+        for _ in pipeline(self.paths, read_image, Waiting(0).picture, self.write,
                           torch.get_num_threads()):
             pass
 
@@ -111,6 +127,9 @@ def main() -> None:
                         metavar=("H", "W"), help="pixels of an image")
     parser.add_argument("--outputs", nargs="+", choices=KINDS, default=list(KINDS),
                         help="pictures of an image that are written")
+    parser.add_argument("--wait", type=positive, metavar="MS",
+                        help="milliseconds that a network takes which computes nothing; replaces "
+                        "--arch")
     options.add_device(parser)
     args = parser.parse_args()
     device = distributed.start(args.device, args.threads)
@@ -120,15 +139,16 @@ def main() -> None:
         paths = sorted(folder.glob("leftImg8bit/*/*/*.png"))
         print(f"{args.images} PNGs of {args.size[0]}x{args.size[1]}, {size:.2f} MB each, on "
               f"{device} with {torch.get_num_threads()} threads; {', '.join(args.outputs)} written")
-        for arch in args.arch:
-            predictor = random_predictor(arch, device, args.precision)
+        for arch in [f"{args.wait} ms"] if args.wait else args.arch:
+            predictor = (Waiting(args.wait / 1000) if args.wait else
+                         random_predictor(arch, device, args.precision))
             turns = Turns(paths, predictor, folder / "pictures", args.outputs)
             times = per_image(take_turns(turns.alternatives(), args.rounds, 0), args.images)
             print(f"\n{arch}, {predictor.precision}")
             print(table(times, "images", {"in turn": "image after image",
                                           "network": "network alone"}))
-            print(f"in threads {100 / ratio(times, 'in threads', 'network alone'):.0f} % of the "
-                  "network's own rate")
+            share = 100 * ratio(times, "network alone", "in threads")
+            print(f"in threads {share:.0f} % of the network's own rate")
 
 
 if __name__ == "__main__":
