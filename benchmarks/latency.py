@@ -1,6 +1,7 @@
 """From uint8 pixels to a uint8 label map beside the way networks are published with.
 
   python -m benchmarks.latency [--arch sgcpnet] [--size 1024 2048] [--no-compile]
+  python -m benchmarks.latency --snapshot runs/NAME/best.pth --image street.jpg
 
 The published way: eager float32, planes of pixels, logits of every class at the image's size,
 argmax. Ours: what the demos do, in float32 and bfloat16, as it is and with --compile. Every side
@@ -15,10 +16,11 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.timing import table, take_turns
-from model import MODELS, build_model
+from model import MODELS, build_model, from_snapshot, read_snapshot
 from model.latency import draw
 from model.prediction import open_predictor
 from utils.argument_types import positive
+from utils.images import read_image, resize_image
 from utils.sliding import Inference
 
 
@@ -32,10 +34,10 @@ def published(network: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]
     return predict
 
 
-def build_sides(arch: str, compiled: bool) -> dict[str, Callable[[Tensor], Tensor]]:
-    """(1, 3, H, W) uint8 -> (1, H, W) uint8, by name; the published way first."""
+def build_random(arch: str) -> nn.Module:
+    """A network of 19 classes whose logits look like logits."""
     torch.manual_seed(0)
-    network = build_model(arch, 19).eval()
+    network = build_model(arch, 19)
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):  # as trained: the signal neither fades nor explodes
             module.momentum = None
@@ -43,7 +45,11 @@ def build_sides(arch: str, compiled: bool) -> dict[str, Callable[[Tensor], Tenso
     with torch.no_grad():  # else one class would win everywhere
         for _ in range(2):
             network(draw(2, (128, 256)))
-    network.eval()
+    return network.eval()
+
+
+def build_sides(network: nn.Module, compiled: bool) -> dict[str, Callable[[Tensor], Tensor]]:
+    """(1, 3, H, W) uint8 -> (1, H, W) uint8, by name; the published way first."""
     snapshot = {"model": network.config, "weights": network.state_dict()}
     sides = {"published, fp32": published(network)}
     for how in (False, True)[: 1 + compiled]:
@@ -60,6 +66,8 @@ def main() -> None:
     parser.add_argument("--arch", default="sgcpnet", choices=tuple(MODELS), help="network")
     parser.add_argument("--size", type=positive, nargs=2, default=(1024, 2048), metavar=("H", "W"),
                         help="pixels of the image")
+    parser.add_argument("--snapshot", metavar="FILE", help="a trained network instead")
+    parser.add_argument("--image", metavar="FILE", help="a photo instead of a drawing, resized")
     parser.add_argument("--rounds", type=positive, default=7, help="turns of each side")
     parser.add_argument("--threads", type=positive, help="default: all cores")
     parser.add_argument("--compile", action=argparse.BooleanOptionalAction, default=True,
@@ -68,7 +76,11 @@ def main() -> None:
     if args.threads:
         torch.set_num_threads(args.threads)
     images = draw(1, tuple(args.size))
-    sides = build_sides(args.arch, args.compile)
+    if args.image:
+        pixels = resize_image(read_image(args.image), args.size)
+        images = torch.from_numpy(pixels).permute(2, 0, 1)[None]
+    trained = args.snapshot and from_snapshot(read_snapshot(args.snapshot, weights=True))
+    sides = build_sides(trained or build_random(args.arch), args.compile)
     maps = {name: predict(images) for name, predict in sides.items()}
     for name, labels in maps.items():
         agreement = (labels == maps["published, fp32"]).double().mean().item()
@@ -77,7 +89,7 @@ def main() -> None:
     times = take_turns({name: lambda _, predict=predict: predict(images)
                         for name, predict in sides.items()}, args.rounds)
     height, width = args.size
-    print(f"{args.arch}, {width}x{height}, {torch.get_num_threads()} threads")
+    print(f"{args.snapshot or args.arch}, {width}x{height}, {torch.get_num_threads()} threads")
     print(table(times, "images", {"published": "published, fp32"}))
 
 

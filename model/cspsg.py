@@ -89,6 +89,10 @@ class CSPSG(nn.Module):
         full = resize(coarse, (4 * height, 4 * width), rows=rows)
         return full[:, :, : size[0], : size[1]]
 
+    def cell_side(self, coarse: Tensor, size: Sequence[int]) -> int:
+        """`upsample` is a bilinear enlargement by this, cut to `size`."""
+        return 4
+
 
 def cspsg(
     width: int,

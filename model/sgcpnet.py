@@ -150,6 +150,10 @@ class SGCPNet(nn.Module):
         """
         return resize(coarse, size, rows=rows)
 
+    def cell_side(self, coarse: Tensor, size: Sequence[int]) -> int | None:
+        """8 where `upsample` is a bilinear enlargement by 8, else None."""
+        return 8 if [8 * side for side in coarse.shape[-2:]] == list(size) else None
+
 
 def sgcpnet(
     num_classes: int,

@@ -10,6 +10,7 @@ import model
 from model.fusion import fuse
 from model.layers import resize
 from model.prediction import open_predictor
+from utils.cells import largest_between
 from utils.inference import BLOCK, Predictor
 from utils.sliding import Inference, best_class
 
@@ -51,6 +52,34 @@ def test_rows_of_an_enlargement(
     for rows in (slice(0, 4), slice(3, 9), slice(size[0] - 5, size[0])):
         part = resize(features, size, align_corners, rows)
         torch.testing.assert_close(part, whole[:, :, rows], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("side", [2, 4, 8])
+@pytest.mark.parametrize("shape", [(1, 1), (2, 5), (90, 70)])
+def test_labels_between_coarse_logits(side: int, shape: tuple[int, int]) -> None:
+    """Of noise, whose cells are all mixed and more than one chunk, and of smooth surfaces."""
+    generator = torch.Generator().manual_seed(2)
+    noise = torch.randn(7, *shape, generator=generator, dtype=torch.float64)
+    smooth = resize(torch.randn(1, 7, 3, 3, generator=generator, dtype=torch.float64), shape)[0]
+    flat = torch.arange(7.0).view(7, 1, 1).expand(7, *shape)
+    for coarse in (noise, smooth, flat):
+        size = [side * n for n in shape]
+        expected = best_class(resize(coarse[None], size)[0])
+        assert torch.equal(largest_between(coarse, side), expected)
+
+
+def test_cells_are_those_of_the_enlargement() -> None:
+    for name, side, size in (("sgcpnet", 8, (64, 96)), ("cspsg_n", 4, (50, 70))):
+        network = with_statistics(model.build_model(name, 6))
+        images = torch.randint(0, 256, (1, 3, *size), dtype=torch.uint8)
+        with torch.no_grad():
+            coarse = network(images, full_size=False)
+            assert network.cell_side(coarse, size) == side
+            full = network.upsample(coarse, size)
+        whole = resize(coarse, [side * n for n in coarse.shape[-2:]])
+        assert torch.equal(full, whole[:, :, : size[0], : size[1]])
+    coarse = torch.empty(1, 6, 7, 9)
+    assert model.build_model("sgcpnet", 6).cell_side(coarse, (50, 70)) is None
 
 
 @pytest.mark.parametrize("name", LIGHT)

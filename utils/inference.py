@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from utils import distributed
+from utils.cells import largest_between
 from utils.images import resize_image
 from utils.metrics import ConfusionMatrix
 from utils.signals import Stopped, StopRequest
@@ -89,13 +90,18 @@ class Predictor:
     def channels(self, images: Tensor) -> Tensor:
         """(N, 3, h, w) uint8 RGB -> (N, h, w) uint8, the channel of each pixel's largest logit.
 
-        Full-size logits are never there as a whole: rows of them are made and judged by turns,
-        while they are in the processor's cache.
+        Full-size logits are never there as a whole: a network that says how large its cells are has
+        only those enlarged where classes meet. Of others, rows are made and judged by turns, while
+        they are in the processor's cache.
         """
         coarse, size = self._coarse(images).float().contiguous(), images.shape[-2:]
         maps = torch.empty(len(images), *size, dtype=torch.uint8, device=coarse.device)
         step = max(1, BLOCK.get(self.device.type, 1 << 27) // (coarse.shape[1] * size[1]))
+        cell_side = getattr(self.network, "cell_side", lambda *_: None)(coarse, size)
         for labels, logits in zip(maps, coarse.split(1), strict=True):
+            if cell_side:
+                labels.copy_(largest_between(logits[0], cell_side)[: size[0], : size[1]])
+                continue
             for top in range(0, size[0], step):
                 rows = slice(top, min(top + step, size[0]))
                 labels[rows] = best_class(self.network.upsample(logits, size, rows)[0])
