@@ -4,6 +4,7 @@ examples:
   python convert_checkpoint.py best.pt cspsg_s.pth
   python convert_checkpoint.py checkpoint.pth ema.pth --key ema
   python convert_checkpoint.py theirs.pt weights.pth --state-dict
+  python convert_checkpoint.py --arch smp:unet:efficientnet-b4 best_model.pth ours.pth
 
 Reads the tensors alone and runs nothing that is in the file: no class of its author has to be
 installed, and none is trusted. State dicts of published networks are converted too.
@@ -15,10 +16,13 @@ from typing import Any
 
 from torch import Tensor
 
-from datasets import complete
-from model import from_snapshot
+from datasets import TABLES, complete
+from model import build_model, check_name, from_snapshot, load_weights
 from model.published import UnknownNetworkError, recognize
+from model.smp_names import is_smp
+from model.smp_weights import count_classes, to_ours
 from utils import checkpoint, options, stub_unpickler
+from utils.argument_types import checked
 from utils.exit_codes import run
 from utils.stub_unpickler import Stored, is_network, tensors_of
 from utils.untrusted import check_file, malicious_calls
@@ -33,7 +37,20 @@ def parse_args() -> argparse.Namespace:
                         "first of " + ", ".join(checkpoint.WRAPPERS) + ")")
     parser.add_argument("--state-dict", action="store_true",
                         help="write the named tensors alone, whatever network they are of")
+    parser.add_argument("--arch", type=checked(check_smp), metavar="NAME",
+                        help="smp:ARCHITECTURE:ENCODER of a network of segmentation_models_pytorch,"
+                        " which its tensors do not tell")
+    parser.add_argument("--dataset", default="cityscapes", choices=tuple(TABLES),
+                        help="whose train ids the channels of its logits are; more are void")
     return parser.parse_args()
+
+
+def check_smp(name: str) -> str:
+    """The name, if it is of segmentation_models_pytorch; else ValueError."""
+    if not is_smp(name):
+        raise ValueError(f"{name}: smp:ARCHITECTURE:ENCODER is expected; other networks are known "
+                         "by their tensors")
+    return check_name(name)
 
 
 def choose(content: Any, key: str | None, source: Path) -> tuple[str, dict[str, Stored]]:
@@ -91,6 +108,27 @@ def to_snapshot(weights: dict[str, Tensor], source: Path) -> dict[str, Any]:
     return {"format": checkpoint.FORMAT, **snapshot, "dataset": known}
 
 
+def to_smp_snapshot(
+    weights: dict[str, Tensor], source: Path, arch: str, dataset: str
+) -> dict[str, Any]:
+    """As `to_snapshot`, of a whole network of segmentation_models_pytorch.
+
+    Raises:
+        ValueError: they are not of `arch`, or have fewer channels than the data set classes.
+    """
+    channels, classes = count_classes(weights, source), len(TABLES[dataset].class_names)
+    if channels < classes:
+        raise ValueError(f"{source}: has {channels} channels, {dataset} {classes} classes; give "
+                         "another --dataset")
+    network = build_model(arch, channels)
+    try:
+        load_weights(network, to_ours(weights, network.encoder))
+    except ValueError as error:
+        raise ValueError(f"{source}: is not {arch}: {error}") from None
+    return {"format": checkpoint.FORMAT, "model": network.config, "weights": network.state_dict(),
+            "dataset": complete({"name": dataset}, channels)}
+
+
 def main() -> None:
     args = parse_args()
     options.check_output(args.target)
@@ -101,7 +139,9 @@ def main() -> None:
     if args.state_dict:
         checkpoint.save(args.target, weights)
     else:
-        snapshot = to_snapshot(weights, Path(args.source))
+        source = Path(args.source)
+        snapshot = (to_smp_snapshot(weights, source, args.arch, args.dataset) if args.arch else
+                    to_snapshot(weights, source))
         checkpoint.write(args.target, snapshot)
         what = f"{snapshot['model']['arch']}, {snapshot['dataset']['name']}, {what}"
     print(f"{args.target}: {what} of {args.source}, {words}")

@@ -16,7 +16,7 @@ from model.prediction import open_predictor
 from utils import distributed, options
 from utils.exit_codes import run
 from utils.images import read_image
-from utils.predictions import class_shares, write_prediction
+from utils.predictions import Painter, class_shares
 
 
 def parse_args() -> argparse.Namespace:
@@ -37,8 +37,9 @@ def main() -> None:
     dataset = complete(snapshot["dataset"], snapshot["model"]["num_classes"])
     predictor = open_predictor(snapshot, device, args.precision, options.build_inference(args))
     prediction = predictor.picture(image, args.eval_size)
-    paths = write_prediction(Path(args.save_dir), Path(args.demo_image).stem, image, prediction,
-                             dataset, args.opacity, args.legend)
+    painter = Painter(dataset, args.opacity, args.legend, args.percentages)
+    paths = painter.write(Path(args.save_dir), Path(args.demo_image).stem, image, prediction,
+                          args.outputs)
     for name, share in class_shares(prediction, dataset).items():
         print(f"{100 * share:6.2f} %  {name}")
     print("\n".join(str(path) for path in paths))

@@ -1,68 +1,194 @@
-"""Segments every image of a folder: color mask, id mask, overlay of each.
+"""Segments a folder of images, a video, what a camera sees, or a time lapse of a data set.
 
 examples:
   python demo_folder.py --demo-folder photos --snapshot runs/NAME/best.pth --save-dir out
+  python demo_folder.py --video street.mp4 --snapshot best.pth --show side-by-side --legend
+  python demo_folder.py --video 0 --snapshot best.pth --limit 500
+  python demo_folder.py --video stuttgart_00 --snapshot best.pth --data-root data/cityscapes
+  python demo_folder.py --timelapse --city stuttgart --limit 200 --fps 10 --snapshot best.pth
 
-Damaged images are passed over with a line; the exit code is then 1.
+Images are read, segmented and written at the same time. A folder gives color mask, id mask and
+overlay of each image, the others a video without sound: H.264, else VP8. Damaged images and frames
+are passed over with a line; the exit code is then 1. Ctrl-C completes what is written.
 """
 
 import argparse
+import re
 import sys
+from collections.abc import Generator
+from contextlib import closing
+from functools import partial
+from itertools import islice
 from pathlib import Path
 
+import numpy as np
+import torch
+from torch import Tensor
 from tqdm import tqdm
 
-from datasets import complete
+from datasets import DATASETS, complete, find_root
 from datasets.folder import SUFFIXES
+from datasets.sequences import find_sequence
 from model import read_snapshot
 from model.prediction import open_predictor
-from utils import distributed, options
+from utils import disk, distributed, options
 from utils.exit_codes import run
 from utils.images import read_image, shown
-from utils.predictions import write_prediction
+from utils.inference import Predictor
+from utils.pipeline import Done, Pace, pipeline
+from utils.predictions import Painter
+from utils.signals import Stopped, StopRequest
+from utils.video import Video, open_camera, open_file, open_frames
+from utils.video_file import VideoFile, find_codec
+from utils.video_options import TIMELAPSE_FPS
+from utils.workers import map_in_threads
 
 
 def parse_args() -> argparse.Namespace:
     parser = options.Parser(__doc__)
-    parser.add_argument("--demo-folder", required=True, metavar="DIR", help="the images")
+    options.add_source(parser)
     options.add_snapshot(parser)
     options.add_pictures(parser)
+    options.add_video(parser, DATASETS)
     options.add_inference(parser)
+    options.add_compile(parser)
     options.add_device(parser)
     return parser.parse_args()
 
 
-def main() -> None:
-    args = parse_args()
-    device = distributed.start(args.device, args.threads)
-    folder = Path(args.demo_folder)
+def list_images(folder: Path) -> list[Path]:
+    """Its images in order, 9 before 10.
+
+    Raises:
+        FileNotFoundError: no such folder, or no images in it.
+    """
     if not folder.is_dir():
         raise FileNotFoundError(f"{shown(folder)}: no such folder")
-    files = sorted(path for path in folder.iterdir()
-                   if path.suffix.lower() in SUFFIXES and not path.name.startswith("."))
-    if folder.resolve() == Path(args.save_dir).resolve():
-        raise ValueError("--save-dir is --demo-folder: the next run would take its own pictures")
+    files = [path for path in folder.iterdir()
+             if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")]
     if not files:
         raise FileNotFoundError(f"{shown(folder)}: no images in it")
+    return sorted(files, key=lambda path: [
+        int(part) if i % 2 else part for i, part in enumerate(re.split(r"(\d+)", path.name))])
+
+
+def name_pictures(files: list[Path]) -> dict[Path, str]:
+    """Path -> beginning of the names of its pictures; those of a.png and a.jpg must differ."""
+    stems = [path.stem for path in files]
+    return {path: path.stem if stems.count(path.stem) == 1 else path.name for path in files}
+
+
+def open_video(args: argparse.Namespace) -> Video:
+    """The frames that the options ask for.
+
+    Raises:
+        FileNotFoundError, ValueError: nothing there, or not as it should be.
+    """
+    if args.timelapse:
+        root = find_root(args.dataset, args.data_root)
+        paths = find_sequence(args.dataset, root, args.city, args.split)[: args.limit]
+        video = open_frames(paths, args.city or f"{args.dataset}_{args.split or 'val'}")
+        video.fps = TIMELAPSE_FPS
+        return video
+    path = Path(args.video)
+    if args.video.isdecimal():
+        return open_camera(int(args.video))
+    if path.is_dir():
+        return open_frames(list_images(path)[: args.limit], path.resolve().name)
+    root = find_root("cityscapes", args.data_root)
+    if not path.exists() and not path.suffix and root.is_dir():
+        frames = find_sequence("cityscapes", root, path.name, "demoVideo")
+        return open_frames(frames[: args.limit], path.name)
+    return open_file(path)
+
+
+def open_network(args: argparse.Namespace, device: torch.device) -> tuple[Predictor, Painter]:
+    """The network, and what draws its predictions."""
     snapshot = read_snapshot(args.snapshot)
     dataset = complete(snapshot["dataset"], snapshot["model"]["num_classes"])
-    predictor = open_predictor(snapshot, device, args.precision, options.build_inference(args))
-    stems = [path.stem for path in files]
-    passed_over = 0
-    for path in tqdm(files, disable=None, unit="image"):
-        try:
-            image = read_image(path, upright=True)
-        except (OSError, ValueError) as error:
-            tqdm.write(f"passed over: {error}", file=sys.stderr)
-            passed_over += 1
-            continue
-        prediction = predictor.picture(image, args.eval_size)
-        # a.png and a.jpg must not overwrite each other
-        name = path.stem if stems.count(path.stem) == 1 else path.name
-        write_prediction(Path(args.save_dir), name, image, prediction, dataset, args.opacity,
-                         args.legend)
-    print(f"{len(files) - passed_over} of {len(files)} files segmented: {args.save_dir}")
-    sys.exit(1 if passed_over else 0)
+    predictor = open_predictor(snapshot, device, args.precision, options.build_inference(args),
+                               compiled=args.compile)
+    return predictor, Painter(dataset, args.opacity, args.legend, args.percentages)
+
+
+def count(results: Generator[Done], total: int | None, unit: str) -> tuple[int, int]:
+    """How many were done, and how many passed over, when all are through."""
+    counts = [0, 0]
+    with closing(results):  # ends its threads, whatever happens here
+        for done in tqdm(results, total=total, disable=None, unit=unit):
+            counts[bool(done.fault)] += 1
+            if done.fault:
+                tqdm.write(f"passed over: {done.fault}", file=sys.stderr)
+    return counts[0], counts[1]
+
+
+def segment_folder(args: argparse.Namespace, device: torch.device, stop: StopRequest) -> bool:
+    """Writes pictures of each image of a folder; whether all could be read."""
+    folder, save_dir = Path(args.demo_folder), Path(args.save_dir)
+    files = list_images(folder)[: args.limit]
+    if folder.resolve() == save_dir.resolve():
+        raise ValueError("--save-dir is --demo-folder: the next run would take its own pictures")
+    disk.check_folder(save_dir)
+    names = name_pictures(files)
+    predictor, painter = open_network(args, device)
+    pace = Pace(device)
+
+    def write(path: Path, image: np.ndarray, prediction: Tensor) -> None:
+        painter.write(save_dir, names[path], image, prediction, args.outputs)
+
+    infer = pace.timed(partial(predictor.picture, seen=args.eval_size))
+    results = pipeline(files, partial(read_image, upright=True), infer, write,
+                       torch.get_num_threads(), stop)
+    written, passed_over = count(results, len(files), "image")
+    print(f"{written} of {len(files)} files segmented: {save_dir}", pace, sep="\n")
+    return not passed_over
+
+
+def segment_video(args: argparse.Namespace, device: torch.device, stop: StopRequest) -> bool:
+    """Writes a video of a video; whether all of it could be read."""
+    video = open_video(args)
+    disk.check_folder(Path(args.save_dir))
+    codec = find_codec()
+    predictor, painter = open_network(args, device)
+    pace = Pace(device, "frame")
+
+    def draw(_: object, image: np.ndarray, prediction: Tensor) -> np.ndarray:
+        return painter.frame(args.show, image, prediction.cpu().numpy())
+
+    def write(done: Done) -> Done:
+        if not done.fault:
+            file.write(done.result, done.item.seconds if video.live else None)
+        return Done(None, None, done.fault)
+
+    # A stage that looks at several frames, such as one that smooths, belongs into `infer`: it is
+    # called with one frame after the other.
+    infer = pace.timed(partial(predictor.picture, seen=args.eval_size))
+    path = Path(args.save_dir) / f"{video.name}_{args.show}"
+    with VideoFile(path, codec, args.fps or video.fps) as file:
+        drawn = pipeline(islice(video.items, args.limit), video.read, infer, draw,
+                         torch.get_num_threads(), stop)
+        total = min((n for n in (video.count, args.limit) if n), default=None)
+        _, passed_over = count(map_in_threads(write, drawn, 1), total, "frame")
+    if not file.frames:
+        raise Stopped(stop.number) if stop else ValueError(f"{video.name}: no frame could be read")
+    cut_short = "" if args.limit or stop else video.cut_short()
+    odd = "odd sides: one more line of pixels, since those of a video are even" * file.padded
+    lines = [codec.remark, video.uneven(), odd, cut_short, f"{file.frames} frames, "
+             f"{file.frames / file.fps:.1f} s at {file.fps:g} frames/s, {codec.name}: {file.path}"]
+    print(*filter(None, lines), pace, sep="\n")
+    return not passed_over and not cut_short
+
+
+def main() -> None:
+    args = parse_args()
+    options.check_source(args)
+    device = distributed.start(args.device, args.threads)
+    stop = StopRequest()
+    whole = (segment_folder if args.demo_folder else segment_video)(args, device, stop)
+    if stop:
+        print("stopped; what is written is complete", file=sys.stderr)
+        raise Stopped(stop.number)
+    sys.exit(0 if whole else 1)
 
 
 if __name__ == "__main__":

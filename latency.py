@@ -18,10 +18,10 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from model import MODELS, read_snapshot
+from model import MODELS, check_name, read_snapshot
 from model.latency import Figures, Wanted, measure, profile
 from utils import checkpoint, options
-from utils.argument_types import positive
+from utils.argument_types import checked, positive
 from utils.exit_codes import run
 from utils.parser import Parser
 
@@ -31,9 +31,10 @@ COLUMNS = ("network", "M params", "GMACs", "ms p50", "p90", "p99", "copy ms", "M
 def parse_args() -> argparse.Namespace:
     parser = Parser(__doc__)
     group = parser.add_argument_group("networks")
-    group.add_argument("--arch", nargs="+", default=[], choices=tuple(MODELS), metavar="NAME",
+    group.add_argument("--arch", nargs="+", default=[], type=checked(check_name),
+                       metavar="NAME",
                        help="with random weights; several are measured one after the other, each "
-                       f"in a process of its own: {', '.join(MODELS)}")
+                       f"in a process of its own: {', '.join(MODELS)}, smp:ARCHITECTURE:ENCODER")
     group.add_argument("--snapshot", nargs="+", default=[], metavar="FILE", help="checkpoints")
     group.add_argument("--num-classes", type=positive, default=19, metavar="N",
                        help="of --arch; a snapshot has its own")
@@ -45,11 +46,10 @@ def parse_args() -> argparse.Namespace:
     group.add_argument("--runs", type=positive, default=30, metavar="N",
                        help="of which percentiles are taken")
     group.add_argument("--warm-up", type=positive, default=5, metavar="N", help="runs before")
-    group.add_argument("--compile", action="store_true",
-                       help="torch.compile the network; takes a minute, not measured")
     group.add_argument("--profile", action="store_true",
                        help="print the layers that take longest, each waited for")
     group.add_argument("--json", metavar="FILE", help="write all figures there")
+    options.add_compile(parser)
     options.add_device(parser)
     return parser.parse_args()
 

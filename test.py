@@ -42,6 +42,7 @@ def parse_args() -> argparse.Namespace:
     options.add_data(parser, DATASETS, default=None, split="test")
     options.add_class_map(parser)
     options.add_inference(parser)
+    options.add_compile(parser)
     group = parser.add_argument_group("package")
     group.add_argument("--save-dir", metavar="DIR",
                        help="gets the predictions; must not hold any yet, except with --skip-done")
@@ -116,7 +117,8 @@ def main() -> None:
         results.start(settings)
     distributed.barrier()
 
-    predictor = open_predictor(snapshot, device, args.precision, inference, table)
+    predictor = open_predictor(snapshot, device, args.precision, inference, table,
+                               args.compile)
     predict(predictor, dataset, missing, results, args.workers)
     distributed.stop()  # all predictions are there, and the others need not wait for the package
     if main_rank:

@@ -30,7 +30,7 @@ from datasets.sampler import EpochLists, TrainSampler
 from datasets.splits import shared_images
 from datasets.training_lists import ListOptions, make_lists
 from datasets.transforms import EvalTransform, TrainTransform
-from model import MODELS, build_with_weights, checkpoint_activations
+from model import MODELS, build_with_weights, check_name, checkpoint_activations, list_networks
 from model.loss import CLASS_WEIGHTS, LOSSES, Loss, build_loss, class_weights
 from utils import checkpoint, distributed, optimization, options
 from utils.exit_codes import run
@@ -46,7 +46,7 @@ def parse_args() -> tuple[argparse.Namespace, dict[str, Any] | None]:
     parser = options.Parser(__doc__)
     options.add_data(parser, DATASETS, default="cityscapes", split=None)
     options.add_training_data(parser, CACHES)
-    options.add_network(parser, MODELS)
+    options.add_network(parser, MODELS, check_name, list_networks)
     options.add_run(parser)
     options.add_augmentation(parser)
     options.add_loss(parser, LOSSES, CLASS_WEIGHTS)
@@ -77,7 +77,7 @@ def train_until(
                 with autocast(settings.device, settings.precision):
                     logits = state.network(images)
                 loss += backward(state, loss_function(logits, target) / settings.accumulate)
-        figures = update(state, settings.clip, settings.ema)
+        figures = update(state, settings.clip, settings.ema, settings.ema_ramp)
         loss, stopped = distributed.mean_over_ranks(loss, bool(stop), device=settings.device)
         log.step(state.step, loss, figures)
         if stopped:
@@ -139,13 +139,13 @@ def build_state(
     network = network.to(settings.device, memory_format=torch.channels_last)
     if args.sync_bn:
         network = distributed.synchronize_batch_norm(network, settings.device)
-    groups = optimization.parameter_groups(
-        network, args.lr, args.weight_decay, args.encoder_lr_factor, args.decay_all
-    )
+    groups = optimization.parameter_groups(network, args.lr, args.weight_decay,
+                                           args.encoder_lr_factor, args.decay_all)
     return TrainingState(
         network=distributed.wrap(network, args.compile),
         ema=optimization.make_ema(network) if args.ema else None,
-        optimizer=optimization.build_optimizer(args.optimizer, groups, args.momentum),
+        optimizer=optimization.build_optimizer(args.optimizer, groups, args.momentum,
+                                               args.nesterov),
         schedule=options.build_schedule(args, offsets),
         scaler=torch.amp.GradScaler(settings.device.type, enabled=settings.precision == "fp16"),
     )
@@ -158,7 +158,7 @@ def main() -> None:
     rank, world = distributed.rank(), distributed.world()
     options.check_training(args, world, device.type == "cuda")
     settings = Settings(device, choose_precision(device, args.precision), args.accumulate,
-                        args.clip, args.ema, args.freeze_bn, args.seed)
+                        args.clip, args.ema, args.ema_ramp, args.freeze_bn, args.seed)
 
     train, val, lists = build_data(args)
     batch = args.accumulate, world, args.batch_size // (args.accumulate * world)
@@ -175,7 +175,7 @@ def main() -> None:
         distributed.say(f"{args.run_dir}: already complete, step {state.step} of {total_steps}")
         return distributed.stop()
     sampler.start_step = state.step
-    name = f"{args.arch}-{args.dataset}-{time.strftime('%Y%m%d-%H%M%S')}"
+    name = f"{args.arch.replace(':', '-')}-{args.dataset}-{time.strftime('%Y%m%d-%H%M%S')}"
     folder = RunFolder(args.run_dir or f"runs/{name}", resume=bool(last), main=rank == 0)
     log = Log(folder.path, total_steps, state.step, args.batch_size, args.log_every, rank == 0)
     log.losses = last["losses"] if last else []
@@ -185,7 +185,7 @@ def main() -> None:
                 "dataset": describe(val, args.dataset), "args": options.to_json(args),
                 "losses": log.losses, "complete": state.epoch == epochs, **state.state_dict()}
 
-    batches = load_batches(train, sampler, args.workers, device, args.data_on_device)
+    batches = load_batches(train, sampler, args.workers, device, args.data_on_device, args.mosaic)
     log.line(f"{len(train)} train and {len(val)} val images, step {state.step} of {total_steps}, "
              f"{settings.precision} on {device}: {folder.path}")
     try:

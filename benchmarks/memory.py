@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from model import build_model, check_name, checkpoint_activations
 from model.loss import cross_entropy
 from utils import distributed, options
+from utils.argument_types import checked
 from utils.exit_codes import run
 from utils.inference import autocast, choose_precision
 
@@ -37,7 +38,7 @@ STEPS = 2  # the first makes gradients and momentum
 def parse_args() -> argparse.Namespace:
     parser = options.Parser(__doc__)
     parser.prog = "python -m benchmarks.memory"
-    parser.add_argument("--arch", type=check_name, default="deeplabv3plus_wide_resnet38",
+    parser.add_argument("--arch", type=checked(check_name), default="deeplabv3plus_wide_resnet38",
                         help="a network of the README's table with a residual encoder")
     parser.add_argument("--crop-size", type=options.positive, nargs=2, default=(256, 256),
                         metavar=("H", "W"), help="pixels")

@@ -4,9 +4,10 @@ from collections.abc import Iterator
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from datasets.base import SegmentationDataset
+from datasets.mosaic import Mosaic
 from datasets.on_device import OnDevice
 from datasets.sampler import TrainSampler
 from utils.workers import init_worker
@@ -18,6 +19,7 @@ def load_batches(
     workers: int,
     device: torch.device,
     on_device: bool,
+    mosaic: float = 0.0,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Batches of a training, (N, H, W, 3) and (N, H, W) uint8, to its end.
 
@@ -27,14 +29,16 @@ def load_batches(
         workers: processes that read and augment; threads that read if `on_device`.
         device: that trains.
         on_device: keep the whole split on the device and augment there.
+        mosaic: share of samples that are made of four; not on the device.
 
     Raises:
         ValueError: the split does not fit there.
     """
     if on_device:
         return map(OnDevice(train, device, workers).batch, sampler)
+    samples: Dataset = Mosaic(train, sampler.lists, mosaic) if mosaic else train
     return iter(DataLoader(
-        train, batch_sampler=sampler, num_workers=workers, worker_init_fn=init_worker,
+        samples, batch_sampler=sampler, num_workers=workers, worker_init_fn=init_worker,
         generator=torch.Generator(),  # else its start would draw from the global one
         pin_memory=device.type == "cuda",
     ))  # fmt: skip

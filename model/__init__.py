@@ -27,6 +27,10 @@ from model.published import UnknownNetworkError, recognize
 from model.published_encoders import encoder_weights
 from model.recompute import checkpoint_activations as checkpoint_activations
 from model.sgcpnet import sgcpnet
+from model.smp import builder as smp_builder
+from model.smp_names import describe, is_smp, split, wrap
+from model.smp_weights import fit_encoder, imagenet_weights
+from model.weights import load_weights as load_weights
 from utils import checkpoint
 
 MODELS: dict[str, Callable[..., nn.Module]] = {
@@ -52,16 +56,24 @@ STATISTICS = ("mean", "std")  # of pixels, options of every builder
 
 def check_name(name: str) -> str:
     """The name itself, if it can be built; else ValueError with the names that can."""
-    if name not in MODELS:
-        raise ValueError(f"unknown network {name!r}; known: {', '.join(MODELS)}")
+    if is_smp(name):
+        split(name)
+    elif name not in MODELS:
+        raise ValueError(f"unknown network {name!r}; known: {', '.join(MODELS)}, "
+                         "smp:ARCHITECTURE:ENCODER")
     return name
+
+
+def list_networks() -> str:
+    """The names that `check_name` knows, for people."""
+    return f"{wrap(MODELS)}\n\n{describe()}"
 
 
 def build_model(name: str, num_classes: int, **options: Any) -> Any:
     """Builds a network with random weights.
 
     Args:
-        name: a key of MODELS.
+        name: a key of MODELS, or smp:ARCHITECTURE:ENCODER.
         num_classes: channels of the logits.
         **options: the builder's own, for example `output_stride`.
 
@@ -72,7 +84,7 @@ def build_model(name: str, num_classes: int, **options: Any) -> Any:
     Raises:
         ValueError: unknown name or option.
     """
-    builder, defaults = MODELS[check_name(name)], _defaults(name)
+    builder, defaults = _builder(name), _defaults(name)
     if unknown := set(options) - set(defaults):
         raise ValueError(f"{name} has no option {sorted(unknown)}; it has {sorted(defaults)}")
     options = defaults | options
@@ -81,9 +93,13 @@ def build_model(name: str, num_classes: int, **options: Any) -> Any:
     return network
 
 
+def _builder(name: str) -> Callable[..., nn.Module]:
+    return smp_builder(name) if is_smp(name) else MODELS[check_name(name)]
+
+
 def _defaults(name: str) -> dict[str, Any]:
     """The options of a builder."""
-    parameters = inspect.signature(MODELS[check_name(name)]).parameters.values()
+    parameters = inspect.signature(_builder(name)).parameters.values()
     return {p.name: p.default for p in parameters if p.default is not p.empty}
 
 
@@ -133,46 +149,6 @@ def load_model(path: str | Path, **options: Any) -> nn.Module:
     return from_snapshot(read_snapshot(path), **options)
 
 
-def load_weights(network: nn.Module, weights: dict[str, Tensor], except_: str = "") -> list[str]:
-    """Copies weights into a network, every name and shape or an error.
-
-    Args:
-        network: gets the weights.
-        weights: state dict with this project's names.
-        except_: names with this prefix may differ in shape; those keep their values.
-
-    Returns:
-        The names left out by `except_`.
-
-    Raises:
-        ValueError: a tensor is missing, left over, or of another shape.
-    """
-    own = network.state_dict()
-    counters = {name: own[name] for name in own if name.endswith(".num_batches_tracked")}
-    if not weights.keys() & counters.keys():  # files of PyTorch 0.4 and older have none
-        weights = counters | weights
-    left_out = [
-        name
-        for name in own
-        if except_ and name.startswith(except_)
-        and (name not in weights or weights[name].shape != own[name].shape)
-    ]
-    faults = [f"{name} missing" for name in own if name not in weights and name not in left_out]
-    faults += [f"{name} unknown" for name in weights if name not in own and name not in left_out]
-    faults += [
-        f"{name} is {tuple(weights[name].shape)}, not {tuple(own[name].shape)}"
-        for name in own
-        if name in weights and name not in left_out and weights[name].shape != own[name].shape
-    ]
-    if faults:
-        raise ValueError(
-            f"the weights do not fit the network: {len(faults)} of {len(own)} tensors differ "
-            f"({'; '.join(faults[:3])})"
-        )
-    network.load_state_dict({k: own[k] if k in left_out else weights[k] for k in own})
-    return left_out
-
-
 def build_with_weights(
     name: str,
     num_classes: int,
@@ -186,7 +162,8 @@ def build_with_weights(
         name: a key of MODELS.
         num_classes: channels of the logits.
         init: checkpoint of a network; a classifier of other classes is new, the rest must fit.
-        encoder: checkpoint for the encoder alone, or "imagenet" for torchvision's download.
+        encoder: checkpoint for the encoder alone, or "imagenet" for a download from torchvision,
+            or from where segmentation_models_pytorch has it.
         **options: the builder's own.
 
     Returns:
@@ -203,15 +180,21 @@ def build_with_weights(
         return network, [f"weights: {init}; new: {', '.join(new) or 'nothing'}"]
     if encoder is None:
         return build_model(name, num_classes, **options), []
-    weights, statistics = _encoder_weights(encoder)
+    rename = dict if is_smp(name) else encoder_weights
+    weights, statistics = _encoder_weights(encoder, rename)
     network = build_model(name, num_classes, **options, **statistics)
-    if encoder == "imagenet":
+    left: list[str] = []
+    if is_smp(name):
+        weights = weights or imagenet_weights(name, network.config["options"])
+        weights, left = fit_encoder(network.encoder, weights)
+    elif encoder == "imagenet":
         weights = encoder_weights(network.encoder.imagenet_weights())
     try:
         load_weights(network.encoder, weights)
     except ValueError as error:
         raise ValueError(f"{encoder}: not this encoder: {error}") from None
-    return network, [f"encoder: {encoder}, {len(weights)} tensors; the rest is new"]
+    unused = f"; left out: {', '.join(left[:4])}{', ...' * (len(left) > 4)}" if left else ""
+    return network, [f"encoder: {encoder}, {len(weights)} tensors; the rest is new{unused}"]
 
 
 def _stored(snapshot: dict[str, Any], keys: Iterable[str]) -> dict[str, Any]:
@@ -220,14 +203,16 @@ def _stored(snapshot: dict[str, Any], keys: Iterable[str]) -> dict[str, Any]:
     return {key: options[key] for key in keys if key in options}
 
 
-def _encoder_weights(source: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The encoder's tensors in a snapshot, or all in another file; the snapshot's statistics."""
+def _encoder_weights(
+    source: str, rename: Callable[[dict[str, Tensor]], dict[str, Tensor]]
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The encoder's tensors in a snapshot, or all, renamed, of another file; its statistics."""
     if source == "imagenet":
         return {}, {}
     try:
         snapshot = read_snapshot(source, weights=True)
     except UnknownNetworkError:
-        return encoder_weights(checkpoint.state_dict(checkpoint.read(source), source)), {}
+        return rename(checkpoint.state_dict(checkpoint.read(source), source)), {}
     weights = snapshot["weights"]
     prefix = "encoder."
     encoder = {k.removeprefix(prefix): weights[k] for k in weights if k.startswith(prefix)}

@@ -5,6 +5,7 @@ encoder-decoder network", Engineering Applications of Artificial Intelligence, 2
 of github.com/zhouliguo/cspsg (its yolov5n-4 to yolov5x-4), whose published weights it can carry.
 """
 
+import math
 from collections.abc import Sequence
 from functools import partial
 
@@ -60,9 +61,9 @@ class CSPSG(nn.Module):
         self.normalize = normalize
         self.encoder = encoder
         self.decoder = decoder
-        # The published training starts the biases at a sigmoid's prior; a constant over all
-        # classes, which a softmax does not see, so they start like any other.
         self.classifier = nn.Conv2d(encoder.out_channels[0], num_classes, kernel_size=1)
+        # As published: a prior for sigmoids; a softmax does not see a constant over all classes.
+        self.classifier.state_dict()["bias"].add_(math.log(0.6 / (num_classes - 0.999999)))
 
     def forward(self, images: Tensor, full_size: bool = True) -> Tensor:
         """Logits of every pixel.

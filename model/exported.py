@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from model.fusion import fuse
 from model.layers import resize
+from model.onnx_layers import replace_layers
 
 KEY = "streetseg"  # of our entry in an ONNX file's metadata
 OPSET = 18
@@ -54,8 +55,9 @@ def write_onnx(network: nn.Module, about: dict[str, Any], path: Path, labels: bo
     sizes = {0: torch.export.Dim("batch"), 2: torch.export.Dim("height", min=32),
              3: torch.export.Dim("width", min=32)}
     images = torch.zeros(2, 3, 96, 160, dtype=torch.uint8)
+    graph = Graph(replace_layers(fuse(network)), labels).eval()
     program: Any = torch.onnx.export(
-        Graph(fuse(network), labels).eval(), (images,), dynamo=True, opset_version=OPSET,
+        graph, (images,), dynamo=True, opset_version=OPSET,
         input_names=["images"], output_names=[name], dynamic_shapes=(sizes,), verbose=False)
     content = program.model_proto
     entry = content.metadata_props.add()
@@ -94,7 +96,12 @@ class ExportedNetwork(nn.Module):
 
     def forward(self, images: Tensor, full_size: bool = True) -> Tensor:
         """(N, 3, H, W) uint8 -> (N, C, H, W); of a file of labels 1 for the label, 0 else."""
-        output, = self.session.run(None, {"images": np.ascontiguousarray(images.cpu().numpy())})
+        pixels = np.ascontiguousarray(images.cpu().numpy())
+        try:
+            output, = self.session.run(None, {"images": pixels})
+        except Exception as error:  # onnxruntime raises its own types
+            size = "x".join(map(str, pixels.shape[-2:]))
+            raise RuntimeError(f"the ONNX file does not run on {size} pixels: {error}") from None
         found = torch.from_numpy(output)
         if self.labels:
             classes = self.config["num_classes"]

@@ -1,24 +1,77 @@
 """Convolutions that carry the batch norm behind them, for networks that train no more."""
 
 import copy
+from collections import Counter
+from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+SIZE = (64, 96)  # of the image that shows what takes whose output
 
 
 def fuse(network: nn.Module) -> nn.Module:
     """A copy, in evaluation mode, that computes the same with fewer layers.
 
-    Every batch norm whose module comes right behind a convolution's goes into its weights. That
-    networks here name their layers in the order in which they run is what makes this right; tests
-    compare the outputs of every network.
+    A batch norm goes into the weights of a convolution when it was seen, in a forward, to be all
+    that takes its output. The order of names would not do: other libraries' encoders also hand
+    such an output on to a decoder, or run layers in another order.
     """
     network = copy.deepcopy(network).eval()
+    new: dict[Any, nn.Module] = {}
+    for convolution, norm in _see_pairs(network):
+        new |= {convolution: fuse_conv_bn_eval(convolution, norm), norm: nn.Identity()}
     for module in list(network.modules()):
-        names = list(module._modules)
-        for name, behind in zip(names, names[1:], strict=False):
-            convolution, norm = module._modules[name], module._modules[behind]
-            if isinstance(convolution, nn.Conv2d) and type(norm) is nn.BatchNorm2d:
-                setattr(module, name, fuse_conv_bn_eval(convolution, norm))
-                setattr(module, behind, nn.Identity())
+        for name, part in module._modules.items():
+            if part in new:
+                setattr(module, name, new[part])
     return network
+
+
+class _Uses(TorchDispatchMode):
+    """Counts the operations that take a tensor."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.counts: Counter[int] = Counter()  # by id
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None
+    ) -> Any:
+        self.counts.update({id(each) for each in tree_leaves((args, kwargs))
+                            if isinstance(each, Tensor)})
+        return func(*args, **(kwargs or {}))
+
+
+@torch.no_grad()
+def _see_pairs(network: nn.Module) -> list[tuple[Any, Any]]:
+    """(convolution, batch norm) that run once each, the norm alone on the other's output."""
+    outputs: dict[int, tuple[nn.Module, Tensor]] = {}  # keeps them, so that no id comes twice
+    pairs: list[tuple[nn.Module, nn.Module, int]] = []
+    runs: Counter[nn.Module] = Counter()
+
+    def after_convolution(layer: nn.Module, args: Any, output: Tensor) -> None:
+        outputs[id(output)] = layer, output
+        runs[layer] += 1
+
+    def before_norm(layer: nn.Module, args: Any) -> None:
+        runs[layer] += 1
+        if id(args[0]) in outputs:
+            pairs.append((outputs[id(args[0])][0], layer, id(args[0])))
+
+    layers = list(network.modules())
+    hooks = [each.register_forward_hook(after_convolution) for each in layers
+             if isinstance(each, nn.Conv2d)]
+    hooks += [each.register_forward_pre_hook(before_norm) for each in layers
+              if type(each) is nn.BatchNorm2d]
+    place = next(network.parameters()).device
+    images = torch.zeros(1, 3, *SIZE, dtype=torch.uint8, device=place)
+    with _Uses() as uses:
+        network(images, full_size=False)
+    for hook in hooks:
+        hook.remove()
+    return [(convolution, norm) for convolution, norm, output in pairs
+            if uses.counts[output] == runs[convolution] == runs[norm] == 1]

@@ -19,6 +19,7 @@ from model import build_model, count_parameters, from_snapshot, read_snapshot
 from model.prediction import open_predictor
 from utils import distributed
 from utils.inference import Predictor
+from utils.pipeline import synchronize
 from utils.sliding import Inference
 
 
@@ -83,9 +84,8 @@ def open_wanted(wanted: Wanted) -> tuple[str, Predictor, nn.Module]:
         torch.manual_seed(0)
         network, name = build_model(str(wanted.arch), wanted.num_classes), str(wanted.arch)
         snapshot = {"model": network.config, "weights": network.state_dict()}
-    predictor = open_predictor(snapshot, device, wanted.precision, Inference())
-    if wanted.compile:
-        predictor.network.compile(dynamic=False)
+    predictor = open_predictor(snapshot, device, wanted.precision, Inference(),
+                               compiled=wanted.compile)
     return name, predictor, network
 
 
@@ -98,14 +98,6 @@ def draw(count: int, size: tuple[int, int]) -> Tensor:
         image = cv2.resize(coarse, size[::-1], interpolation=cv2.INTER_CUBIC)
         images.append(cv2.add(image, generator.integers(0, 12, image.shape, np.uint8)))
     return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
-
-
-def synchronize(device: torch.device) -> None:
-    """Waits until the device has done what it was given."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    elif device.type == "mps":
-        torch.mps.synchronize()
 
 
 def timed(work: Callable[[], Any], device: torch.device, runs: int, warm_up: int) -> list[float]:

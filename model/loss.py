@@ -8,8 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from model.binary import bce
 from model.image_weighted import image_weighted
 from model.label_relaxation import label_relaxation
+from model.region_loss import added, dice, focal, lovasz
 from utils.loss_options import IMAGE_WEIGHTED, LossOptions
 from utils.metrics import IGNORE
 
@@ -71,6 +73,12 @@ LOSSES: dict[str, Callable[..., Tensor]] = {
     "ohem": ohem,
     "image_weighted": image_weighted,
     "label_relaxation": label_relaxation,
+    "bce": bce,
+    "dice": dice,
+    "focal": focal,
+    "lovasz": lovasz,
+    "dice+cross_entropy": added(dice, cross_entropy),
+    "lovasz+cross_entropy": added(lovasz, cross_entropy),
 }
 # shares of the classes' pixels -> weights: Paszke et al., ENet, 2016, with its constant and a
 # milder one that thin classes do not pay for in precision

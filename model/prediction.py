@@ -18,14 +18,23 @@ def open_predictor(
     precision: str,
     inference: Inference,
     table: np.ndarray | None = None,
+    compiled: bool = False,
 ) -> Predictor:
     """The network of a snapshot on a device, its batch norms fused; the rest as of `Predictor`.
 
     Args:
         precision: fp32, bf16, fp16, or auto.
+        compiled: the network is compiled when it meets a new size, its weights as constants.
+
+    Raises:
+        ValueError: the snapshot is an ONNX file and `compiled` asked for.
     """
     network: Any = from_snapshot(snapshot)
     if not isinstance(network, ExportedNetwork):
         network = fuse(network)
     network = network.to(device, memory_format=torch.channels_last)
+    if compiled:
+        if isinstance(network, ExportedNetwork):
+            raise ValueError("--compile: an ONNX file is run by onnxruntime; leave it out")
+        network.compile(dynamic=False, options={"freezing": True})
     return Predictor(network, choose_precision(device, precision), table, inference)

@@ -8,7 +8,11 @@ CLASSIFIERS: tuple[str, ...] = ("fc.", "last_linear.", "bn_out.", "classifier.")
 MOBILENET_CLASSIFIERS: tuple[str, ...] = ("conv2.", "bn2.", "linear3.", "bn3.", "linear4.")
 # blocks of the third stage, whether those are bottlenecks -> depth
 RESNET_DEPTHS = {(2, False): 18, (6, False): 34, (6, True): 50, (23, True): 101, (36, True): 152}
+SMP = ("a network of segmentation_models_pytorch; convert_checkpoint.py makes a checkpoint of it "
+       "with --arch smp:ARCHITECTURE:ENCODER")
 OTHERS = {  # names that together only these networks have
+    ("segmentation_head.0.weight",): SMP,
+    ("segmentation_head.head.0.weight",): SMP,
     ("ocr.cls_head.weight", "backbone.conv1.weight"): "HRNet-OCR, which is not among the networks "
                                                       "here",
     ("backbone.conv1.weight", "classifier.0.convs.0.0.weight"): "torchvision's DeepLabV3, whose "

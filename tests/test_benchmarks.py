@@ -130,3 +130,16 @@ def test_evaluation(call: Callable, threads: None) -> None:
     first, *rows = done.stdout.splitlines()[-8:]
     assert first.startswith("scores equal: True; 2 pairs with instances")
     assert sum("cached" in row for row in rows) >= 1
+
+
+def test_latency(call: Callable, threads: None) -> None:
+    done = call("benchmarks.latency", "--size", 64, 128, "--rounds", 1, "--threads", 1,
+                "--no-compile")
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert len(lines) == 8
+    for line in lines[:3]:
+        agreement, classes = float(line.split(": ")[1].split()[0]), int(line.split()[-2])
+        assert agreement > (20 if "bf16" in line else 99)  # a chance is 5 %
+        assert classes > 1
+    assert figures(lines[-3], 2)[1] == 1

@@ -64,7 +64,7 @@ def test_table_json_and_profile(tmp_path: Path, call) -> None:
 
 @pytest.mark.parametrize(("words", "message"), [
     ([], "give --arch NAME ... or --snapshot"),
-    (["--arch", "resnet"], "invalid choice: 'resnet'"),
+    (["--arch", "resnet"], "unknown network 'resnet'"),
     (["--snapshot", "missing.pth"], "missing.pth: no such checkpoint"),
 ])
 def test_refusals(words: list[str], message: str, call) -> None:

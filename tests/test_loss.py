@@ -7,6 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from model.binary import bce
 from model.loss import CLASS_WEIGHTS, LOSSES, build_loss, class_weights, cross_entropy, ohem
 from utils.loss_options import IMAGE_WEIGHTED
 
@@ -80,6 +81,39 @@ def test_cross_entropy_is_torch_s() -> None:
         cross_entropy(logits, target, weights),
         F.cross_entropy(logits, target, weights, ignore_index=255),
     )
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_bce_is_torch_s_of_one_hot_targets(
+    weighted: bool, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the valid pixels, values and gradients; in parts of some lines, as of large logits."""
+    monkeypatch.setattr("model.label_relaxation.CACHED", 5 * 11 * 2)
+    logits, target = example()
+    logits = (8 * logits).detach().to(dtype).requires_grad_()
+    weights = torch.rand(5, generator=torch.Generator().manual_seed(1)) + 0.1
+    loss = bce(logits, target, weights if weighted else None)
+    (gradient,) = torch.autograd.grad(3 * loss, logits)
+
+    exact = logits.detach().double().requires_grad_()
+    valid = target < 255
+    rows, ids = exact.movedim(1, -1)[valid], target[valid]
+    weight = weights.double() / weights.double().mean() if weighted else None
+    expected = F.binary_cross_entropy_with_logits(rows, F.one_hot(ids, 5).double(), weight)
+    (3 * expected).backward()
+    assert loss.dtype == torch.promote_types(dtype, torch.float32)
+    assert gradient.dtype == dtype
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-6)
+    tolerance = 1e-2 if dtype == torch.bfloat16 else 1e-6
+    torch.testing.assert_close(gradient.double(), exact.grad, rtol=tolerance, atol=1e-12)
+
+
+def test_bce_s_gradient_of_a_nearly_sure_class() -> None:
+    """sigmoid(20) - 1 would be 0 in 32 bits."""
+    logits = torch.full((1, 1, 32, 32), 20.0, requires_grad=True)
+    bce(logits, torch.zeros(1, 32, 32, dtype=torch.int64)).backward()
+    assert logits.grad[0, 0, 0, 0].item() * 1024 == pytest.approx(-2.0611536e-9, rel=1e-5)
 
 
 def test_class_of_weight_zero_alone() -> None:

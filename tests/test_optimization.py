@@ -11,6 +11,7 @@ from utils.optimization import (
     TrainingState,
     backward,
     build_optimizer,
+    ema_decay,
     make_ema,
     parameter_groups,
     seed_step,
@@ -75,6 +76,46 @@ def test_running_mean_starts_gently() -> None:
     network.weight.grad = torch.zeros(1, 1)
     update(state, ema=0.999)
     assert state.ema.weight.item() == pytest.approx(1 - 1 / 10)  # decay (1 + 0) / (10 + 0)
+
+
+@pytest.mark.parametrize(("step", "ramp", "expected"), [
+    (0, 0, 0.1), (9999, 0, 0.999), (0, 2000, 0.999 * (1 - math.exp(-1 / 2000))),
+    (1999, 2000, 0.999 * (1 - math.exp(-1))), (10**6, 2000, 0.999),
+])
+def test_decay_of_the_running_mean(step: int, ramp: int, expected: float) -> None:
+    """With a ramp that of YOLOv5's and CSPSG's, which count the update itself."""
+    assert ema_decay(step, 0.999, ramp) == pytest.approx(expected, rel=1e-9)
+
+
+def test_the_ramp_is_used() -> None:
+    network = nn.Linear(1, 1, bias=False)
+    network.weight.data.fill_(1.0)
+    state = state_of(network)
+    state.ema.weight.data.fill_(0.0)
+    network.weight.grad = torch.zeros(1, 1)
+    update(state, ema=0.5, ema_ramp=1)
+    assert state.ema.weight.item() == pytest.approx(1 - 0.5 * (1 - math.exp(-1)))
+
+
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_momentum_rises_with_the_warmup(nesterov: bool) -> None:
+    """Gradients of 1, by hand: v <- m v + 1; the step is v, or of Nesterov 1 + m v."""
+    network = nn.Linear(1, 1, bias=False)
+    network.weight.data.zero_()
+    groups = parameter_groups(network, 1.0, 0.0, 1.0, False)
+    state = TrainingState(
+        network=network, ema=None, scaler=torch.amp.GradScaler("cpu", enabled=False),
+        optimizer=build_optimizer("sgd", groups, 0.8, nesterov),
+        schedule=Schedule("constant", 10, warmup_steps=2, warmup_momentum=0.4),
+    )
+    place, velocity = 0.0, 0.0
+    for momentum, rate in [(0.4, 1 / 3), (0.6, 2 / 3), (0.8, 1.0), (0.8, 1.0)]:
+        network.weight.grad = torch.ones(1, 1)
+        update(state)
+        velocity = momentum * velocity + 1
+        place -= rate * (1 + momentum * velocity if nesterov else velocity)
+        assert state.optimizer.param_groups[0]["momentum"] == pytest.approx(momentum)
+        assert network.weight.item() == pytest.approx(place, rel=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from model.layers import Normalize, conv_bn_act, resize
 from model.loss import LOSSES
 from utils import checkpoint, distributed
 from utils.argument_types import odd, positive
+from utils.inference import validate
 
 
 class Tiny(nn.Module):
@@ -86,6 +87,8 @@ def same(first: dict, second: dict) -> bool:
     ["--precision", "bf16"], ["--limit", 4], ["--holdout", "0006R0"], ["--pre-size", 60],
     ["--train-split", "trainval"], ["--data-on-device"], ["--blur-kind", "bilateral"],
     ["--loss", "image_weighted"], ["--loss", "label_relaxation"], ["--schedule-per", "epoch"],
+    ["--loss", "dice"], ["--loss", "focal"], ["--loss", "lovasz"],
+    ["--loss", "bce"], ["--schedule", "linear"], ["--nesterov"], ["--mosaic", 1],
     ["--poly-power", 2],
 ], ids=lambda words: " ".join(map(str, words)))
 def test_changes_the_weights(words: list, run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -109,6 +112,8 @@ RESTARTED = ["--schedule", "scl-poly", "--restart-epoch", 1]
     (RELAXED, ["--batch-weighting"]), (RELAXED, ["--upstream-batch-scale"]),
     (["--loss", "image_weighted"], ["--upstream-last-bin"]),
     (["--poly-power", 0.9], RESTARTED), (RESTARTED, ["--restart-epoch", 2]),
+    (["--schedule", "linear"], ["--final-factor", 0.5]), (["--mosaic", 1], ["--mosaic", 0.5]),
+    (["--warmup-steps", 3], ["--warmup-momentum", 0.5]), (["--ema", 0.9], ["--ema-ramp", 3]),
     (RESTARTED, ["--restart-factor", 0.5]), (RESTARTED, ["--restart-power", 1]),
 ], ids=lambda words: " ".join(map(str, words)))
 def test_changes_the_weights_beside_another(base: list, words: list, run) -> None:
@@ -129,6 +134,22 @@ def test_classes_by_name_and_by_number_are_one(run) -> None:
 ], ids=lambda words: " ".join(map(str, words)))
 def test_does_not_change_the_weights(words: list, run) -> None:
     assert same(run()[0], run(*words)[0])
+
+
+@pytest.mark.parametrize("words", [["--workers", 2], ["--cache", "raw"]], ids=str)
+def test_mosaics_are_the_same_however_they_are_read(words: list, run) -> None:
+    assert same(run("--mosaic", 0.5, *RELAXED)[0], run("--mosaic", 0.5, *RELAXED, *words)[0])
+
+
+def test_the_running_mean_is_what_is_validated_and_saved(run, monkeypatch) -> None:
+    seen = []
+    monkeypatch.setattr(train, "validate", lambda predictor, *rest: (
+        seen.append(predictor.network.state_dict()), validate(predictor, *rest))[1])
+    content, _ = run("--ema", 0.9, "--epochs", 1)
+    best = checkpoint.read(Path(json.loads(content["args"])["run_dir"]) / "best.pth")
+    mean, raw, validated, saved = (weights["classifier.weight"] for weights in (
+        content["weights"], content["raw_weights"], seen[-1], best["weights"]))
+    assert [torch.equal(mean, other) for other in (validated, saved, raw)] == [True, True, False]
 
 
 def test_data_on_device_changes_pixels_only_where_they_are_resized(run) -> None:
@@ -278,7 +299,6 @@ def test_default_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     (["--scale", 2, 1], "MIN <= MAX"),
     (["--crop-size", 16, 64], "at least 32"),
     (["--init", "a", "--pretrained-encoder", "b"], "give one"),
-    (["--arch", "resnet"], "known: deeplabv3_resnet18"),
     (["--skip", 4], "tiny has no option .'skip'."),
     (["--checkpoint-activations"], "tiny has no encoder that can"),
     (["--batch-size", 64], "only 5"),
@@ -299,10 +319,23 @@ def test_default_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     (["--restart-epoch", 2], "--restart-epoch: has no effect"),
     (["--schedule", "scl-poly", "--restart-epoch", 3], "the last one is 2"),
     (["--blur-kind", "bilateral", "--data-on-device"], "give --blur-kind gaussian"),
+    (["--mosaic", 1, "--data-on-device"], "makes no --mosaic"),
+    (["--mosaic", 1, "--crop-size", 32, 35], "--mosaic halves --crop-size 32 35; give even"),
+    (["--nesterov", "--momentum", 0], "--momentum above 0"),
+    (["--nesterov", "--optimizer", "adam"], "is an option of --optimizer sgd"),
+    (["--ema-ramp", 9], "without --ema"),
+    (["--warmup-momentum", 0.5], "with --warmup-steps"),
+    (["--warmup-momentum", 0.5, "--warmup-steps", 2, "--optimizer", "adamw"], "--optimizer sgd"),
 ])
 def test_refusals(words: list, message: str, run) -> None:
     with pytest.raises((ValueError, FileNotFoundError), match=message):
         run(*words)
+
+
+def test_unknown_networks(run, capsys: pytest.CaptureFixture) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        run("--arch", "resnet")
+    assert "known: deeplabv3_resnet18" in capsys.readouterr().err
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="has CUDA")

@@ -12,7 +12,7 @@ from PIL import Image
 import pixel_percentage
 from datasets import TABLES, cityscapes_labels
 from utils.images import write_png
-from utils.predictions import write_prediction
+from utils.predictions import Painter
 from utils.visualize import colorize
 
 TABLE = TABLES["cityscapes"]
@@ -81,7 +81,7 @@ def test_what_the_demos_write(shares, tmp_path: Path) -> None:
     """One kind of picture is taken, and overlays are never counted."""
     image, out = np.full((10, 20, 3), 200, np.uint8), tmp_path / "out"
     for name in ("one", "two"):
-        write_prediction(out, name, image, torch.from_numpy(MAP), DATASET, 0.5, True)
+        Painter(DATASET, 0.5, True).write(out, name, image, torch.from_numpy(MAP))
     rows, said = shares(out)
     assert "2 *_id_mask.png taken, 4 other PNGs not" in said
     expected = {"pixels": 200, "road": 50, "car": 30, "other": 20}

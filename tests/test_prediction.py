@@ -9,8 +9,9 @@ from torch import nn
 import model
 from model.fusion import fuse
 from model.layers import resize
+from model.prediction import open_predictor
 from utils.inference import BLOCK, Predictor
-from utils.sliding import best_class
+from utils.sliding import Inference, best_class
 
 
 def with_statistics(network: nn.Module) -> nn.Module:
@@ -77,3 +78,16 @@ def test_batches_are_image_by_image() -> None:
     assert maps.shape == (3, 40, 64)
     for image, labels in zip(images, maps, strict=True):
         assert (Predictor(network)(image.permute(1, 2, 0)) == labels).double().mean() > 0.999
+
+
+@pytest.mark.slow
+def test_compiled_networks_find_the_same_labels() -> None:
+    torch.manual_seed(0)
+    network = with_statistics(model.build_model("sgcpnet", 6))
+    snapshot = {"model": network.config, "weights": network.state_dict()}
+    plain, compiled = (open_predictor(snapshot, torch.device("cpu"), "fp32", Inference(),
+                                      compiled=how) for how in (False, True))
+    for size in ((64, 96), (50, 70)):  # the second is compiled anew
+        image = torch.randint(0, 256, (*size, 3), dtype=torch.uint8)
+        assert len(plain(image).unique()) > 1
+        assert (plain(image) == compiled(image)).double().mean() > 0.999

@@ -22,6 +22,8 @@ from utils import checkpoint
 ADAMW = ["--optimizer", "adamw", "--lr", 0.03, "--ema", 0.9, "--batch-size", 4, "--accumulate", 2,
          "--class-weights", "enet"]
 SGD = ["--optimizer", "sgd", "--batch-size", 2, "--precision", "fp32", "--log-every", 3]
+CSPSG = [*SGD, "--nesterov", "--warmup-steps", 5, "--warmup-momentum", 0.5, "--schedule", "linear",
+         "--ema", 0.9, "--ema-ramp", 3, "--loss", "bce", "--mosaic", 0.5]
 KILL, TERM, INT = signal.SIGKILL, signal.SIGTERM, signal.SIGINT
 
 
@@ -199,6 +201,7 @@ def test_workers_change_nothing(train: Trainings, reference: Any, tmp_path: Path
     (SGD, at("utils.inference.best_class", 2)),
     ([*SGD, "--save-every", 2], at("os.replace", 3, after=True)),
     ([*SGD, "--save-every", 5], at("train.update", 6)),
+    (CSPSG, at("train.update", 4)),  # in the warm-up
 ], ids=str)
 def test_kill_and_resume(words: list, fault: dict, train: Trainings, reference: Any,
                          tmp_path: Path) -> None:

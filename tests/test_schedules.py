@@ -75,6 +75,7 @@ def test_a_restart_beside_relaxation_has_an_epoch_of_its_own() -> None:
 
 @pytest.mark.parametrize(("words", "message"), [
     (["--restart-epoch", 3], "--restart-epoch: has no effect with --schedule poly"),
+    (["--final-factor", 0.5], "--final-factor: has no effect with --schedule poly"),
     (["--restart-factor", 0.5, "--schedule", "cosine"], "--restart-factor: has no effect"),
     (["--restart-power", 2], "it is an option of scl-poly"),
     (["--poly-power", 2, "--schedule", "constant"], "--poly-power: has no effect"),
@@ -111,7 +112,8 @@ def test_restart_of_the_curve() -> None:
     assert scl_poly(0.75, shape) == pytest.approx(0.15)
 
 
-@pytest.mark.parametrize(("name", "half"), [("poly", 0.5**0.9), ("cosine", 0.5), ("constant", 1)])
+@pytest.mark.parametrize(("name", "half"), [("poly", 0.5**0.9), ("cosine", 0.5), ("linear", 0.505),
+                                            ("constant", 1)])
 def test_schedules(name: str, half: float) -> None:
     curve = Schedule(name, total_steps=100)
     assert curve(0) == 1
@@ -129,3 +131,20 @@ def test_warmup_rises_to_the_curve() -> None:
     curve = Schedule("cosine", total_steps=14, warmup_steps=4)
     assert [curve(step) for step in range(5)] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
     assert curve(9) == pytest.approx(0.5)
+
+
+def test_the_published_linear_course() -> None:
+    """Of CSPSG: epoch e of E has (1 - e / E) * 0.99 + 0.01."""
+    words = ["--schedule", "linear", "--schedule-per", "epoch", "--final-factor", 0.01]
+    curve = build_schedule(given(*words), [0, 2, 5, 9, 12])
+    factors = [(1 - epoch / 4) * (1 - 0.01) + 0.01 for epoch in range(4)]
+    expected = [factors[epoch] for epoch in (0, 0, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3)]
+    assert [curve(step) for step in range(12)] == pytest.approx(expected, abs=1e-12)
+
+
+def test_momentum_without_a_warmup_of_its_own() -> None:
+    assert build_schedule(given("--warmup-steps", 4), [0, 9]).momentum(0, 0.9) == 0.9
+    words = ["--warmup-steps", 4, "--warmup-momentum", 0.5]
+    curve = build_schedule(given(*words), [0, 9])
+    assert [curve.momentum(step, 0.9) for step in range(6)] == pytest.approx(
+        [0.5, 0.6, 0.7, 0.8, 0.9, 0.9])

@@ -274,6 +274,7 @@ BAD_INPUT = [
     ("preprocess_data.py", ["--dataset", "camvid", "--data-root", "{camvid}", "--train-ids"],
      "give --save-dir"),
     ("train.py", ["--data-root", "nowhere"], "no such folder"),
+    ("train.py", ["--arch", "resnet"], "unknown network 'resnet'; known: deeplabv3_resnet18"),
     ("train.py", ["--data-root", "{root}", "--init", "{image}"], "not a checkpoint"),
 ]
 

@@ -1,5 +1,6 @@
 """Every scripts/*.sh: parsed, its options accepted, its words passed on."""
 
+import argparse
 import importlib
 import os
 import subprocess
@@ -9,7 +10,10 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
+from utils import options
+
 SCRIPTS = sorted(path.name for path in (ROOT / "scripts").glob("*.sh"))
+RECIPES = [name for name in SCRIPTS if name.startswith("train_")]
 STUB = """#!/bin/bash
 # Stands for Python: notes the words, lets what checks the environment succeed.
 case "$1" in
@@ -65,9 +69,7 @@ def accepts(command: list[str], monkeypatch: pytest.MonkeyPatch) -> bool:
 
 
 @pytest.mark.parametrize(("name", "words"), [
-    ("train_cityscapes.sh", []),
-    ("train_camvid.sh", []),
-    *((name, ["--init", "x.pth"]) for name in SCRIPTS if "resne" in name),
+    *((name, ["--init", "x.pth"]) for name in RECIPES),
     ("evaluate.sh", ["--snapshot", "x.pth"]),
     ("submit.sh", ["--snapshot", "x.pth"]),
 ])
@@ -78,6 +80,34 @@ def test_launchers(name: str, words: list[str], recorded, monkeypatch) -> None:
     assert command[-2:] == ["--workers", "7"]
     assert accepts(command, monkeypatch)
     assert not accepts([*command, "--nonsense"], monkeypatch)
+
+
+def chosen(name: str, recorded, monkeypatch) -> argparse.Namespace:
+    """What a recipe asks for."""
+    (command,) = recorded(name)
+    place = next(i for i, word in enumerate(command) if word.endswith("train.py"))
+    monkeypatch.setattr(sys, "argv", command[place:])
+    return importlib.import_module("train").parse_args()[0]
+
+
+@pytest.mark.parametrize("world", [1, 2])
+@pytest.mark.parametrize("name", RECIPES)
+def test_options_of_a_recipe_go_together(name: str, world: int, recorded, monkeypatch) -> None:
+    options.check_training(chosen(name, recorded, monkeypatch), world, cuda=True)
+
+
+@pytest.mark.parametrize(("name", "forward", "decay"), [
+    ("train_cityscapes_cspsg.sh", 4, 5e-4), ("train_camvid_cspsg.sh", 6, 5.15625e-4),
+])
+def test_cspsg_has_the_published_step(name: str, forward: int, decay: float, recorded, monkeypatch
+                                      ) -> None:
+    """Its code adds up the losses of images; a mean needs another rate and weight decay."""
+    args = chosen(name, recorded, monkeypatch)
+    assert args.batch_size == forward * args.accumulate == forward * round(64 / forward)
+    assert args.lr == pytest.approx(0.01 * args.batch_size)
+    assert args.weight_decay == pytest.approx(decay / args.batch_size)
+    images = {"cityscapes": 2975 + 19998, "camvid": 367}[args.dataset]
+    assert args.warmup_steps == 3 * (images // args.batch_size)
 
 
 @pytest.mark.parametrize(("words", "expected"), [

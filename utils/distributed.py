@@ -129,7 +129,8 @@ def synchronize_batch_norm(network: nn.Module, device: torch.device) -> nn.Modul
     if device.type != "cuda":
         say(f"--sync-bn: not on {device.type}; every process keeps its own batch statistics")
         return network
-    return nn.SyncBatchNorm.convert_sync_batchnorm(network)
+    own = getattr(network, "synchronize_batch_norm", None)  # of layers that torch would spoil
+    return own() if own else nn.SyncBatchNorm.convert_sync_batchnorm(network)
 
 
 def wrap(network: nn.Module, compiled: bool = False) -> nn.Module:

@@ -32,6 +32,14 @@ def add_inference(parser: argparse.ArgumentParser) -> None:
                        "computer's memory, slower")
 
 
+def add_compile(parser: argparse.ArgumentParser) -> None:
+    """Whether time is spent on becoming faster."""
+    group = parser.add_argument_group("speed")
+    group.add_argument("--compile", action=argparse.BooleanOptionalAction, default=False,
+                       help="torch.compile the network: the first image of every size takes up "
+                       "to a minute longer, the others less; for many images of few sizes")
+
+
 def build_inference(args: argparse.Namespace) -> Inference:
     """What the options of `add_inference` ask for.
 

@@ -48,9 +48,11 @@ def add_loss(
     """What is made small."""
     group = parser.add_argument_group("loss")
     group.add_argument("--loss", default="cross_entropy", choices=tuple(losses),
-                       help="ohem: cross entropy of the hard pixels; image_weighted: classes weigh "
-                       "by how rare they are in an image; label_relaxation: so too, and at a "
-                       "border every class that is near is right")
+                       metavar="NAME", help=", ".join(losses) + ". ohem: cross entropy of the hard "
+                       "pixels; image_weighted: classes weigh by how rare they are in an image; "
+                       "label_relaxation: so too, and at a border every class that is near is "
+                       "right; dice, lovasz: overlap of each class over the images of a forward; "
+                       "bce: binary, each class against the rest; focal: so too, of hard pixels")
     group.add_argument("--class-weights", default="none", choices=tuple(class_weights),
                        help="from the classes' pixel shares p in the training split: "
                        "enet 1/ln(1.02+p), enet110 1/ln(1.10+p)")

@@ -1,14 +1,32 @@
 """The options of the network that is trained."""
 
 import argparse
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Any
 
+from utils.argument_types import Show, checked
 
-def add_network(parser: argparse.ArgumentParser, names: Collection[str]) -> None:
-    """The network to train."""
+
+def add_network(
+    parser: argparse.ArgumentParser,
+    names: Collection[str],
+    check: Callable[[str], str],
+    describe: Callable[[], str],
+) -> None:
+    """The network to train.
+
+    Args:
+        parser: gets the options.
+        names: of this project's networks.
+        check: gives a name back, or raises ValueError.
+        describe: what can be built, in words.
+    """
     group = parser.add_argument_group("network")
-    group.add_argument("--arch", default="deeplabv3_resnet18", help=", ".join(names))
+    group.add_argument("--arch", default="deeplabv3_resnet18", type=checked(check), metavar="NAME",
+                       help=", ".join(names) + "; or smp:ARCHITECTURE:ENCODER, a network of "
+                       "segmentation_models_pytorch")
+    group.add_argument("--list-models", action=Show, text=describe,
+                       help="print the names that --arch takes, and exit")
     group.add_argument("--output-stride", type=int, choices=(8, 16),
                        help="pixels per feature cell of a dilated encoder; 8 is finer and slower "
                        "(default: the network's own)")

@@ -37,11 +37,12 @@ def parameter_groups(
 
 
 def build_optimizer(
-    name: str, groups: list[dict[str, Any]], momentum: float
+    name: str, groups: list[dict[str, Any]], momentum: float, nesterov: bool = False
 ) -> torch.optim.Optimizer:
     """SGD with momentum, Adam or AdamW; `momentum` is beta 1 of the latter two."""
     if name == "sgd":
-        return torch.optim.SGD(groups, momentum=momentum)
+        groups = [{**group, "initial_momentum": momentum} for group in groups]
+        return torch.optim.SGD(groups, momentum=momentum, nesterov=nesterov)
     kind = torch.optim.AdamW if name == "adamw" else torch.optim.Adam
     return kind(groups, betas=(momentum, 0.999))
 
@@ -63,6 +64,7 @@ class Settings:
     accumulate: int  # forwards per step
     clip: float  # largest gradient norm, 0 for none
     ema: float  # decay of the running mean
+    ema_ramp: int  # steps of its rise, 0 for the usual one
     freeze_bn: bool
     seed: int
 
@@ -152,13 +154,29 @@ def backward(state: TrainingState, loss: Tensor) -> float:
     return value
 
 
-def update(state: TrainingState, clip: float = 0.0, ema: float = 0.0) -> dict[str, float]:
+def ema_decay(step: int, decay: float, ramp: int) -> float:
+    """Decay of the running mean at a step: `decay` is reached gradually.
+
+    Args:
+        step: from 0.
+        decay: in the end.
+        ramp: N of decay * (1 - exp(-(step + 1) / N)); 0 for min(decay, (1 + step) / (10 + step)).
+    """
+    if ramp:
+        return decay * -math.expm1(-(step + 1) / ramp)
+    return min(decay, (1 + step) / (10 + step))
+
+
+def update(
+    state: TrainingState, clip: float = 0.0, ema: float = 0.0, ema_ramp: int = 0
+) -> dict[str, float]:
     """One optimizer step from the gradients gathered: unscale, clip, step, average.
 
     Args:
         state: is changed.
         clip: largest norm of the gradient; 0 for none.
-        ema: decay of the running mean, reached gradually: min(decay, (1 + step) / (10 + step)).
+        ema: decay of the running mean, reached gradually.
+        ema_ramp: how, as of `ema_decay`.
 
     Returns:
         Learning rate of the first group and norm of the gradient before clipping.
@@ -169,6 +187,8 @@ def update(state: TrainingState, clip: float = 0.0, ema: float = 0.0) -> dict[st
     factor = state.schedule(state.step)
     for group in state.optimizer.param_groups:
         group["lr"] = group["initial_lr"] * factor
+        if "momentum" in group:  # of SGD
+            group["momentum"] = state.schedule.momentum(state.step, group["initial_momentum"])
     state.scaler.unscale_(state.optimizer)
     parameters = [p for group in state.optimizer.param_groups for p in group["params"]]
     norm = nn.utils.clip_grad_norm_(parameters, clip or math.inf).item()
@@ -178,7 +198,7 @@ def update(state: TrainingState, clip: float = 0.0, ema: float = 0.0) -> dict[st
     state.scaler.update()
     state.optimizer.zero_grad(set_to_none=True)
     if state.ema is not None:
-        decay = min(ema, (1 + state.step) / (10 + state.step))
+        decay = ema_decay(state.step, ema, ema_ramp)
         update_ema(state.ema, distributed.unwrap(state.network), decay)
     state.step += 1
     return {"lr": state.optimizer.param_groups[0]["lr"], "grad_norm": norm}

@@ -2,13 +2,15 @@
 
 import argparse
 import json
-import math
 import os
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-from utils.argument_types import OneOrTwo, at_least_zero, positive, share, whole
+from utils.argument_types import OneOrTwo, positive, share, whole
+from utils.augmentation_options import add_augmentation as add_augmentation
+from utils.augmentation_options import check_augmentation
+from utils.inference_options import add_compile as add_compile
 from utils.inference_options import add_inference as add_inference
 from utils.inference_options import build_inference as build_inference
 from utils.loss_options import add_loss as add_loss
@@ -16,10 +18,16 @@ from utils.loss_options import build_loss_options as build_loss_options
 from utils.loss_options import check_loss
 from utils.network_options import add_network as add_network
 from utils.network_options import starting_network as starting_network
+from utils.optimization_options import add_optimization as add_optimization
+from utils.optimization_options import check_optimization
 from utils.parser import Parser as Parser
+from utils.picture_options import add_pictures as add_pictures
 from utils.schedules import add_schedule as add_schedule
 from utils.schedules import build_schedule as build_schedule
 from utils.schedules import check_schedule
+from utils.video_options import add_source as add_source
+from utils.video_options import add_video as add_video
+from utils.video_options import check_source as check_source
 
 
 def add_device(parser: argparse.ArgumentParser) -> None:
@@ -85,16 +93,6 @@ def add_snapshot(parser: argparse.ArgumentParser, required: bool = True) -> None
     add_eval_size(group)
 
 
-def add_pictures(parser: argparse.ArgumentParser) -> None:
-    """What the demos draw and where."""
-    group = parser.add_argument_group("pictures")
-    group.add_argument("--save-dir", default="results", metavar="DIR", help="gets the pictures")
-    group.add_argument("--opacity", type=share, default=0.5, metavar="X",
-                       help="of the colors in the overlay")
-    group.add_argument("--legend", action=argparse.BooleanOptionalAction, default=False,
-                       help="names of the classes beside the overlay")
-
-
 def add_training_data(parser: argparse.ArgumentParser, caches: Collection[str]) -> None:
     """What an epoch consists of."""
     group = parser.add_argument_group("training data")
@@ -130,62 +128,6 @@ def add_cache(group: Any, caches: Collection[str]) -> None:
                        "beforehand with preprocess_data.py")
 
 
-def add_augmentation(parser: argparse.ArgumentParser) -> None:
-    """How training images vary."""
-    group = parser.add_argument_group("augmentation")
-    group.add_argument("--crop-size", type=positive, nargs=2, default=(512, 512),
-                       metavar=("H", "W"), help="pixels")
-    group.add_argument("--pre-size", type=positive, metavar="PIXELS",
-                       help="longer side of every image at magnification 1 (default: its own)")
-    group.add_argument("--scale", type=float, nargs=2, default=(0.5, 2.0), metavar=("MIN", "MAX"),
-                       help="random magnification before the crop")
-    group.add_argument("--flip", type=share, default=0.5, metavar="P",
-                       help="probability of mirroring")
-    group.add_argument("--jitter", type=share, default=0.25, metavar="X",
-                       help="brightness, contrast and saturation change by up to this factor")
-    group.add_argument("--hue", type=share, default=0.05, metavar="X",
-                       help="hue changes by up to this part of a turn")
-    group.add_argument("--blur", type=share, default=0.5, metavar="P", help="probability of a blur")
-    group.add_argument("--blur-kind", default="gaussian", choices=("gaussian", "bilateral"),
-                       help="sigma of 0.15 to 1.3 pixels; bilateral: 0.05 to 0.75, edges stay")
-
-
-def add_optimization(parser: argparse.ArgumentParser, optimizers: Collection[str]) -> None:
-    """How weights are found."""
-    group = parser.add_argument_group("optimization")
-    group.add_argument("--epochs", type=positive, default=200, metavar="N",
-                       help="passes over the training split")
-    group.add_argument("--max-steps", type=positive, metavar="N",
-                       help="end after N optimizer steps, if the epochs are longer")
-    group.add_argument("--batch-size", type=positive, default=8, metavar="N",
-                       help="images per optimizer step, over all processes")
-    group.add_argument("--accumulate", type=positive, default=1, metavar="N",
-                       help="forwards that a step is split into, to save memory")
-    group.add_argument("--optimizer", default="sgd", choices=tuple(optimizers), help="update rule")
-    group.add_argument("--lr", type=at_least_zero, default=0.01, metavar="X", help="learning rate")
-    group.add_argument("--encoder-lr-factor", type=at_least_zero, default=1.0, metavar="X",
-                       help="the encoder's learning rate is this times --lr")
-    group.add_argument("--momentum", type=share, default=0.9, metavar="X",
-                       help="of SGD; beta 1 of Adam and AdamW")
-    group.add_argument("--weight-decay", type=at_least_zero, default=1e-4, metavar="X",
-                       help="on convolution weights")
-    group.add_argument("--decay-all", action=argparse.BooleanOptionalAction, default=False,
-                       help="weight decay on norms and biases too")
-    group.add_argument("--clip", type=at_least_zero, default=0.0, metavar="X",
-                       help="largest norm of the gradient; 0 is none")
-    group.add_argument("--ema", type=share, default=0.0, metavar="X",
-                       help="decay of a running mean of the weights, which is then validated and "
-                       "saved, for example 0.999; 0 is none")
-    group.add_argument("--freeze-bn", action=argparse.BooleanOptionalAction, default=False,
-                       help="batch norms keep their statistics")
-    group.add_argument("--sync-bn", action=argparse.BooleanOptionalAction, default=False,
-                       help="batch statistics over all processes; CUDA only")
-    group.add_argument("--compile", action=argparse.BooleanOptionalAction, default=False,
-                       help="torch.compile the training forward")
-    group.add_argument("--seed", type=whole, default=0, metavar="N",
-                       help="of weights, order, augmentation and dropout")
-
-
 def add_run(parser: argparse.ArgumentParser) -> None:
     """Where a training starts, what it writes, when."""
     group = parser.add_argument_group("start and output")
@@ -197,7 +139,8 @@ def add_run(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--init", "--snapshot", metavar="FILE",
                        help="start from a network's weights; a head of another class count is new")
     group.add_argument("--pretrained-encoder", metavar="FILE|imagenet",
-                       help="weights for the encoder alone; imagenet downloads torchvision's")
+                       help="weights for the encoder alone; imagenet downloads torchvision's, "
+                       "or for smp: those of segmentation_models_pytorch")
     group.add_argument("--val-every", type=positive, default=1, metavar="N",
                        help="epochs between validations")
     add_eval_size(group)
@@ -214,30 +157,10 @@ def check_training(args: argparse.Namespace, world: int, cuda: bool) -> None:
     Raises:
         ValueError: what was given, what is allowed.
     """
-    forwards = world * args.accumulate
-    if args.batch_size % forwards:
-        raise ValueError(
-            f"--batch-size {args.batch_size} does not divide into {world} processes x "
-            f"--accumulate {args.accumulate}"
-        )
-    if args.batch_size < 2 * forwards and not args.freeze_bn and not (
-        args.sync_bn and cuda and world > 1
-    ):
-        raise ValueError(
-            f"--batch-size {args.batch_size} leaves one image per forward; batch norm needs two: "
-            f"at least --batch-size {2 * forwards}"
-        )
-    if not 0 < args.scale[0] <= args.scale[1] < math.inf:
-        raise ValueError(f"--scale {args.scale[0]} {args.scale[1]}: 0 < MIN <= MAX is expected")
-    if args.momentum == 1:
-        raise ValueError("--momentum 1: a number from 0, below 1, is expected")
-    if min(args.crop_size) < 32:
-        raise ValueError(f"--crop-size {args.crop_size}: networks need at least 32 pixels a side")
     if args.init and args.pretrained_encoder:
         raise ValueError("--init and --pretrained-encoder: give one of them")
-    if args.data_on_device and args.blur_kind != "gaussian":
-        raise ValueError(f"--data-on-device has no {args.blur_kind} blur; leave it out or give "
-                         "--blur-kind gaussian")
+    check_augmentation(args)
+    check_optimization(args, world, cuda)
     check_loss(args)
     check_schedule(args)
 

@@ -1,14 +1,17 @@
 """Prediction files: color mask, id mask, overlay."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 from torch import Tensor
 
 from utils.images import write_png
 from utils.inference import Predictor
+from utils.picture_options import KINDS
 from utils.visualize import colorize, legend, overlay, side_by_side
 
 
@@ -19,46 +22,92 @@ def to_ids(train_ids: np.ndarray, train_id_to_id: list[int], void: int = 0) -> n
     return table[train_ids]
 
 
-def write_prediction(
-    folder: Path,
-    name: str,
-    image: np.ndarray,
-    prediction: Tensor,
-    dataset: dict[str, Any],
-    opacity: float = 0.5,
-    with_legend: bool = False,
-) -> list[Path]:
-    """Writes NAME_color_mask.png, NAME_id_mask.png and NAME_overlay.png.
+@dataclass(frozen=True)
+class Painter:
+    """Pictures of predictions.
 
     Args:
-        folder: is made.
-        name: beginning of the file names.
-        image: (H, W, 3) uint8 RGB.
-        prediction: (H, W) uint8 train ids.
         dataset: the snapshot's: class_names, palette, train_id_to_id.
-        opacity: of the colors in the overlay, 0 to 1.
-        with_legend: the overlay gets the classes that occur beside it.
-
-    Returns:
-        The three paths.
+        opacity: of the colors in an overlay, 0 to 1.
+        legend: an overlay gets the classes that occur beside it, a frame all classes.
+        percentages: likewise, with their shares of the pixels.
     """
-    train_ids = prediction.cpu().numpy()
-    palette = dataset["palette"]
-    mixed = overlay(image, train_ids, palette, opacity)
-    if with_legend:
-        present = [i for i in np.unique(train_ids) if i < len(palette)]
-        names = [dataset["class_names"][i] for i in present]
-        strip = legend(names, [palette[i] for i in present], max(16, mixed.shape[0]))
-        mixed = side_by_side(mixed, strip[: mixed.shape[0]])
-    pictures = {
-        "color_mask": colorize(train_ids, palette),
-        "id_mask": to_ids(train_ids, dataset["train_id_to_id"]),
-        "overlay": mixed,
-    }
-    paths = [folder / f"{name}_{kind}.png" for kind in pictures]
-    for path, picture in zip(paths, pictures.values(), strict=True):
-        write_png(path, picture)
-    return paths
+
+    dataset: dict[str, Any]
+    opacity: float = 0.5
+    legend: bool = False
+    percentages: bool = False
+
+    def draw(self, kind: str, image: np.ndarray, train_ids: np.ndarray) -> np.ndarray:
+        """A picture, (H, W, 3) uint8 RGB, or (H, W) uint8 ids.
+
+        Args:
+            kind: of `KINDS`.
+            image: (H, W, 3) uint8 RGB.
+            train_ids: (H, W) uint8.
+        """
+        if kind == "id_mask":
+            return to_ids(train_ids, self.dataset["train_id_to_id"])
+        if kind == "color_mask":
+            return colorize(train_ids, self.dataset["palette"])
+        mixed = overlay(image, train_ids, self.dataset["palette"], self.opacity)
+        return self._explained(mixed, train_ids, np.unique(train_ids).tolist())
+
+    def frame(self, show: str, image: np.ndarray, train_ids: np.ndarray) -> np.ndarray:
+        """(H, W, 3) uint8 RGB, of one width for images of one size.
+
+        Args:
+            show: of `SHOWS`.
+            image: (H, W, 3) uint8 RGB.
+            train_ids: (H, W) uint8.
+        """
+        if show == "overlay":
+            picture = overlay(image, train_ids, self.dataset["palette"], self.opacity)
+        else:
+            picture = colorize(train_ids, self.dataset["palette"])
+        if show == "side-by-side":
+            picture = side_by_side(image, picture)
+        return self._explained(picture, train_ids, range(len(self.dataset["palette"])))
+
+    def _explained(
+        self, picture: np.ndarray, train_ids: np.ndarray, classes: Iterable[int]
+    ) -> np.ndarray:
+        """The picture beside a legend of some classes, if one is wished."""
+        palette = self.dataset["palette"]
+        classes = [i for i in classes if i < len(palette)]
+        if not classes or not (self.legend or self.percentages):
+            return picture
+        names = room = [self.dataset["class_names"][i] for i in classes]
+        if self.percentages:
+            pixels = cv2.calcHist([train_ids], [0], None, [256], [0, 256])
+            shares = 100 * pixels.ravel() / train_ids.size
+            room = [f"{name} 100.0 %" for name in names]
+            names = [f"{name} {shares[i]:.1f} %" for i, name in zip(classes, names, strict=True)]
+        height = len(picture)
+        strip = legend(names, [palette[i] for i in classes], max(16, height), room)
+        return side_by_side(picture, strip[:height])
+
+    def write(
+        self, folder: Path, name: str, image: np.ndarray, prediction: Tensor,
+        kinds: Sequence[str] | None = None,
+    ) -> list[Path]:
+        """Writes NAME_KIND.png of each kind.
+
+        Args:
+            folder: is made.
+            name: beginning of the file names.
+            image: (H, W, 3) uint8 RGB.
+            prediction: (H, W) uint8 train ids.
+            kinds: of `KINDS`; default all.
+
+        Returns:
+            The paths.
+        """
+        train_ids = prediction.cpu().numpy()
+        paths = {kind: folder / f"{name}_{kind}.png" for kind in kinds or KINDS}
+        for kind, path in paths.items():
+            write_png(path, self.draw(kind, image, train_ids))
+        return list(paths.values())
 
 
 def class_shares(prediction: Tensor, dataset: dict[str, Any]) -> dict[str, float]:

@@ -4,9 +4,9 @@ import argparse
 import math
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from utils.argument_types import at_least_zero, positive, whole
+from utils.argument_types import at_least_zero, positive, share, whole
 
 
 @dataclass(frozen=True)
@@ -17,6 +17,7 @@ class Shape:
     restart: float = 1.0  # progress at which scl-poly starts again
     restart_factor: float = 1.0  # on the learning rate there
     restart_power: float = 1.5
+    final_factor: float = 0.01  # on the learning rate at the end of linear
 
 
 def poly(progress: float, shape: Shape) -> float:
@@ -41,6 +42,11 @@ def cosine(progress: float, shape: Shape) -> float:
     return (1 + math.cos(math.pi * progress)) / 2
 
 
+def linear(progress: float, shape: Shape) -> float:
+    """1 to the final factor."""
+    return 1 - progress * (1 - shape.final_factor)
+
+
 def constant(progress: float, shape: Shape) -> float:
     """1."""
     return 1.0
@@ -48,7 +54,8 @@ def constant(progress: float, shape: Shape) -> float:
 
 # progress in 0..1 after warm-up -> factor on the learning rate
 SCHEDULES: dict[str, Callable[[float, Shape], float]] = {
-    "poly": poly, "scl-poly": scl_poly, "cosine": cosine, "constant": constant,
+    "poly": poly, "scl-poly": scl_poly, "cosine": cosine, "linear": linear,
+    "constant": constant,
 }
 
 
@@ -61,11 +68,18 @@ class Schedule:
     warmup_steps: int = 0
     shape: Shape = Shape()
     epochs: tuple[int, ...] = ()  # steps at which they begin, and the end; the curve stays within
+    warmup_momentum: float | None = None  # at the first step; None: warm-up leaves it alone
 
     def __call__(self, step: int) -> float:
         if step < self.warmup_steps:
             return (step + 1) / (self.warmup_steps + 1)
         return SCHEDULES[self.name](self.progress(step), self.shape)
+
+    def momentum(self, step: int, usual: float) -> float:
+        """Momentum at a step: it rises linearly to the `usual` one with the warm-up."""
+        if self.warmup_momentum is None or step >= self.warmup_steps:
+            return usual
+        return self.warmup_momentum + (usual - self.warmup_momentum) * step / self.warmup_steps
 
     def progress(self, step: int) -> float:
         """0 after the warm-up to 1 at the end; with `epochs`, that of the step's epoch."""
@@ -78,14 +92,19 @@ def add_schedule(parser: argparse.ArgumentParser) -> None:
     """The course of the learning rate."""
     group = parser.add_argument_group("schedule")
     group.add_argument("--schedule", default="poly", choices=tuple(SCHEDULES),
-                       help="course of the learning rate; all but constant end at 0. scl-poly is a "
-                       "poly that starts again")
+                       help="course of the learning rate; constant and linear do not end at 0. "
+                       "scl-poly is a poly that starts again")
     group.add_argument("--schedule-per", default="step", choices=("step", "epoch"),
                        help="the rate changes at every optimizer step or at every epoch")
     group.add_argument("--warmup-steps", type=whole, default=0, metavar="N",
                        help="steps of linear rise before the schedule")
+    group.add_argument("--warmup-momentum", type=share, metavar="X",
+                       help="momentum of SGD at the first step, which rises to --momentum with "
+                       "the warm-up (default: --momentum)")
     group.add_argument("--poly-power", type=at_least_zero, metavar="X",
                        help="exponent of poly and scl-poly (default: 0.9)")
+    group.add_argument("--final-factor", type=at_least_zero, metavar="X",
+                       help="part of --lr that linear ends at (default: 0.01)")
     group.add_argument("--restart-epoch", type=positive, metavar="EPOCH",
                        help="epoch, from 0, with which scl-poly starts again (default: "
                        "--relax-until)")
@@ -108,6 +127,9 @@ def check_schedule(args: argparse.Namespace) -> None:
     if args.poly_power is not None and args.schedule not in ("poly", "scl-poly"):
         raise ValueError(f"--poly-power: has no effect with --schedule {args.schedule}; it is an "
                          "option of poly and scl-poly")
+    if args.final_factor is not None and args.schedule != "linear":
+        raise ValueError(f"--final-factor: has no effect with --schedule {args.schedule}; it is an "
+                         "option of linear")
     if args.schedule != "scl-poly":
         return
     restart = _restart_epoch(args)
@@ -131,13 +153,14 @@ def build_schedule(args: argparse.Namespace, offsets: Sequence[int]) -> Schedule
             scl-poly starts again, it does not.
     """
     epochs = tuple(offsets) if args.schedule_per == "epoch" else ()
-    plain = Schedule(args.schedule, offsets[-1], args.warmup_steps, Shape(), epochs)
+    plain = Schedule(args.schedule, offsets[-1], args.warmup_steps, Shape(), epochs,
+                     args.warmup_momentum)
     restart = _restart_epoch(args) if args.schedule == "scl-poly" else None
     given = {
         "power": args.poly_power, "restart_factor": args.restart_factor,
-        "restart_power": args.restart_power,
+        "restart_power": args.restart_power, "final_factor": args.final_factor,
     }
     if restart is not None and restart < len(offsets) - 1:
         given["restart"] = plain.progress(offsets[restart])
     shape = Shape(**{name: value for name, value in given.items() if value is not None})
-    return Schedule(args.schedule, offsets[-1], args.warmup_steps, shape, epochs)
+    return replace(plain, shape=shape)

@@ -104,13 +104,16 @@ def side_by_side(*pictures: np.ndarray, gap: int = 4) -> np.ndarray:
     return np.concatenate(parts[1:], axis=1)
 
 
-def legend(names: Sequence[str], palette: Palette, height: int) -> np.ndarray:
+def legend(
+    names: Sequence[str], palette: Palette, height: int, room: Sequence[str] | None = None
+) -> np.ndarray:
     """(height, W, 3) uint8 RGB: a swatch and a name for each class, in one column or more.
 
     Args:
         names: C class names.
         palette: (C, 3) RGB in 0..255.
         height: of the strip in pixels, to stand `side_by_side` with pictures; at least 16.
+        room: texts that would fit too: strips with the same ones have the same layout.
 
     Raises:
         ValueError: names and colors differ in number, or the strip is too low for a line.
@@ -123,7 +126,7 @@ def legend(names: Sequence[str], palette: Palette, height: int) -> np.ndarray:
     row = min(max(height // len(names), 16), 32)
     per_column = height // row
     font = ImageFont.load_default(size=0.7 * row)
-    widths = [row + int(font.getlength(name)) + row // 2 for name in names]
+    widths = [row + int(font.getlength(name)) + row // 2 for name in room or names]
     columns = [range(i, min(i + per_column, len(names))) for i in range(0, len(names), per_column)]
     strip = Image.new("RGB", (sum(max(widths[i] for i in c) for c in columns), height), "white")
     draw, left = ImageDraw.Draw(strip), 0

@@ -1,0 +1,46 @@
+"""The images of a city or a sequence of a data set, in order, with or without labels."""
+
+from pathlib import Path
+
+from datasets import DATASETS
+from datasets.base import SegmentationDataset
+
+
+def find_sequence(name: str, root: Path, city: str | None, split: str | None) -> list[Path]:
+    """Images, sorted by name.
+
+    Args:
+        name: of the data set.
+        root: its folder.
+        city: or sequence; None is all of the split.
+        split: None is the one that has the city, else val.
+
+    Raises:
+        FileNotFoundError: no such folder, or no images in it.
+        ValueError: no such city; the message lists those that are there.
+    """
+    if not root.is_dir():
+        raise FileNotFoundError(f"{root.resolve()}: no such folder; give --data-root DIR, or set "
+                                f"{name.upper()}_DATASET")
+    dataset = DATASETS[name](root, "")
+    parts = [split] if split else dataset.parts() if city else ["val"]
+    known: set[str] = set()
+    for part in parts:
+        groups = _groups(dataset, part)
+        if city is None and groups:
+            return [path for paths in groups.values() for path in paths]
+        if city in groups:
+            return groups[city]
+        known |= groups.keys()
+    if not known:
+        raise FileNotFoundError(f"{root.resolve()}: no images of {name} ({', '.join(parts)}) in it")
+    raise ValueError(f"{city}: no such city or sequence in {root}; there are "
+                     f"{', '.join(sorted(known))}")
+
+
+def _groups(dataset: SegmentationDataset, part: str) -> dict[str, list[Path]]:
+    """City -> its images, of one part."""
+    groups: dict[str, list[Path]] = {}
+    for name, path in dataset.files(part).images.items():
+        groups.setdefault(dataset.group(name, path), []).append(path)
+    return groups

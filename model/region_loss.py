@@ -1,0 +1,126 @@
+"""Losses that look at classes as regions of the batch, and a cross entropy of the hard pixels.
+
+They equal those of segmentation_models_pytorch, with class weights for all, and with gradients
+of Lovasz-Softmax that stay precise in images of a million pixels.
+"""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from utils.metrics import IGNORE
+
+SMALL = 1e-7  # least divisor of a share
+
+
+def dice(logits: Tensor, target: Tensor, class_weights: Tensor | None = None) -> Tensor:
+    """1 - soft Dice coefficient of each class over the whole batch, averaged over all classes.
+
+    Milletari et al., "V-Net", 3DV 2016, https://arxiv.org/abs/1606.04797, without the squares.
+
+    Args:
+        logits: (N, C, H, W) float, unnormalized.
+        target: (N, H, W) int64 train ids; 255 does not count.
+        class_weights: (C,) float of the average, or None for 1.
+
+    Returns:
+        () float32 (float64 of float64) in 0..1; a class without pixels has 0.
+    """
+    probabilities = _exact(logits).softmax(1)
+    counted = (target != IGNORE)[:, None]
+    truth = _one_hot(target, logits.shape[1])
+    common = (probabilities * truth).sum((0, 2, 3))
+    pixels = truth.sum((0, 2, 3))
+    both = (probabilities * counted).sum((0, 2, 3)) + pixels
+    losses = (1 - 2 * common / both.clamp(min=SMALL)) * (pixels > 0)
+    return _average(losses, class_weights)
+
+
+def focal(
+    logits: Tensor, target: Tensor, class_weights: Tensor | None = None, gamma: float = 2.0
+) -> Tensor:
+    """Binary cross entropy of each class against the rest, less of what is right already.
+
+    Lin et al., "Focal Loss for Dense Object Detection", ICCV 2017,
+    https://arxiv.org/abs/1708.02002, equation 4.
+
+    Args:
+        logits: (N, C, H, W) float, unnormalized.
+        target: (N, H, W) int64 train ids; 255 does not count.
+        class_weights: (C,) float of the average over classes, or None for 1.
+        gamma: exponent of 1 - the probability of the truth; 0 is plain binary cross entropy.
+
+    Returns:
+        () float32 (float64 of float64): mean over counted pixels, then over classes.
+    """
+    exact = _exact(logits)
+    truth = _one_hot(target, logits.shape[1])
+    losses = F.binary_cross_entropy_with_logits(exact, truth.to(exact.dtype), reduction="none")
+    counted = (target != IGNORE)[:, None]
+    hard = (-torch.expm1(-losses)) ** gamma * losses * counted
+    return _average(hard.sum((0, 2, 3)) / counted.sum().clamp(min=1), class_weights)
+
+
+def lovasz(logits: Tensor, target: Tensor, class_weights: Tensor | None = None) -> Tensor:
+    """Lovasz-Softmax: the convex extension of 1 - IoU of the batch, over the classes in it.
+
+    Berman et al., CVPR 2018, https://arxiv.org/abs/1705.08790, equation 11 and algorithm 1.
+
+    Args:
+        logits: (N, C, H, W) float, unnormalized.
+        target: (N, H, W) int64 train ids; 255 does not count.
+        class_weights: (C,) float of the average, or None for 1.
+
+    Returns:
+        () float32 (float64 of float64), mean over the classes that have pixels.
+    """
+    counted = target != IGNORE
+    probabilities = _exact(logits).softmax(1).movedim(1, 0)[:, counted]  # (C, pixels that count)
+    labels = target[counted]
+    present = labels.unique()
+    if not len(present):
+        return 0 * logits.float().nan_to_num().sum()
+    losses = torch.stack([_lovasz_class(probabilities[k], labels == k) for k in present.tolist()])
+    return _average(losses, None if class_weights is None else class_weights[present])
+
+
+def _lovasz_class(probabilities: Tensor, truth: Tensor) -> Tensor:
+    """() of (P,) probabilities of a class and whether pixels are of it."""
+    errors, order = torch.where(truth, 1 - probabilities, probabilities).sort(descending=True)
+    truth = truth[order]
+    # Each error weighs by how much the IoU falls when its pixel becomes wrong too. The difference
+    # of both is written out: subtracted, little of it would be left in single precision.
+    total = truth.sum()
+    wrong = (~truth).cumsum(0)
+    union = (total + wrong).to(errors.dtype)
+    left = (total - truth.cumsum(0)).to(errors.dtype)  # of the class, and still right
+    weights = torch.where(truth, 1 / union, left / union / (union - 1).clamp(min=1))
+    return (errors * weights).sum()
+
+
+def added(*losses: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """The sum of losses, as a loss."""
+
+    def total(logits: Tensor, target: Tensor, class_weights: Tensor | None = None) -> Tensor:
+        return torch.stack([loss(logits, target, class_weights) for loss in losses]).sum()
+
+    return total
+
+
+def _exact(logits: Tensor) -> Tensor:
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))
+
+
+def _one_hot(target: Tensor, classes: int) -> Tensor:
+    """(N, C, H, W) bool."""
+    return target[:, None] == torch.arange(classes, device=target.device)[:, None, None]
+
+
+def _average(losses: Tensor, class_weights: Tensor | None) -> Tensor:
+    """() of (C,), weighted."""
+    if class_weights is None:
+        return losses.mean()
+    weights = class_weights.to(losses.dtype)
+    return (losses * weights).sum() / weights.sum().clamp(min=SMALL)

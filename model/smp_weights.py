@@ -1,0 +1,80 @@
+"""Weights of segmentation_models_pytorch and timm, under the names of `model.smp`."""
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from model.published_keys import Table, rename
+from model.smp import build_parts
+from model.smp_names import pretrained_tag, split
+
+HEAD: Table = (
+    (r"segmentation_head\.0\.", "classifier."),
+    (r"segmentation_head\.head\.", "classifier."),  # DPT
+)
+OLD_DEEPLABV3: Table = (  # as versions before 0.4 named them
+    (r"decoder\.0\.", "decoder.aspp."),
+    (r"decoder\.1\.", "decoder.conv."),
+    (r"decoder\.2\.", "decoder.bn."),
+)
+
+
+def imagenet_weights(name: str, options: dict[str, Any]) -> dict[str, Tensor]:
+    """The encoder's tensors as the package downloads them, for a network's name and options.
+
+    Raises:
+        ValueError: there are none, or they cannot be fetched.
+    """
+    architecture, encoder = split(name)
+    tag = pretrained_tag(encoder)
+    parts = build_parts(architecture, encoder, 2, options.get("output_stride"), tag)
+    return parts.encoder.state_dict()
+
+
+def fit_encoder(
+    encoder: nn.Module, weights: dict[str, Tensor]
+) -> tuple[dict[str, Tensor], list[str]]:
+    """The tensors of an encoder, picked from a file of the package or of timm.
+
+    Such a file is of the encoder alone, or of a whole network, with "encoder." in front. The
+    package may say "model." in front of timm's names, and timm "_" for ".".
+
+    Args:
+        encoder: whose names are wanted.
+        weights: of the file.
+
+    Returns:
+        Tensors under the encoder's names, without those that are not there; and the file's names
+        that were left: a classifier's.
+    """
+    start = "encoder."
+    inside = {key.removeprefix(start): weights[key] for key in weights if key.startswith(start)}
+    inside = inside or weights
+    places = {_loosely(key): key for key in inside} | {key: key for key in inside}
+    found = {name: places.get(name) or places.get(_loosely(name)) for name in encoder.state_dict()}
+    taken = {name: inside[key] for name, key in found.items() if key is not None}
+    left = [key for key in inside if key not in set(found.values())]
+    return taken, left
+
+
+def _loosely(key: str) -> str:
+    return key.removeprefix("model.").replace("_", ".")
+
+
+def count_classes(weights: dict[str, Tensor], source: Any) -> int:
+    """Channels of the logits of a whole network's state dict; ValueError if it has no head."""
+    weights = rename(weights, HEAD)
+    last = [key for key in weights if key.startswith("classifier.") and key.endswith(".bias")]
+    if not last:
+        raise ValueError(f"{source}: has no segmentation_head, so it is no whole network of "
+                         "segmentation_models_pytorch")
+    return len(weights[last[-1]])
+
+
+def to_ours(weights: dict[str, Tensor], encoder: nn.Module) -> dict[str, Tensor]:
+    """A state dict of a whole network of the package under our names, those of `encoder` there."""
+    weights = rename(rename(weights, HEAD), OLD_DEEPLABV3)
+    fitting, left = fit_encoder(encoder, weights)
+    fitting |= {key: weights[f"encoder.{key}"] for key in left}
+    rest = {key: weights[key] for key in weights if not key.startswith("encoder.")}
+    return {f"encoder.{key}": tensor for key, tensor in fitting.items()} | rest

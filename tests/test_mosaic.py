@@ -1,0 +1,138 @@
+"""Mosaics: four tiles, each what its sample alone gives; a function of (seed, epoch, position)."""
+
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from datasets import build_dataset
+from datasets.class_uniform import ClassUniformLists, find_centroids
+from datasets.loading import load_batches
+from datasets.mosaic import Mosaic
+from datasets.sampler import AllImages, TrainSampler
+from datasets.transforms import PADDING, TrainTransform
+from utils.metrics import IGNORE
+
+CPU = torch.device("cpu")
+HALF = 24, 20
+FULL = 48, 40
+
+
+@pytest.fixture
+def root(data_roots: dict[str, Path]) -> Path:
+    return data_roots["camvid"]
+
+
+def mosaic(root: Path, share: float = 1, uniform: float = 0.0, **options: object) -> Mosaic:
+    train = build_dataset("camvid", root, "train", TrainTransform(FULL, seed=3, **options))
+    if not uniform:
+        return Mosaic(train, AllImages((5, 5)), share)
+    centroids = find_centroids(train, tile=20)
+    centroids = centroids[centroids[:, 1] < 2]
+    return Mosaic(train, ClassUniformLists((5, 5), 2, centroids, uniform, seed=3), share)
+
+
+def keys_of(dataset: Mosaic, key: tuple) -> list:
+    """Keys that the tiles are read with."""
+    class Recorder:
+        def __init__(self, tiles: object) -> None:
+            self.tiles, self.keys = tiles, []
+
+        def __getitem__(self, key: tuple) -> object:
+            self.keys.append(key)
+            return self.tiles[key]
+
+    whole, dataset.tiles = dataset.tiles, Recorder(dataset.tiles)
+    dataset[key]
+    recorder, dataset.tiles = dataset.tiles, whole
+    return recorder.keys
+
+
+@pytest.mark.parametrize("uniform", [0.0, 0.8])
+def test_each_quadrant_is_what_its_sample_alone_gives(uniform: float, root: Path) -> None:
+    dataset, flips = mosaic(root, uniform=uniform), 0
+    alone = build_dataset("camvid", root, "train", TrainTransform(HALF, seed=3))
+    used: set = set()
+    for position, item in enumerate(dataset.lists.build(2) * 4):
+        keys = keys_of(dataset, (2, position, *item))
+        assert keys[0] == (2, position, *item)
+        image, target = dataset[2, position, *item]
+        assert image.shape == (*FULL, 3)
+        assert target.shape == FULL
+        corners = [(0, 0), (0, HALF[1]), (HALF[0], 0), HALF]
+        for (top, left), key in zip(corners, keys, strict=True):
+            rows, columns = slice(top, top + HALF[0]), slice(left, left + HALF[1])
+            expected = alone[key]
+            assert torch.equal(image[rows, columns], expected[0])
+            assert torch.equal(target[rows, columns], expected[1])
+            flips += alone.transform.draw((60, 80), *key[:2], key[3]).flip
+            used.add(key)
+    assert len({key[:2] for key in used}) == len(used), "no two tiles have one augmentation"
+    assert 0.3 < flips / len(used) < 0.7
+    items = dataset.lists.build(2)
+    assert {key[2:] for key in used} == set(items), "any item of the epoch may be beside another"
+    assert any(center for _, center in items) == (uniform > 0)
+
+
+def test_a_mosaic_is_a_function_of_seed_epoch_and_position(root: Path) -> None:
+    first, again = mosaic(root), pickle.loads(pickle.dumps(mosaic(root)))
+    key = 1, 2, 3, None
+    for a, b in zip(first[key], again[key], strict=True):
+        assert torch.equal(a, b)
+    assert keys_of(first, (0, 2, 3, None)) != keys_of(first, key)
+    assert torch.equal(first[key][0], again[key][0]), "whatever epoch was before"
+    others = {keys_of(first, (1, position, 3, None))[1][2] for position in range(30)}
+    assert others == set(range(5))
+
+
+def test_some_are_mosaics_and_the_rest_is_plain(root: Path) -> None:
+    dataset, plain = mosaic(root, share=0.3), 0
+    for position in range(200):
+        key = 0, position, position % 5, None
+        plain += all(map(torch.equal, dataset[key], dataset.train[key]))
+    assert 110 < plain < 170
+
+
+def test_an_epoch_has_its_own_items_only(root: Path) -> None:
+    dataset = mosaic(root)
+    dataset.lists = AllImages((2, 5), until=3)
+    indices = [{key[2] for p in range(40) for key in keys_of(dataset, (epoch, p, 0, None))}
+               for epoch in (2, 3)]
+    assert indices == [{0, 1, 2, 3, 4}, {0, 1}]
+
+
+def test_padding_is_ignored_in_every_tile(root: Path) -> None:
+    dataset = mosaic(root, scale=(0.1, 0.1), jitter=0, hue=0, blur=0)
+    image, target = dataset[0, 0, 0, None]
+    padded = target == IGNORE
+    for rows in (slice(0, 24), slice(24, 48)):
+        for columns in (slice(0, 20), slice(20, 40)):
+            part = padded[rows, columns]
+            assert part.float().mean() > 0.8
+            assert (image[rows, columns][part] == torch.tensor(PADDING)).all(1).float().mean() > 0.9
+    assert not padded.all()
+
+
+@pytest.mark.parametrize("start", [0, 1])
+def test_batches_from_any_step_and_worker(start: int, root: Path) -> None:
+    def batches(start: int, workers: int) -> list:
+        train = build_dataset("camvid", root, "train", TrainTransform(FULL, seed=1))
+        sampler = TrainSampler(AllImages((5, 5)), 2, (1, 1, 2), seed=1)
+        sampler.start_step = start
+        return list(load_batches(train, sampler, workers, CPU, False, mosaic=0.5))
+
+    whole = batches(0, 0)
+    assert len(whole) == 4
+    for found, expected in zip(batches(start, 2), whole[start:], strict=True):
+        assert all(map(torch.equal, found, expected))
+
+
+def test_global_generators_are_not_touched(root: Path) -> None:
+    dataset, key = mosaic(root), (0, 0, 0, None)
+    np.random.seed(0)  # noqa: NPY002
+    before = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
+    dataset[key]
+    assert torch.equal(before[0], torch.get_rng_state())
+    assert (before[1] == np.random.get_state()[1]).all()  # noqa: NPY002

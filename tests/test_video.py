@@ -1,0 +1,349 @@
+"""Videos: frames from files, folders and cameras, through the demo, to a file that is whole."""
+
+import errno
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from conftest import ROOT, blobs, draw_cityscapes, paint
+from test_demo_folder import DATASET, WAIT, random_snapshot
+
+from utils import video, video_file
+from utils.images import read_image, write_png
+from utils.predictions import Painter
+from utils.video_file import VideoFile, find_codec
+
+SIZE = (48, 64)
+
+
+@pytest.fixture(scope="module")
+def snapshot(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return random_snapshot(tmp_path_factory.mktemp("snapshot") / "best.pth")
+
+
+@pytest.fixture(scope="module")
+def frames() -> list[np.ndarray]:
+    """Twelve drawings, each a little brighter than the one before."""
+    rng = np.random.default_rng(0)
+    still = paint(rng, blobs(rng, SIZE, list(range(6)))) // 4
+    return [still + np.uint8(15 * i) for i in range(12)]
+
+
+@pytest.fixture
+def vp8(monkeypatch: pytest.MonkeyPatch) -> video_file.Codec:
+    """The encoder that comes with OpenCV everywhere."""
+    monkeypatch.setattr(video_file, "_programs", lambda: iter(()))
+    monkeypatch.setattr(video_file, "_works", lambda letters, _: letters == "VP80")
+    return find_codec()
+
+
+@pytest.fixture
+def clip(tmp_path: Path, frames: list[np.ndarray], vp8: video_file.Codec) -> Path:
+    """A video of them."""
+    with VideoFile(tmp_path / "clips/clip", vp8, 12.5) as file:
+        for frame in frames:
+            file.write(frame)
+    return tmp_path / "clips/clip.webm"
+
+
+@pytest.fixture
+def demo(call: Callable, snapshot: Path, tmp_path: Path, vp8: video_file.Codec) -> Callable:
+    """Runs the script; it writes to `out`."""
+    return lambda *words: call("demo_folder.py", "--snapshot", snapshot, "--threads", 1,
+                               "--save-dir", tmp_path / "out", *words)
+
+
+def read_all(path: Path) -> tuple[float, np.ndarray]:
+    """Frames per second, and all (N, H, W, 3) uint8 RGB."""
+    found = video.open_file(path)
+    return found.fps, np.stack([found.read(item) for item in found.items])
+
+
+def contents(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.rglob("*")) if folder.exists() else []
+
+
+def refused(done: object) -> str:
+    """The message, if it is one line and exit code 2."""
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+    return done.stderr
+
+
+def test_file_is_read_as_it_was_written(clip: Path, frames: list[np.ndarray]) -> None:
+    fps, found = read_all(clip)
+    assert fps == 12.5
+    assert found.shape == (12, *SIZE, 3)
+    assert np.abs(found.astype(int) - np.stack(frames)).mean() < 8  # lossy
+    assert (np.diff(found.mean(axis=(1, 2, 3))) > 5).all(), "in order"
+    assert contents(clip.parent) == ["clip.webm"]
+
+
+def test_video_of_a_video(demo: Callable, clip: Path, frames: list, tmp_path: Path) -> None:
+    """Without opacity an overlay is the image itself: each frame is where it was."""
+    done = demo("--video", clip, "--opacity", 0)
+    assert done.returncode == 0, done.stderr
+    found = read_all(tmp_path / "out/clip_overlay.webm")[1]
+    assert np.abs(found.astype(int) - np.stack(frames)).mean() < 12
+    assert "12 frames, 1.0 s at 12.5 frames/s, VP8" in done.stdout
+    assert "no H.264 encoder at hand" in done.stdout
+    assert len(re.findall(r"[\d.]+ frames/s: ", done.stdout)) == 2
+    assert contents(tmp_path / "out") == ["clip_overlay.webm"]
+
+
+def test_shows_and_percentages(demo: Callable, clip: Path, tmp_path: Path) -> None:
+    assert demo("--video", clip, "--show", "mask", "--limit", 5, "--fps", 5).returncode == 0
+    fps, mask = read_all(tmp_path / "out/clip_mask.webm")
+    assert (fps, mask.shape) == (5, (5, *SIZE, 3))
+    done = demo("--video", clip, "--show", "side-by-side", "--percentages", "--limit", 3)
+    assert done.returncode == 0, done.stderr
+    both = read_all(tmp_path / "out/clip_side-by-side.webm")[1]
+    assert both.shape[2] > 2 * SIZE[1]
+    offset = SIZE[1] + 4
+    assert np.abs(both[:, :, offset : offset + SIZE[1]].astype(int) - mask[:3]).mean() < 20
+
+
+def test_legend_keeps_its_width() -> None:
+    """Whatever classes occur; pictures of a video have one size."""
+    painter = Painter(DATASET, percentages=True)
+    image = np.zeros((300, 40, 3), np.uint8)
+    road, mixed = np.zeros((300, 40), np.uint8), np.tile(np.arange(40, dtype=np.uint8), (300, 1))
+    pictures = [painter.frame("overlay", image, ids) for ids in (road, mixed)]
+    assert pictures[0].shape == pictures[1].shape
+    assert (pictures[0][:, 44:] != pictures[1][:, 44:]).any(), "other shares, other numbers"
+
+
+def test_folder_of_frames(demo: Callable, frames: list, tmp_path: Path) -> None:
+    """9 comes before 10; a frame that is damaged is left out, with a line."""
+    folder = tmp_path / "frames"
+    for i, frame in enumerate(frames):
+        write_png(folder / f"frame{i}.png", frame)
+    damaged = folder / "frame3.png"
+    damaged.write_bytes(damaged.read_bytes()[:-40])
+    done = demo("--video", folder, "--opacity", 0)
+    assert done.returncode == 1
+    assert f"passed over: {damaged}" in done.stderr
+    fps, found = read_all(tmp_path / "out/frames_overlay.webm")
+    assert fps == 25
+    assert len(found) == 11
+    assert (np.diff(found.mean(axis=(1, 2, 3))) > 5).all()
+    write_png(folder / "frame11.png", np.zeros((48, 66, 3), np.uint8))
+    message = refused(demo("--video", folder))
+    assert f"{folder / 'frame11.png'}: 66x48 among frames of 64x48" in message
+
+
+def test_odd_sides_get_one_more_line(demo: Callable, tmp_path: Path) -> None:
+    for i in range(2):
+        write_png(tmp_path / f"odd/{i}.png", np.full((47, 65, 3), 90, np.uint8))
+    done = demo("--video", tmp_path / "odd", "--opacity", 0)
+    assert "odd sides" in done.stdout
+    found = read_all(tmp_path / "out/odd_overlay.webm")[1]
+    assert found.shape == (2, 48, 66, 3)
+    assert np.abs(found.astype(int) - 90).max() < 12, "the added line repeats its neighbor"
+
+
+class Camera:
+    """Five frames that come at their own times; then it is unplugged."""
+
+    TIMES = (0, 0.1, 0.2, 0.7, 0.8)
+
+    def __init__(self, _: int, *__: object) -> None:
+        self.count = 0
+
+    def isOpened(self) -> bool:  # noqa: N802
+        return True
+
+    def read(self) -> tuple[bool, np.ndarray | None]:
+        if self.count == len(self.TIMES):
+            return False, None
+        self.count += 1
+        return True, np.full((*SIZE, 3), 40 * self.count, np.uint8)
+
+    def get(self, key: int) -> float:
+        return 10.0 if key == cv2.CAP_PROP_FPS else 0.0
+
+    def set(self, *_: float) -> None: ...
+
+    def release(self) -> None: ...
+
+
+def test_camera_keeps_time(demo: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A frame stays until the next comes: half a second is five frames."""
+    times = iter(Camera.TIMES)
+    monkeypatch.setattr(video, "monotonic", lambda: 100 + next(times))
+    with monkeypatch.context() as patch:
+        patch.setattr(cv2, "VideoCapture", Camera)
+        done = demo("--video", 0, "--opacity", 0)
+    assert done.returncode == 0, done.stderr
+    found = read_all(tmp_path / "out/camera0_overlay.webm")[1]
+    shown = np.round(found.mean(axis=(1, 2, 3)) / 40).astype(int).tolist()
+    assert shown == [1, 2, 3, 3, 3, 3, 3, 4, 5]
+
+
+def test_city_as_time_lapse(demo: Callable, tmp_path: Path) -> None:
+    root = draw_cityscapes(tmp_path / "city", train=4, val=2, size=SIZE)
+    base = ["--timelapse", "--data-root", root]
+    done = demo(*base, "--city", "aachen", "--limit", 3, "--fps", 8)
+    assert "3 frames, 0.4 s at 8 frames/s" in done.stdout, done.stderr
+    assert read_all(tmp_path / "out/aachen_overlay.webm")[1].shape == (3, *SIZE, 3)
+    assert "2 frames, 0.2 s at 10 frames/s" in demo(*base).stdout
+    assert contents(tmp_path / "out") == ["aachen_overlay.webm", "cityscapes_val_overlay.webm"]
+    message = refused(demo(*base, "--city", "paris"))
+    assert "paris: no such city" in message
+    assert "aachen, bonn, ulm" in message
+    assert "no images of cityscapes (demoVideo)" in refused(demo(*base, "--split", "demoVideo"))
+
+
+def test_cityscapes_demo_video_by_name(demo: Callable, tmp_path: Path) -> None:
+    root = tmp_path / "city"
+    for i in range(3):
+        write_png(root / "leftImg8bit/demoVideo/stuttgart_00" /
+                  f"stuttgart_00_000000_{i:06d}_leftImg8bit.png", np.zeros((*SIZE, 3), np.uint8))
+    for name in ("stuttgart_00", "leftImg8bit/demoVideo/stuttgart_00"):
+        done = demo("--video", name, "--data-root", root)
+        assert "3 frames, 0.2 s at 17 frames/s" in done.stdout, done.stderr
+    assert "there are stuttgart_00" in refused(demo("--video", "stuttgart_09", "--data-root", root))
+
+
+@pytest.mark.parametrize(("words", "message"), [
+    ([], "give one of them"),
+    (["--video", "x.mp4", "--timelapse"], "give one of them"),
+    (["--video", "x.mp4"], "x.mp4: no such file or folder"),
+    (["--video", "{text}"], "not a video"), (["--video", "{empty}"], "not a video"),
+    (["--video", "{pipe}"], "not a file, but a pipe"), (["--video", "{head}"], "video"),
+    (["--video", "98"], "no camera of this number"), (["--video", "{folder}"], "no images in it"),
+    (["--video", "{clip}", "--fps", "0"], "above 0"),
+    (["--video", "{clip}", "--outputs", "overlay"], "chosen by --show"),
+    (["--video", "{clip}", "--city", "ulm"], "without --timelapse"),
+    (["--video", "{clip}", "--save-dir", "{text}/out"], "text"),
+    (["--demo-folder", "{folder}", "--fps", "3"], "becomes one by --video"),
+    (["--timelapse", "--data-root", "nowhere"], "no such folder"),
+])
+def test_refusals(words: list, message: str, demo: Callable, clip: Path, tmp_path: Path,
+                  monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    places = {name: tmp_path / name for name in ("text", "empty", "pipe", "head", "folder")}
+    places["text"].write_text("no video " * 100)
+    places["empty"].touch()
+    places["head"].write_bytes(clip.read_bytes()[:300])
+    os.mkfifo(places["pipe"])
+    places["folder"].mkdir()
+    assert message in refused(demo(*(word.format(clip=clip, **places) for word in words)))
+    assert not contents(tmp_path / "out")
+
+
+def test_interrupted_video_is_complete(snapshot: Path, frames: list, tmp_path: Path) -> None:
+    write_png(tmp_path / "in/0.png", frames[0])
+    for i in range(1, 500):
+        os.link(tmp_path / "in/0.png", tmp_path / f"in/{i}.png")
+    process = subprocess.Popen(
+        [sys.executable, ROOT / "demo_folder.py", "--video", tmp_path / "in", "--snapshot",
+         snapshot, "--save-dir", tmp_path / "out", "--threads", "1"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    until = time.monotonic() + 2 * WAIT
+    while not contents(tmp_path / "out") and time.monotonic() < until:
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: the whole group
+    said, errors = process.communicate(timeout=WAIT)
+    assert process.returncode == 130, errors
+    assert "stopped; what is written is complete" in errors
+    (path,) = (tmp_path / "out").iterdir()
+    count = int(re.search(r"^(\d+) frames", said, re.MULTILINE)[1])
+    assert 0 < count < 500
+    assert len(read_all(path)[1]) == count
+
+
+def test_nothing_is_left_of_a_video_that_fails(vp8: video_file.Codec, tmp_path: Path) -> None:
+    def write(*sizes: tuple[int, int]) -> None:
+        with VideoFile(tmp_path / "x", vp8, 25) as file:
+            for size in sizes:
+                file.write(np.zeros((*size, 3), np.uint8))
+
+    with pytest.raises(ValueError, match="frame 1: 66x48 among frames of 64x48"):
+        write((48, 64), (48, 66))
+    assert not contents(tmp_path)
+    write()
+    assert not contents(tmp_path), "no frames, no file"
+
+
+def test_remarks() -> None:
+    def of(*times: float, count: int = 0) -> video.Video:
+        return video.Video("x", 25, (), read_image, count, times=list(times))
+
+    assert of(0, 0.04, 0.08, 0.12).uneven() == of(0).uneven() == of().uneven() == ""
+    assert of(0, 0.033, 0.067, 0.1, 0.133).uneven() == "", "rounded to milliseconds"
+    assert "20 to 80 ms" in of(0, 0.02, 0.1, 0.12).uneven()
+    assert of(*range(99), count=100).cut_short() == ""
+    assert "100 frames, 60 could be decoded" in of(*range(60), count=100).cut_short()
+
+
+@pytest.fixture
+def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Stands in for ffmpeg: keeps its last argument's file, or fails as `fail` says."""
+    path = tmp_path / "bin/ffmpeg"
+    path.parent.mkdir()
+    path.write_text(f"""#!/bin/sh
+[ "$2" = -encoders ] && echo " V....D libopenh264 x" && exit
+[ -f {tmp_path}/fail ] && cat {tmp_path}/fail >&2 && exit 1
+for last; do :; done
+cat > "${{last#file:}}"
+""")
+    path.chmod(0o755)
+    monkeypatch.setattr(video_file, "_programs", lambda: iter([str(path)]))
+    return path
+
+
+def test_ffmpeg_gets_every_byte(program: Path, frames: list, tmp_path: Path) -> None:
+    codec = find_codec()
+    assert codec.name == "H.264 by ffmpeg's libopenh264"
+    with VideoFile(tmp_path / "out/x", codec, 25) as file:
+        for frame in frames:
+            file.write(frame[:, ::-1])
+    assert contents(tmp_path / "out") == ["x.mp4"]
+    data = np.frombuffer((tmp_path / "out/x.mp4").read_bytes(), np.uint8)
+    assert np.array_equal(data.reshape(12, *SIZE, 3), np.stack(frames)[:, :, ::-1])
+
+
+def test_ffmpeg_that_fails_says_why(program: Path, tmp_path: Path) -> None:
+    (tmp_path / "fail").write_text(f"first\n{os.strerror(errno.ENOSPC)}\n")
+    big = np.zeros((1024, 1024, 3), np.uint8)  # more than a pipe holds
+
+    def write() -> None:
+        with VideoFile(tmp_path / "out/x", find_codec(), 25) as file:
+            for _ in range(3):
+                file.write(big)
+
+    with pytest.raises(OSError, match="ffmpeg: No space left on device") as caught:
+        write()
+    assert caught.value.errno == errno.ENOSPC
+    assert not contents(tmp_path / "out")
+
+
+def test_no_encoder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(video_file, "_programs", lambda: iter(["/nowhere/ffmpeg"]))
+    monkeypatch.setattr(video_file, "_works", lambda *_: False)
+    with pytest.raises(RuntimeError, match="imageio-ffmpeg"):
+        find_codec()
+
+
+def test_h264_in_a_browsers_dialect(frames: list, tmp_path: Path) -> None:
+    """The index comes first, so that it starts to play while it loads; colors stay."""
+    codec = find_codec()
+    if "ffmpeg" not in codec.name:
+        pytest.skip("no ffmpeg at hand")
+    palette = np.array(DATASET["palette"], np.uint8)
+    still = np.repeat(np.repeat(palette[None], 32, 0), 32, 1)  # a stripe per class
+    with VideoFile(tmp_path / "x", codec, 25) as file:
+        for _ in range(5):
+            file.write(still)
+    data = (tmp_path / "x.mp4").read_bytes()
+    assert data.index(b"moov") < data.index(b"mdat")
+    middle = read_all(tmp_path / "x.mp4")[1][2, 16, 16::32].astype(int)
+    assert np.abs(middle - palette).max() < 12

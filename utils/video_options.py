@@ -1,0 +1,53 @@
+"""The options of what the demo of a folder takes besides: videos, cameras, time lapses."""
+
+import argparse
+from collections.abc import Collection
+
+from utils.argument_types import above_zero, positive
+
+SHOWS = ("overlay", "mask", "side-by-side")
+TIMELAPSE_FPS = 10.0
+
+
+def add_source(parser: argparse.ArgumentParser) -> None:
+    """Where the images come from: one of these is needed."""
+    group = parser.add_argument_group("images, one of")
+    group.add_argument("--demo-folder", metavar="DIR",
+                       help="a folder of images: pictures of each")
+    group.add_argument("--video", metavar="FILE|DIR|N",
+                       help="a video, a folder of its frames, the number of a camera, or a "
+                       "Cityscapes sequence as stuttgart_00: a video of it")
+    group.add_argument("--timelapse", action="store_true",
+                       help="the images of a data set, one after the other: a video of them")
+
+
+def add_video(parser: argparse.ArgumentParser, names: Collection[str]) -> None:
+    """What a video shows, and how a data set becomes one."""
+    group = parser.add_argument_group("video")
+    group.add_argument("--show", choices=SHOWS, default=SHOWS[0],
+                       help="what its frames show; side-by-side is image and mask")
+    group.add_argument("--fps", type=above_zero, metavar="X",
+                       help="frames per second that are written (default: those of the video; 25 "
+                       "for a folder, 17 for Cityscapes sequences, 10 for a time lapse)")
+    group.add_argument("--limit", type=positive, metavar="N", help="first N images or frames only")
+    group.add_argument("--dataset", default="cityscapes", choices=tuple(names),
+                       help="of a time lapse")
+    group.add_argument("--data-root", metavar="DIR",
+                       help="folder of the data set (default: $NAME_DATASET, else data/NAME)")
+    group.add_argument("--split", help="part of it (default: the part that has --city, else val)")
+    group.add_argument("--city", metavar="NAME",
+                       help="city or sequence of it, as stuttgart (default: all)")
+
+
+def check_source(args: argparse.Namespace) -> None:
+    """Refuses no source, two, and options that are for another one. Raises ValueError."""
+    given = [bool(args.demo_folder), args.video is not None, args.timelapse]
+    if sum(given) != 1:
+        raise ValueError("--demo-folder DIR, --video FILE|DIR|N or --timelapse: give one of them")
+    if not args.timelapse and (args.city or args.split):
+        raise ValueError("--city and --split: without --timelapse they choose nothing")
+    if args.demo_folder and (args.fps or args.show != SHOWS[0]):
+        raise ValueError("--fps and --show are of a video; a folder of frames becomes one by "
+                         "--video DIR, pictures are chosen by --outputs")
+    if not args.demo_folder and args.outputs:
+        raise ValueError("--outputs: pictures of a --demo-folder; a video is chosen by --show")
