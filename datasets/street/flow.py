@@ -34,7 +34,8 @@ def flow(start: Drawing, end: Drawing) -> tuple[np.ndarray, np.ndarray]:
     column, row = (np.where(known, there, here) for there, here in ((column, x), (row, y)))
 
     h, w = view.shape
-    inside = known & (column >= 0) & (column <= w - 1) & (row >= 0) & (row <= h - 1)
+    # Between pixel centers, so that what is there can be interpolated.
+    inside = known & (column >= 1) & (column <= w - 2) & (row >= 1) & (row <= h - 2)
     at = tuple(np.rint(np.where(inside, place, 0)).astype(int) for place in (row, column))
     seen = end.buffers.surface[at]
     there = np.divide(inverse, depth, out=np.zeros_like(depth), where=known)
