@@ -18,7 +18,7 @@ from datasets.scene import make_scene
 from datasets.street.collisions import overlap
 from datasets.street.flow import CLEAR, HIDDEN, THROUGH, UNKNOWN, flow
 from datasets.street.motion import FRAMES, LABELLED, RATE, plan
-from datasets.street.world import Camera, Scene
+from datasets.street.world import Camera, Scene, Thing
 from datasets.synthetic import image_seed, parse_args, write_city
 from utils.flow_images import read_flow, write_flow
 from utils.images import read_image, read_label, write_png
@@ -210,9 +210,13 @@ def test_flow_of_the_ground_is_that_of_a_plane(street: Scene) -> None:
     assert ((state == CLEAR) == inside)[seen].mean() > 0.999
 
 
-def test_a_thing_takes_its_pixels_along_and_hides_others(street: Scene) -> None:
-    scene = next(s for s in map(make_scene, range(20)) if any(t.kind == "car" for t in s.things))
-    car = next(thing for thing in scene.things if thing.kind == "car")
+@pytest.fixture
+def car() -> Thing:
+    scenes = map(make_scene, range(20))
+    return next(thing for scene in scenes for thing in scene.things if thing.kind == "car")
+
+
+def test_a_thing_takes_its_pixels_along_and_hides_others(street: Scene, car: Thing) -> None:
     camera = Camera((0.0, 0.0, 1.4), focal=1.0)
     start, end = (
         picture(replace(street, things=(replace(car, position=(x, 10.0, 0.0), heading=0.0),)),
@@ -230,6 +234,24 @@ def test_a_thing_takes_its_pixels_along_and_hides_others(street: Scene) -> None:
     assert covered.sum() > 20
     assert (state[covered] == HIDDEN).mean() > 0.95
     assert (state[~on_car & ~covered] == CLEAR).all()
+
+
+def test_a_thing_that_turns_swings_its_rear(street: Scene, car: Thing) -> None:
+    camera, turn = Camera((0.0, 0.0, 1.4), focal=1.0), 0.3
+    start, end = (
+        picture(replace(street, things=(replace(car, position=(0.0, 10.0, 0.0), heading=h),)),
+                camera) for h in (0.0, turn)
+    )  # fmt: skip
+    vectors, _ = flow(start, end)
+    rows = np.flatnonzero((start.labels == car.label)[:, 64])
+    low, high = (
+        128 * np.sin(turn) * radius / (10 - np.cos(turn) * radius)
+        for radius in (0.4 * car.size[0], 0.5 * car.size[0])
+    )
+    rear = -vectors[rows[len(rows) // 2 : -len(rows) // 4], 63:65, 0]  # to the left
+    assert rear.size >= 6
+    # These two columns are half a pixel beside the middle of the car.
+    assert ((low - 0.5 <= rear) & (rear <= high + 0.5)).all()
 
 
 def test_what_is_behind_the_camera_is_unknown(street: Scene) -> None:
