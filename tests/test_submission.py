@@ -134,7 +134,7 @@ def test_two_networks_do_not_mix(snapshots, data_roots, call, tmp_path: Path) ->
     checkpoint.write(snapshot, content)
     assert "made with another snapshot;" in refused("--skip-done")
     (tmp_path / "out/settings.json").unlink()
-    assert "nobody knows which network" in refused("--skip-done")
+    assert "nobody knows what made the predictions" in refused("--skip-done")
     assert (tmp_path / "out/kitti_test.zip").exists(), "a refusal changes nothing"
 
 

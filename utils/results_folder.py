@@ -46,6 +46,30 @@ def settings_of(
     return json.loads(json.dumps(settings))
 
 
+def check_settings(record: Path, settings: dict[str, Any], what: str) -> None:
+    """Refuses to go on in a folder that was begun with other settings.
+
+    Args:
+        record: file of the settings that it was begun with.
+        settings: those of now.
+        what: is beside the record.
+
+    Raises:
+        ValueError: no record, or which settings differ.
+    """
+    try:
+        found = json.loads(record.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        found = None
+    if not isinstance(found, dict):
+        raise ValueError(f"{record}: missing or damaged, so nobody knows what made the {what} "
+                         "beside it; choose another --save-dir")
+    differ = [key for key in {**found, **settings} if found.get(key) != settings.get(key)]
+    if differ:
+        raise ValueError(f"{record}: the {what} beside it were made with another "
+                         f"{', '.join(differ)}; give the same, or choose another --save-dir")
+
+
 @dataclass(frozen=True)
 class ResultsFolder:
     """Where the predictions of one network for one package go.
@@ -77,18 +101,7 @@ class ResultsFolder:
         if not go_on:
             raise ValueError(f"{self.folder / PRED}: holds predictions; --skip-done goes on with "
                              "them, and another --save-dir keeps two networks apart")
-        record = self.folder / SETTINGS
-        try:
-            found = json.loads(record.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            found = None
-        if not isinstance(found, dict):
-            raise ValueError(f"{record}: missing or damaged, so nobody knows which network made "
-                             "the predictions beside it; choose another --save-dir")
-        differ = [key for key in {**found, **settings} if found.get(key) != settings.get(key)]
-        if differ:
-            raise ValueError(f"{record}: the predictions beside it were made with another "
-                             f"{', '.join(differ)}; give the same, or choose another --save-dir")
+        check_settings(self.folder / SETTINGS, settings, "predictions")
 
     def unfinished(self, device: torch.device) -> list[int]:
         """Indices of the images that have no prediction as it should be; the same on all ranks."""

@@ -1,0 +1,218 @@
+"""Labels for the frames around each labelled one, carried there by motion, and their images.
+
+Zhu et al., "Improving Semantic Segmentation via Video Propagation and Label Relaxation", CVPR 2019,
+https://arxiv.org/abs/1812.01593. Motion is found between real frames, each step of it moves the
+image and the label of before alike, so that the two fit even where the motion is wrong.
+"""
+
+import tempfile
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from datasets.base import SegmentationDataset
+from datasets.pairing import Sample
+from datasets.training_lists import shifted
+from utils.images import read_image, read_label, read_size, write_file, write_png
+from utils.metrics import IGNORE
+from utils.optical_flow import SMALLEST, disagreement, warp, warp_labels
+
+Motion = Callable[[np.ndarray, np.ndarray], np.ndarray]
+IMAGE, LABEL, TRAIN_IDS = "_leftImg8bit.png", "_gtFine_labelIds.png", "_gtFine_labelTrainIds.png"
+NAMED = 3  # of the missing frames
+TRIED = 8  # labelled frames that the need of disk is estimated from
+
+
+@dataclass(frozen=True)
+class Method:
+    """How the frames around a labelled one are made.
+
+    Args:
+        direct: each in one step from the labelled frame, instead of from the one before it.
+        label_only: labels move, images stay the real frames.
+        consistency: pixels; labels whose way there and back misses by more become 255.
+        upstream: as the paper's code: images are warped to the nearest pixel from the second step
+            on, and what comes from outside of a frame repeats its border pixels, labels too.
+    """
+
+    direct: bool = False
+    label_only: bool = False
+    consistency: float | None = None
+    upstream: bool = False
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Where an image and its label go."""
+
+    image: Path
+    label: Path
+
+    def read(self, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray] | None:
+        """Image and label, if both are there, whole and of `size`."""
+        try:
+            image, ids = read_image(self.image), read_label(self.label)
+        except (OSError, ValueError):
+            return None
+        return (image, ids) if image.shape[:2] == ids.shape == size else None
+
+
+@dataclass(frozen=True)
+class Chain:
+    """A labelled frame and what follows it, or what comes before it, the nearest first."""
+
+    index: int  # of the labelled frame in its data set
+    frames: list[Path]
+    pairs: list[Pair]
+
+
+@dataclass
+class State:
+    """The frame that the next step starts from."""
+
+    path: Path
+    image: np.ndarray  # what is moved
+    ids: np.ndarray
+    real: np.ndarray | None = None  # what motion is found from; None is not read yet
+
+    def read_real(self) -> np.ndarray:
+        """(H, W, 3) uint8 RGB."""
+        self.real = read_image(self.path) if self.real is None else self.real
+        return self.real
+
+
+def find_chains(dataset: SegmentationDataset, split: str, count: int, out: Path) -> list[Chain]:
+    """Two chains per sample, forward and backward.
+
+    Args:
+        dataset: the labelled frames, in the layout of Cityscapes.
+        split: they are of; has its frames in leftImg8bit_sequence.
+        count: frames of a chain.
+        out: folder that gets the same layout.
+
+    Raises:
+        FileNotFoundError: no sequence folder, or frames are missing; names some.
+    """
+    sequence = dataset.files(f"{split}_sequence")
+    if not sequence.images:
+        raise FileNotFoundError(f"{dataset.root}: no {sequence.image_pattern}; the frames between "
+                                "the labelled ones are in leftImg8bit_sequence_trainvaltest.zip")
+    wanted = [(index, sample, [shifted(sample.name, sign * k) for k in range(1, count + 1)])
+              for index, sample in enumerate(dataset.samples) for sign in (1, -1)]
+    missing = [name for _, _, names in wanted for name in names if name not in sequence.images]
+    if missing:
+        more = ", ..." if len(missing) > NAMED else ""
+        raise FileNotFoundError(
+            f"{dataset.root}: {len(missing)} frames of {sequence.image_pattern} are missing: "
+            f"{', '.join(missing[:NAMED])}{more}; restore them, or give a smaller --propagate")
+    return [Chain(index, [sequence.images[name] for name in names],
+                  [_pair(out, sample, name) for name in names])
+            for index, sample, names in wanted]
+
+
+def _pair(out: Path, sample: Sample, name: str) -> Pair:
+    place = Path(*sample.image.parts[-3:-1])  # split and city
+    suffix = TRAIN_IDS if sample.truth.name.endswith(TRAIN_IDS) else LABEL
+    image, label = out / "leftImg8bit" / place, out / "gtFine" / place
+    return Pair(image / (name + IMAGE), label / (name + suffix))
+
+
+def check_sizes(dataset: SegmentationDataset, chains: Iterable[Chain]) -> None:
+    """Refuses frames that are too small, or not as large as their labelled one.
+
+    Raises:
+        ValueError: which, and how large they are.
+    """
+    sizes = dataset.sizes()
+    height, width = min(sizes, key=min)
+    if min(height, width) < SMALLEST:
+        raise ValueError(f"{dataset.root}: frames of {width}x{height}; motion is found in those of "
+                         f"at least {SMALLEST}x{SMALLEST}")
+
+    def check(job: tuple[Path, int]) -> None:
+        path, index = job
+        height, width = read_size(path)
+        if (height, width) != sizes[index]:
+            raise ValueError(f"{path}: {width}x{height}, its labelled frame "
+                             f"{dataset.samples[index].name} {sizes[index][1]}x{sizes[index][0]}")
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(check, [(path, chain.index) for chain in chains for path in chain.frames]))
+
+
+def bytes_needed(
+    dataset: SegmentationDataset, chains: Sequence[Chain], label_only: bool, out: Path
+) -> int:
+    """About as many bytes as the pairs that are not there yet will take.
+
+    A few labelled frames spread over the set are written as propagated ones would be.
+    """
+    tried = chains[:: -(-len(chains) // TRIED)]
+    with tempfile.TemporaryDirectory(dir=out, prefix=".streetseg-") as folder:
+        trial = Path(folder) / "x.png"
+        total = 0
+        for chain in tried:
+            write_png(trial, dataset.read_ids(chain.index))
+            total += trial.stat().st_size
+            if not label_only:
+                write_png(trial, dataset.read_image(chain.index))
+            total += (chain.frames[0] if label_only else trial).stat().st_size
+    open_pairs = sum(not (pair.image.exists() and pair.label.exists())
+                     for chain in chains for pair in chain.pairs)
+    return open_pairs * total // len(tried)
+
+
+class Propagation:
+    """Writes the pairs of chains.
+
+    Args:
+        dataset: the labelled frames.
+        motion: target and source, (H, W, 3) uint8 RGB -> (H, W, 2) float32 backward flow; is called
+            by several threads.
+        method: how.
+    """
+
+    def __init__(self, dataset: SegmentationDataset, motion: Motion, method: Method) -> None:
+        self.dataset, self.motion, self.method = dataset, motion, method
+
+    def write(self, chain: Chain) -> int:
+        """Writes what is not there and whole; how many pairs that was.
+
+        Files are written whole or not at all, and what is found goes on as if it had just been
+        made: the result is the same, wherever an earlier attempt ended.
+        """
+        image = self.dataset.read_image(chain.index)
+        path = self.dataset.samples[chain.index].image
+        start = state = State(path, image, self.dataset.read_ids(chain.index), image)
+        written = 0
+        for step, (frame, pair) in enumerate(zip(chain.frames, chain.pairs, strict=True)):
+            if found := pair.read(image.shape[:2]):
+                state = State(frame, *found)
+                continue
+            state = self.step(start if self.method.direct else state, frame, first=step == 0)
+            write_png(pair.label, state.ids)
+            if self.method.label_only:
+                write_file(pair.image, frame.read_bytes())
+            else:
+                write_png(pair.image, state.image)
+            written += 1
+        return written
+
+    def step(self, state: State, frame: Path, first: bool) -> State:
+        """Image and label of a frame, from those of another one."""
+        source, target = state.read_real(), read_image(frame)
+        flow = self.motion(target, source)
+        if self.method.upstream:
+            ids = warp(state.ids, flow, nearest=True)
+        else:
+            ids = warp_labels(state.ids, flow)
+        if self.method.consistency is not None:
+            error = disagreement(flow, self.motion(source, target))
+            ids[error > self.method.consistency] = IGNORE
+        if self.method.label_only:
+            return State(frame, target, ids, target)
+        nearest = self.method.upstream and not first
+        return State(frame, warp(state.image, flow, nearest), ids, target)

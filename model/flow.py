@@ -1,0 +1,96 @@
+"""Where the motion between two frames comes from: `MOTIONS` is the list.
+
+A motion is a function (target, source) -> flow: two (H, W, 3) uint8 RGB frames of one size, and the
+(H, W, 2) float32 vectors from every pixel of the target to the same thing in the source.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from threading import Lock
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchvision.models import optical_flow
+
+from model.weights import load_weights
+from utils import checkpoint
+from utils.optical_flow import dis_flow
+
+Motion = Callable[[np.ndarray, np.ndarray], np.ndarray]
+STRIDE, SMALLEST = 8, 128  # pixels: of RAFT's features; a side that its coarsest level needs
+UPDATES = 12  # of the recurrent unit, torchvision's default
+
+
+def build_dis(weights: str | None, device: torch.device) -> Motion:
+    """OpenCV's dense inverse search, on the CPU.
+
+    Raises:
+        ValueError: weights were given, of which it has none.
+    """
+    if weights:
+        raise ValueError(f"--motion-weights {weights}: dis has none; choose another --motion")
+    return dis_flow
+
+
+class Raft:
+    """A motion: Teed and Deng, "RAFT", ECCV 2020, as torchvision has it.
+
+    Args:
+        network: (N, 3, H, W) target and source, -1..1 -> list of (N, 2, H, W) flows.
+        device: where it computes. A pair of 1024x2048 takes 6 GB there.
+    """
+
+    def __init__(self, network: nn.Module, device: torch.device) -> None:
+        self.network, self.device = network.to(device).eval(), device
+        self.one_at_a_time = Lock()  # else every thread that asks fills the memory
+
+    @torch.inference_mode()
+    def __call__(self, target: np.ndarray, source: np.ndarray) -> np.ndarray:
+        """(H, W, 2) float32 backward flow of two (H, W, 3) uint8 RGB frames."""
+        height, width = target.shape[:2]
+        with self.one_at_a_time:
+            pair = self._input(target), self._input(source)
+            flow = self.network(*pair, num_flow_updates=UPDATES)[-1][0, :, :height, :width]
+            return np.ascontiguousarray(flow.permute(1, 2, 0).cpu().numpy())
+
+    def _input(self, frame: np.ndarray) -> Tensor:
+        """(1, 3, h, w) -1..1, padded on the right and below."""
+        pixels = torch.from_numpy(frame).to(self.device).permute(2, 0, 1)[None].float()
+        bottom, right = (max(SMALLEST, -(-side // STRIDE) * STRIDE) - side
+                         for side in frame.shape[:2])
+        return F.pad(pixels / 127.5 - 1, (0, right, 0, bottom), mode="replicate")
+
+
+def build_raft(size: str, weights: str | None, device: torch.device) -> Motion:
+    """RAFT, its weights from a file, or downloaded by torchvision.
+
+    Args:
+        size: large or small.
+        weights: a file as torchvision publishes it; None downloads it, once.
+        device: where it computes.
+
+    Raises:
+        ValueError: neither a file nor a connection, or weights of another network.
+    """
+    build: Any = getattr(optical_flow, f"raft_{size}")
+    if weights:
+        network = build(weights=None)
+        load_weights(network, checkpoint.state_dict(checkpoint.read(weights), weights))
+        return Raft(network, device)
+    try:
+        return Raft(build(weights="DEFAULT"), device)
+    except OSError as error:  # of urllib
+        url = getattr(optical_flow, f"Raft_{size.title()}_Weights").DEFAULT.url
+        raise ValueError(f"--motion: the weights of RAFT could not be downloaded "
+                         f"({getattr(error, 'reason', error)}); give --motion-weights FILE, a copy "
+                         f"of {url}, or --motion dis, which needs none") from None
+
+
+MOTIONS: dict[str, Callable[[str | None, torch.device], Motion]] = {
+    "dis": build_dis,
+    "raft": partial(build_raft, "large"),
+    "raft_small": partial(build_raft, "small"),
+}

@@ -1,0 +1,112 @@
+"""Makes more labelled frames from video: moves labels, and images with them, along the motion.
+
+examples:
+  python propagate.py --data-root data/cityscapes --save-dir data/propagated
+  python propagate.py --data-root data/cityscapes --save-dir out --motion raft --device cuda
+  python propagate.py --data-root data/cityscapes --save-dir out --direct --consistency 1
+  python train.py --propagated-root data/propagated --propagated-skip 3
+
+Needs a data set in the layout of Cityscapes with leftImg8bit_sequence/, the frames around each
+labelled one. Writes CITY_SEQ_FRAME images and labels in the same layout, to which --propagated-root
+of train.py adds those K frames before and after each labelled one. By default image and label are
+both warped, so that they fit even where the motion is wrong (joint propagation, Zhu et al., CVPR
+2019). What no frame shows becomes 255. Run it again after an interruption: pairs that are there and
+whole are kept, and the result is the same.
+"""
+
+import argparse
+import json
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import cv2
+from tqdm import tqdm
+
+from datasets import build_dataset, find_root
+from datasets.propagation import Method, Propagation, bytes_needed, check_sizes, find_chains
+from model.flow import MOTIONS
+from utils import checkpoint, disk, distributed, options
+from utils.argument_types import positive
+from utils.exit_codes import run
+from utils.propagation_options import add_propagation, check_propagation
+from utils.results_folder import check_settings, settings_of
+from utils.workers import map_in_threads
+
+RECORD = "propagation.json"
+DECISIVE = ("motion", "motion_weights", "direct", "label_only", "consistency", "upstream")
+
+
+def parse_args() -> argparse.Namespace:
+    parser = options.Parser(__doc__)
+    group = parser.add_argument_group("data")
+    group.add_argument("--data-root", metavar="DIR",
+                       help="folder of leftImg8bit, leftImg8bit_sequence and gtFine (default: "
+                       "$CITYSCAPES_DATASET, else data/cityscapes)")
+    group.add_argument("--split", default="train", choices=("train", "val"),
+                       help="part of the data set")
+    group.add_argument("--limit", type=positive, metavar="N", help="first N labelled frames only")
+    group.add_argument("--save-dir", default="data/propagated", metavar="DIR",
+                       help="folder that becomes a data set of the same layout")
+    add_propagation(parser, MOTIONS)
+    group = parser.add_argument_group("device")
+    group.add_argument("--device", default="auto", help="of RAFT: auto, cpu, cuda, cuda:N or mps")
+    group.add_argument("--workers", type=positive, default=distributed.cores(), metavar="N",
+                       help="threads that find motion, read and write")
+    return parser.parse_args()
+
+
+def check_place(out: Path, root: Path, settings: dict[str, Any]) -> None:
+    """Refuses a folder that holds other labels, or frames that were made in another way.
+
+    Raises:
+        ValueError: what is there; it cannot be written.
+    """
+    if out.resolve() == root.resolve():
+        raise ValueError(f"{out}: is --data-root, whose own frames would be among these; choose "
+                         "another --save-dir")
+    if any(out.glob("gtFine/*/*/*.png")):
+        check_settings(out / RECORD, settings, "frames")
+    disk.check_folder(out)
+
+
+def start(folder: Path, settings: dict[str, Any]) -> None:
+    """Makes the folder, records the settings, and removes what a killed attempt left."""
+    with disk.blaming(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        for part in folder.rglob(".*.part"):
+            part.unlink(missing_ok=True)
+    checkpoint.write_bytes(folder / RECORD, json.dumps(settings, indent=1).encode())
+
+
+def main() -> None:
+    args = parse_args()
+    check_propagation(args)
+    device = distributed.start(args.device)
+    root, out = find_root("cityscapes", args.data_root), Path(args.save_dir)
+    dataset = build_dataset("cityscapes", root, args.split, limit=args.limit)
+    chains = find_chains(dataset, args.split, args.propagate, out)
+    check_sizes(dataset, chains)
+    motion = MOTIONS[args.motion](args.motion_weights, device)
+    settings = settings_of({key: vars(args)[key] for key in DECISIVE}, (), ("motion_weights",))
+    check_place(out, root, settings)
+    start(out, settings)
+    need = bytes_needed(dataset, chains, args.label_only, out)
+    disk.check_room(out, need)
+    count = sum(len(chain.pairs) for chain in chains)
+    print(f"{count} frames around {len(dataset)} labelled ones, about {need / 1e6:,.1f} MB to be "
+          "written", flush=True)
+    cv2.setNumThreads(0)  # the workers are as many as there are cores
+    method = Method(args.direct, args.label_only, args.consistency, args.upstream)
+    written = 0
+    with (closing(map_in_threads(Propagation(dataset, motion, method).write, chains,
+                                 args.workers)) as jobs,
+          tqdm(total=count, disable=None, unit="frame") as bar):
+        for chain, number in zip(chains, jobs, strict=True):
+            written += number
+            bar.update(len(chain.pairs))
+    print(f"{written} frames written, {count - written} were there: {out}")
+
+
+if __name__ == "__main__":
+    run(main)
