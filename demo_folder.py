@@ -3,6 +3,7 @@
 examples:
   python demo_folder.py --demo-folder photos --snapshot runs/NAME/best.pth --save-dir out
   python demo_folder.py --video street.mp4 --snapshot best.pth --show side-by-side --legend
+  python demo_folder.py --video street.mp4 --snapshot best.pth --smooth 0.7
   python demo_folder.py --video 0 --snapshot best.pth --limit 500
   python demo_folder.py --video stuttgart_00 --snapshot best.pth --data-root data/cityscapes
   python demo_folder.py --timelapse --city stuttgart --limit 200 --fps 10 --snapshot best.pth
@@ -17,6 +18,7 @@ import re
 import sys
 from collections.abc import Generator
 from contextlib import closing
+from dataclasses import replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -38,6 +40,7 @@ from utils.inference import Predictor
 from utils.pipeline import Done, Pace, pipeline
 from utils.predictions import Painter
 from utils.signals import Stopped, StopRequest
+from utils.smoothing import Smoother
 from utils.video import Video, open_camera, open_file, open_frames
 from utils.video_file import VideoFile, find_codec
 from utils.video_options import TIMELAPSE_FPS
@@ -150,6 +153,8 @@ def segment_video(args: argparse.Namespace, device: torch.device, stop: StopRequ
     disk.check_folder(Path(args.save_dir))
     codec = find_codec()
     predictor, painter = open_network(args, device)
+    if args.smooth:
+        predictor = replace(predictor, smoother=Smoother(args.smooth))
     pace = Pace(device, "frame")
 
     def draw(_: object, image: np.ndarray, prediction: Tensor) -> np.ndarray:
@@ -160,8 +165,7 @@ def segment_video(args: argparse.Namespace, device: torch.device, stop: StopRequ
             file.write(done.result, done.item.seconds if video.live else None)
         return Done(None, None, done.fault)
 
-    # A stage that looks at several frames, such as one that smooths, belongs into `infer`: it is
-    # called with one frame after the other.
+    # It may look at several frames: it is called with one after the other, in their order.
     infer = pace.timed(partial(predictor.picture, seen=args.eval_size))
     path = Path(args.save_dir) / f"{video.name}_{args.show}"
     with VideoFile(path, codec, args.fps or video.fps) as file:

@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ from utils.images import read_image, read_label, read_size, write_file, write_pn
 from utils.metrics import IGNORE
 from utils.optical_flow import SMALLEST, disagreement, warp, warp_labels
 
-Motion = Callable[[np.ndarray, np.ndarray], np.ndarray]
+Motion = Callable[[np.ndarray, np.ndarray, Callable[[], np.ndarray] | None], np.ndarray]
 IMAGE, LABEL, TRAIN_IDS = "_leftImg8bit.png", "_gtFine_labelIds.png", "_gtFine_labelTrainIds.png"
 NAMED = 3  # of the missing frames
 TRIED = 8  # labelled frames that the need of disk is estimated from
@@ -67,6 +68,7 @@ class Chain:
     index: int  # of the labelled frame in its data set
     frames: list[Path]
     pairs: list[Pair]
+    opposite: list[Path]  # frames of the other direction
 
 
 @dataclass
@@ -108,9 +110,13 @@ def find_chains(dataset: SegmentationDataset, split: str, count: int, out: Path)
         raise FileNotFoundError(
             f"{dataset.root}: {len(missing)} frames of {sequence.image_pattern} are missing: "
             f"{', '.join(missing[:NAMED])}{more}; restore them, or give a smaller --propagate")
-    return [Chain(index, [sequence.images[name] for name in names],
-                  [_pair(out, sample, name) for name in names])
-            for index, sample, names in wanted]
+    chains = [Chain(index, [sequence.images[name] for name in names],
+                    [_pair(out, sample, name) for name in names], [])
+              for index, sample, names in wanted]
+    for forward, backward in zip(chains[::2], chains[1::2], strict=True):
+        forward.opposite.extend(backward.frames)
+        backward.opposite.extend(forward.frames)
+    return chains
 
 
 def _pair(out: Path, sample: Sample, name: str) -> Pair:
@@ -170,8 +176,8 @@ class Propagation:
 
     Args:
         dataset: the labelled frames.
-        motion: target and source, (H, W, 3) uint8 RGB -> (H, W, 2) float32 backward flow; is called
-            by several threads.
+        motion: target and source, (H, W, 3) uint8 RGB, and what reads the frame before the source
+            -> (H, W, 2) float32 backward flow; is called by several threads.
         method: how.
     """
 
@@ -185,14 +191,15 @@ class Propagation:
         made: the result is the same, wherever an earlier attempt ended.
         """
         image = self.dataset.read_image(chain.index)
-        path = self.dataset.samples[chain.index].image
-        start = state = State(path, image, self.dataset.read_ids(chain.index), image)
+        center = self.dataset.samples[chain.index].image
+        start = state = State(center, image, self.dataset.read_ids(chain.index), image)
         written = 0
         for step, (frame, pair) in enumerate(zip(chain.frames, chain.pairs, strict=True)):
             if found := pair.read(image.shape[:2]):
                 state = State(frame, *found)
                 continue
-            state = self.step(start if self.method.direct else state, frame, first=step == 0)
+            before = self.find_before(chain, step)
+            state = self.step(start if self.method.direct else state, frame, before, step == 0)
             write_png(pair.label, state.ids)
             if self.method.label_only:
                 write_file(pair.image, frame.read_bytes())
@@ -201,16 +208,24 @@ class Propagation:
             written += 1
         return written
 
-    def step(self, state: State, frame: Path, first: bool) -> State:
+    def find_before(self, chain: Chain, step: int) -> Path:
+        """The frame before the source of a step; published code takes the labelled one."""
+        if step == 0 or self.method.direct:
+            return chain.opposite[step]
+        if step == 1 or self.method.upstream:
+            return self.dataset.samples[chain.index].image
+        return chain.frames[step - 2]
+
+    def step(self, state: State, frame: Path, before: Path, first: bool) -> State:
         """Image and label of a frame, from those of another one."""
         source, target = state.read_real(), read_image(frame)
-        flow = self.motion(target, source)
+        flow = self.motion(target, source, partial(read_image, before))
         if self.method.upstream:
             ids = warp(state.ids, flow, nearest=True)
         else:
             ids = warp_labels(state.ids, flow)
         if self.method.consistency is not None:
-            error = disagreement(flow, self.motion(source, target))
+            error = disagreement(flow, self.motion(source, target, None))
             ids[error > self.method.consistency] = IGNORE
         if self.method.label_only:
             return State(frame, target, ids, target)

@@ -1,11 +1,13 @@
 """Where the motion between two frames comes from: `MOTIONS` is the list.
 
-A motion is a function (target, source) -> flow: two (H, W, 3) uint8 RGB frames of one size, and the
-(H, W, 2) float32 vectors from every pixel of the target to the same thing in the source.
+A motion is a function (target, source, before) -> flow: two (H, W, 3) uint8 RGB frames of one size,
+what reads a third one, as far before the source as the target is after it, and the (H, W, 2)
+float32 vectors from every pixel of the target to the same thing in the source.
 """
 
 from collections.abc import Callable
 from functools import partial
+from itertools import pairwise
 from threading import Lock
 from typing import Any
 
@@ -15,11 +17,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models import optical_flow
 
+from model.sdcnet import SDCNet2D, load_sdcnet
 from model.weights import load_weights
 from utils import checkpoint
 from utils.optical_flow import dis_flow
 
-Motion = Callable[[np.ndarray, np.ndarray], np.ndarray]
+Read = Callable[[], np.ndarray]
+Motion = Callable[[np.ndarray, np.ndarray, Read | None], np.ndarray]
 STRIDE, SMALLEST = 8, 128  # pixels: of RAFT's features; a side that its coarsest level needs
 UPDATES = 12  # of the recurrent unit, torchvision's default
 
@@ -32,7 +36,7 @@ def build_dis(weights: str | None, device: torch.device) -> Motion:
     """
     if weights:
         raise ValueError(f"--motion-weights {weights}: dis has none; choose another --motion")
-    return dis_flow
+    return lambda target, source, before: dis_flow(target, source)
 
 
 class Raft:
@@ -48,7 +52,9 @@ class Raft:
         self.one_at_a_time = Lock()  # else every thread that asks fills the memory
 
     @torch.inference_mode()
-    def __call__(self, target: np.ndarray, source: np.ndarray) -> np.ndarray:
+    def __call__(
+        self, target: np.ndarray, source: np.ndarray, before: Read | None
+    ) -> np.ndarray:
         """(H, W, 2) float32 backward flow of two (H, W, 3) uint8 RGB frames."""
         height, width = target.shape[:2]
         with self.one_at_a_time:
@@ -89,8 +95,50 @@ def build_raft(size: str, weights: str | None, device: torch.device) -> Motion:
                          f"of {url}, or --motion dis, which needs none") from None
 
 
+class Reconstruction:
+    """A motion: SDCNet, which corrects the flow of DIS by what three frames show.
+
+    Without a frame before, as on the way back of a check, it is the flow of DIS.
+
+    Args:
+        network: see there.
+        device: where it computes.
+    """
+
+    def __init__(self, network: SDCNet2D, device: torch.device) -> None:
+        self.network, self.device = network.to(device), device
+        self.one_at_a_time = Lock()
+
+    def __call__(
+        self, target: np.ndarray, source: np.ndarray, before: Read | None
+    ) -> np.ndarray:
+        """(H, W, 2) float32 backward flow of (H, W, 3) uint8 RGB frames."""
+        if before is None:
+            return dis_flow(target, source)
+        frames = [before(), source, target][: self.network.FRAMES]
+        flows = [dis_flow(later, earlier) for earlier, later in pairwise(frames)]
+        with self.one_at_a_time:
+            stacks = [torch.from_numpy(np.stack(part)).to(self.device).permute(0, 3, 1, 2)[None]
+                      for part in (frames, flows)]
+            flow = self.network.displacement(*stacks)[0].permute(1, 2, 0)
+            return np.ascontiguousarray(flow.cpu().numpy())
+
+
+def build_sdcnet(weights: str | None, device: torch.device) -> Motion:
+    """SDCNet2D or SDCNet2DRecon, as its weights are.
+
+    Raises:
+        FileNotFoundError, ValueError: no weights, or of another network.
+    """
+    if not weights:
+        raise ValueError("--motion sdcnet: has no weights of its own; give --motion-weights FILE, "
+                         "of train_sdcnet.py or published")
+    return Reconstruction(load_sdcnet(weights), device)
+
+
 MOTIONS: dict[str, Callable[[str | None, torch.device], Motion]] = {
     "dis": build_dis,
     "raft": partial(build_raft, "large"),
     "raft_small": partial(build_raft, "small"),
+    "sdcnet": build_sdcnet,
 }

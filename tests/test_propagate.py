@@ -20,6 +20,8 @@ import model
 from datasets import build_dataset
 from datasets.propagation import Method, Propagation, find_chains
 from model.flow import MOTIONS
+from model.sdcnet import SDCNet2DRecon
+from utils import checkpoint
 from utils.images import read_image, read_label, write_png
 from utils.optical_flow import dis_flow, disagreement, warp, warp_labels
 
@@ -166,8 +168,11 @@ def chain_of(root: Path, out: Path, method: Method, shifts: dict) -> None:
     dataset = build_dataset("cityscapes", root, "train")
     known = {view(draw_scene()[0], frame).tobytes(): frame for frame in range(16, 23)}
 
-    def motion(target: np.ndarray, source: np.ndarray) -> np.ndarray:
+    def motion(target: np.ndarray, source: np.ndarray, before: Callable | None) -> np.ndarray:
         pair = known[source.tobytes()], known[target.tobytes()]
+        if before:
+            expected = 19 if method.upstream and pair[1] == 21 else 2 * pair[0] - pair[1]
+            assert known[before().tobytes()] == expected
         return np.full((*SIZE, 2), shifts[pair], np.float32)
 
     Propagation(dataset, motion, method).write(find_chains(dataset, "train", 2, out)[0])
@@ -310,7 +315,7 @@ def test_raft(propagate: Callable, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(motion.network, "forward", lambda *pair, num_flow_updates: (
         seen.extend(pair), [torch.cat([pair[0][:, :1], pair[1][:, :1]], 1)])[1])
     target, source = (np.full((131, 83, 3), value, np.uint8) for value in (0, 255))
-    flow = motion(target, source)
+    flow = motion(target, source, None)
     assert [tuple(frame.shape) for frame in seen] == [(1, 3, 136, 128)] * 2
     assert flow.shape == (131, 83, 2)
     assert (flow == [-1, 1]).all()
@@ -324,3 +329,20 @@ def test_raft(propagate: Callable, tmp_path: Path, monkeypatch) -> None:
     message = refused(propagate("--motion", "raft_small"))
     assert "(no connection); give --motion-weights FILE, a copy of https://" in message
     assert not (tmp_path / "out").exists()
+
+
+def test_sdcnet(root: Path, propagate: Callable, tmp_path: Path) -> None:
+    """Untrained it answers with the flow of DIS between source and target."""
+    network = SDCNet2DRecon()
+    checkpoint.save(tmp_path / "sdc.pth", {"format": 1, "model": network.config,
+                                           "dataset": {}, "weights": network.state_dict()})
+    assert propagate().returncode == 0
+    done = propagate("--motion", "sdcnet", "--motion-weights", tmp_path / "sdc.pth",
+                     "--save-dir", tmp_path / "sdc")
+    assert done.returncode == 0, done.stderr
+    for frame in (17, 21):
+        (image, ids), (other, other_ids) = (read(tmp_path / out, frame) for out in ("out", "sdc"))
+        assert (ids == other_ids).mean() > 0.999
+        assert np.abs(image.astype(int) - other).mean() < 0.1
+    message = refused(propagate("--motion", "sdcnet", "--save-dir", tmp_path / "none"))
+    assert "give --motion-weights FILE" in message

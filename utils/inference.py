@@ -18,6 +18,7 @@ from utils.images import resize_image
 from utils.metrics import ConfusionMatrix
 from utils.signals import Stopped, StopRequest
 from utils.sliding import Inference, as_input, best_class, mean_scores
+from utils.smoothing import Smoother, Upsample
 from utils.workers import init_worker
 
 BLOCK = {"cpu": 1 << 20, "cuda": 1 << 27}  # logits of the rows that are judged at a time
@@ -27,6 +28,11 @@ def autocast(device: torch.device, precision: str) -> torch.autocast:
     """Mixed precision on `device`; `precision` is "fp32" (off), "bf16" or "fp16"."""
     dtype = torch.float16 if precision == "fp16" else torch.bfloat16
     return torch.autocast(device.type, dtype=dtype, enabled=precision != "fp32")
+
+
+def resize(scores: Tensor, size: Sequence[int]) -> Tensor:
+    """(N, C, h, w) -> (N, C, H, W) at `size`, bilinear."""
+    return F.interpolate(scores, tuple(size), mode="bilinear", align_corners=False)
 
 
 def choose_precision(device: torch.device, precision: str) -> str:
@@ -50,12 +56,14 @@ class Predictor:
         precision: of the forward: fp32, bf16 or fp16.
         table: (256,) uint8 from channel to train id, for a network of other classes.
         inference: sizes and pieces in which the network sees an image; as it is by default.
+        smoother: averages its scores with those of the frames before; of a video alone.
     """
 
     network: Any
     precision: str = "fp32"
     table: np.ndarray | None = None
     inference: Inference = Inference()
+    smoother: Smoother | None = None
 
     @property
     def device(self) -> torch.device:
@@ -69,15 +77,16 @@ class Predictor:
         images = as_input(image)
         if self.inference.plain and size in (None, (height, width)):
             channels = self.channels(images)[0, :height, :width]
-        elif self.inference.plain:
-            logits = self.network.upsample(self._coarse(images).float(), images.shape[-2:])
+        elif self.inference.plain and size:
+            logits = self._steady(self._coarse(images).float(), self.network.upsample, images)
+            logits = self.network.upsample(logits, images.shape[-2:])
             logits = logits[:, :, :height, :width]
-            logits = F.interpolate(logits, size, mode="bilinear", align_corners=False)
-            channels = best_class(logits[0])
+            channels = best_class(resize(logits, size)[0])
         else:
-            channels = best_class(mean_scores(self._coarse, self.network.upsample, image,
-                                              size or (height, width), self.inference))
-            channels = channels.to(self.device)
+            scores = mean_scores(self._coarse, self.network.upsample, image,
+                                 size or (height, width), self.inference)
+            scores = self._steady(scores[None].float(), resize, images[..., :height, :width])[0]
+            channels = best_class(scores).to(self.device)
         if self.table is None:
             return channels
         return torch.from_numpy(self.table).to(self.device)[channels.int()]
@@ -85,6 +94,9 @@ class Predictor:
     def _coarse(self, images: Tensor) -> Tensor:
         with autocast(self.device, self.precision):
             return self.network(images.to(self.device), full_size=False)
+
+    def _steady(self, scores: Tensor, upsample: Upsample, images: Tensor) -> Tensor:
+        return self.smoother(scores, upsample, images) if self.smoother else scores
 
     @torch.inference_mode()
     def channels(self, images: Tensor) -> Tensor:
@@ -94,7 +106,9 @@ class Predictor:
         only those enlarged where classes meet. Of others, rows are made and judged by turns, while
         they are in the processor's cache.
         """
-        coarse, size = self._coarse(images).float().contiguous(), images.shape[-2:]
+        size = images.shape[-2:]
+        coarse = self._steady(self._coarse(images).float(), self.network.upsample, images)
+        coarse = coarse.contiguous()
         maps = torch.empty(len(images), *size, dtype=torch.uint8, device=coarse.device)
         step = max(1, BLOCK.get(self.device.type, 1 << 27) // (coarse.shape[1] * size[1]))
         cell_side = getattr(self.network, "cell_side", lambda *_: None)(coarse, size)

@@ -3,7 +3,7 @@
 import argparse
 from collections.abc import Collection
 
-from utils.argument_types import above_zero, positive
+from utils.argument_types import above_zero, positive, share
 
 SHOWS = ("overlay", "mask", "side-by-side")
 TIMELAPSE_FPS = 10.0
@@ -29,6 +29,10 @@ def add_video(parser: argparse.ArgumentParser, names: Collection[str]) -> None:
     group.add_argument("--fps", type=above_zero, metavar="X",
                        help="frames per second that are written (default: those of the video; 25 "
                        "for a folder, 17 for Cityscapes sequences, 10 for a time lapse)")
+    group.add_argument("--smooth", type=share, default=0.0, metavar="X",
+                       help="weight below 1 of the frames before in what the network says, moved "
+                       "along with the pixels that look alike, for example 0.7: steadier labels; "
+                       "0 is each frame by itself")
     group.add_argument("--limit", type=positive, metavar="N", help="first N images or frames only")
     group.add_argument("--dataset", default="cityscapes", choices=tuple(names),
                        help="of a time lapse")
@@ -49,5 +53,9 @@ def check_source(args: argparse.Namespace) -> None:
     if args.demo_folder and (args.fps or args.show != SHOWS[0]):
         raise ValueError("--fps and --show are of a video; a folder of frames becomes one by "
                          "--video DIR, pictures are chosen by --outputs")
+    if args.demo_folder and args.smooth:
+        raise ValueError("--smooth: of a video; --video DIR takes a folder of frames as one")
+    if args.smooth == 1:
+        raise ValueError("--smooth 1: no frame but the first would count; below 1 is expected")
     if not args.demo_folder and args.outputs:
         raise ValueError("--outputs: pictures of a --demo-folder; a video is chosen by --show")
