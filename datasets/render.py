@@ -5,13 +5,32 @@ function of the place on their surface. Samples lie on a grid of half pixels of 
 one is a pixel's center: labels are exact there, colors are a tent filter around it.
 """
 
+from dataclasses import dataclass
+
 import cv2
 import numpy as np
 
-from datasets.street.mesh import build_mesh, make_view
-from datasets.street.raster import rasterize
+from datasets.street.mesh import Mesh, View, build_mesh, make_view
+from datasets.street.raster import Buffers, rasterize
 from datasets.street.shading import shade
 from datasets.street.world import IDS, Camera, Scene
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A picture, its labels, and the surfaces of its samples.
+
+    `image` is (H, W, 3) uint8 RGB, `labels` (H, W) uint8 Cityscapes ids, `instances` (H, W) uint16
+    Cityscapes instance ids. `hood` is (2H+1, 2W+1), true where the own vehicle hides the street.
+    """
+
+    image: np.ndarray
+    labels: np.ndarray
+    instances: np.ndarray
+    mesh: Mesh
+    view: View
+    buffers: Buffers
+    hood: np.ndarray
 
 
 def render(
@@ -22,6 +41,12 @@ def render(
     Returns:
         (H, W, 3) uint8 RGB, (H, W) uint8 Cityscapes ids, (H, W) uint16 Cityscapes instance ids.
     """
+    drawing = draw(scene, camera, height, width)
+    return drawing.image, drawing.labels, drawing.instances
+
+
+def draw(scene: Scene, camera: Camera, height: int, width: int) -> Drawing:
+    """A picture of the scene with all that is known about it."""
     view = make_view(camera, height, width)
     mesh = build_mesh(scene, view)
     buffers = rasterize(mesh, view)
@@ -29,10 +54,11 @@ def render(
     surface = buffers.surface[1::2, 1::2]
     labels = np.append(mesh.label, IDS["sky"])[surface].astype(np.uint8)
     instances = np.append(mesh.instance, IDS["sky"])[surface].astype(np.uint16)
+    hood = np.zeros(view.shape, bool)
     if camera.hood:
-        hidden = _add_hood(color, scene, camera)[1::2, 1::2]
-        labels[hidden] = instances[hidden] = IDS["ego vehicle"]
-    return _develop(color, scene), labels, instances
+        hood = _add_hood(color, scene, camera)
+        labels[hood[1::2, 1::2]] = instances[hood[1::2, 1::2]] = IDS["ego vehicle"]
+    return Drawing(_develop(color, scene), labels, instances, mesh, view, buffers, hood)
 
 
 def _add_hood(color: np.ndarray, scene: Scene, camera: Camera) -> np.ndarray:
@@ -67,4 +93,8 @@ def _develop(color: np.ndarray, scene: Scene) -> np.ndarray:
     if rng.random() < 0.5:
         pixels = cv2.GaussianBlur(pixels, (0, 0), rng.uniform(0.3, 0.7))
     grain = rng.standard_normal((h, w, 3), dtype=np.float32)
-    return np.clip(pixels + rng.uniform(0.5, 4.0) * grain + 0.5, 0, 255).astype(np.uint8)
+    strength = rng.uniform(0.5, 4.0)
+    if scene.frame:  # the sensor stays, its grain is new in every frame
+        frame_rng = np.random.default_rng((scene.seed + 1, scene.frame % (1 << 32)))
+        grain = frame_rng.standard_normal((h, w, 3), dtype=np.float32)
+    return np.clip(pixels + strength * grain + 0.5, 0, 255).astype(np.uint8)

@@ -3,6 +3,7 @@
 examples:
   python -m datasets.synthetic data/synthetic
   python -m datasets.synthetic data/synthetic --train 400 --val 50 --size 512x1024 --workers 8
+  python -m datasets.synthetic data/clips --train 12 --val 4 --clips --all-labels --flow
 
 The same arguments give the same bytes with any number of workers. A second run finds everything
 there, one that was stopped goes on. Read the folder with `--dataset cityscapes`.
@@ -16,6 +17,7 @@ import multiprocessing
 import os
 import signal
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -24,6 +26,7 @@ from typing import NoReturn
 import cv2
 from tqdm import tqdm
 
+from datasets.clips import SPLITS, Clip, Extras, write_clip
 from datasets.render import render
 from datasets.scene import make_scene
 from datasets.synthetic_labels import KINDS, write_labels
@@ -57,6 +60,7 @@ def write_city(
     size: Size = (256, 512),
     seed: int = 0,
     workers: int = 1,
+    clips: Extras | None = None,
 ) -> int:
     """Writes a data set in the flat Cityscapes layout.
 
@@ -67,6 +71,7 @@ def write_city(
         size: height and width in pixels.
         seed: any whole number.
         workers: processes; the bytes do not depend on it.
+        clips: adds 30 frames around each image of train, val and test, with these extras.
 
     Returns:
         How many images were drawn; 0 if all were there.
@@ -77,12 +82,13 @@ def write_city(
     out = Path(out)
     counts = {split: counts.get(split, 0) for split in CITIES}
     _check_size(size)
-    _claim(out, {"version": VERSION, "seed": seed, "size": list(size), **counts})
+    moving = {"clips": asdict(clips)} if clips else {}
+    _claim(out, {"version": VERSION, "seed": seed, "size": list(size), **counts, **moving})
     jobs = [(split, k) for split, count in counts.items() for k in range(count)]
     missing = [job for job in jobs if not image_path(out, *job).exists()]
     bar = tqdm(total=len(jobs), initial=len(jobs) - len(missing), unit="image", disable=None)
     with bar, _mapping(min(workers, len(missing))) as map_jobs:
-        for _ in map_jobs(partial(_write_image, out, size, seed), missing):
+        for _ in map_jobs(partial(_write_image, out, size, seed, clips), missing):
             bar.update()
     return len(missing)
 
@@ -106,7 +112,8 @@ def _claim(out: Path, arguments: dict) -> None:
         if not isinstance(found, dict) or found.get("version") != VERSION:
             raise ValueError(f"{out}: drawn by another version; delete it, or give another folder")
         if found != arguments:
-            differ = {key: found.get(key) for key in arguments if found.get(key) != arguments[key]}
+            differ = {key: found.get(key) for key in {**found, **arguments}
+                      if found.get(key) != arguments.get(key)}
             raise ValueError(f"{out}: was made with {differ}; give these, or another folder")
         return
     if any((out / kind).exists() for kind in ("leftImg8bit", "gtFine", "gtCoarse")):
@@ -117,7 +124,9 @@ def _claim(out: Path, arguments: dict) -> None:
     begun.replace(record)
 
 
-def _write_image(out: Path, size: Size, seed: int, job: tuple[str, int]) -> None:
+def _write_image(
+    out: Path, size: Size, seed: int, clips: Extras | None, job: tuple[str, int]
+) -> None:
     split, index = job
     scene = make_scene(image_seed(seed, split, index))
     image, _, instance_ids = render(scene, scene.camera, *size)
@@ -125,6 +134,9 @@ def _write_image(out: Path, size: Size, seed: int, job: tuple[str, int]) -> None
     for kind in KINDS[split]:
         name = path.name.replace("leftImg8bit.png", kind)
         write_labels(out / kind / split / path.parent.name / name, instance_ids, scene.seed)
+    if clips and split in SPLITS:
+        name = path.name.removesuffix("_000019_leftImg8bit.png")
+        write_clip(Clip(out, split, name), scene, size, clips)
     write_png(path, image)
 
 
@@ -178,7 +190,17 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--seed", type=_count, default=0, help="another seed, other streets")
     parser.add_argument("--workers", type=options.positive, default=os.cpu_count() or 1,
                         help="processes that draw")  # fmt: skip
-    return parser.parse_args()
+    parser.add_argument("--clips", action="store_true",
+                        help="30 frames around each image of train, val and test, at 17 a second")
+    parser.add_argument("--all-labels", action="store_true",
+                        help="with --clips: exact labels of every frame of train and val")
+    parser.add_argument("--flow", action="store_true",
+                        help="with --clips: exact optical flow, in pixels, between the frames of "
+                        "train and val")  # fmt: skip
+    args = parser.parse_args()
+    if (args.all_labels or args.flow) and not args.clips:
+        parser.error("--all-labels and --flow: what --clips gets; give it too")
+    return args
 
 
 def main() -> None:
@@ -189,7 +211,8 @@ def main() -> None:
     signal.signal(signal.SIGTERM, stop)
     counts = {"train": args.train, "val": args.val, "test": args.test,
               "train_extra": args.train_extra}  # fmt: skip
-    drawn = write_city(args.out, counts, args.size, args.seed, args.workers)
+    clips = Extras(args.all_labels, args.flow) if args.clips else None
+    drawn = write_city(args.out, counts, args.size, args.seed, args.workers, clips)
     said = ", ".join(f"{count} {split}" for split, count in counts.items() if count) or "no"
     there = f"{drawn} drawn" if drawn else "all were there"
     print(f"{args.out.resolve()}: {said} images of {args.size[0]}x{args.size[1]} ({there})")

@@ -1,7 +1,7 @@
 """The polygons of a scene as seen from a place: `build_mesh(scene, view)`."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -71,11 +71,14 @@ def rotate(vectors: np.ndarray, rotation: np.ndarray) -> np.ndarray:
 
 
 def build_mesh(scene: Scene, view: View) -> Mesh:
-    """The polygons of a scene that may be in view; limbs are turned towards the camera."""
+    """The polygons of a scene; limbs are turned towards the camera.
+
+    Their order depends on nothing else than the things, so polygon k is the same surface in every
+    view and at every time.
+    """
     meshes = [_strip_mesh(scene)]
-    things = [thing for thing in scene.things if _in_view(thing, view)]
-    if things:
-        meshes.append(_thing_mesh(things, view.origin))
+    if scene.things:
+        meshes.append(_thing_mesh(scene.things, view.origin))
     columns = zip(*(vars(mesh).values() for mesh in meshes), strict=True)
     return Mesh(*(np.concatenate(column) for column in columns))
 
@@ -90,7 +93,7 @@ def _strip_mesh(scene: Scene) -> Mesh:
     return Mesh(corners, frame, np.full((n, 3), np.nan), np.zeros(n), *_columns(rows))
 
 
-def _thing_mesh(things: list[Thing], origin: np.ndarray) -> Mesh:
+def _thing_mesh(things: Sequence[Thing], origin: np.ndarray) -> Mesh:
     rows, parts, owner, points = [], [], [], []
     for k, thing in enumerate(things):
         built = build(thing)
@@ -150,16 +153,6 @@ def _strip_quads(strip: Strip, curvature: float) -> np.ndarray:
         inner = low if abs(t0) < abs(t1) else high
         result.append(quads(inner - step, inner))
     return np.concatenate(result)
-
-
-def _in_view(thing: Thing, view: View) -> bool:
-    """Whether the thing's sphere meets the picture's left and right planes."""
-    length, width, height = thing.size
-    radius = 0.5 * math.sqrt(length**2 + width**2 + height**2) + 4.5
-    middle = np.array(thing.position) + (0, 0, height / 2) - view.origin
-    x, _, z = view.rotation @ middle
-    slope = view.center[0] / view.focal
-    return z > -radius and abs(x) - slope * z < radius * math.hypot(1, slope)
 
 
 def _unit(vectors: np.ndarray) -> np.ndarray:

@@ -17,12 +17,14 @@ class Buffers:
     """Per sample the index of the surface and the inverse depth, as labelled and as seen.
 
     They differ where one sees through a fence or a crown, which are labelled as if they were solid.
+    `plane` is (N, 3): the inverse depth of surface k is `plane[k] @ (column, row, 1)`.
     """
 
     surface: np.ndarray
     inverse: np.ndarray
     shown: np.ndarray
     shown_inverse: np.ndarray
+    plane: np.ndarray
 
 
 @dataclass
@@ -65,7 +67,7 @@ def rasterize(mesh: Mesh, view: View) -> Buffers:
         np.copyto(surface[block], k, where=solid)
         np.copyto(shown_inverse[block], near, where=opaque)
         np.copyto(shown[block], k, where=opaque)
-    return Buffers(surface, inverse, shown, shown_inverse)
+    return Buffers(surface, inverse, shown, shown_inverse, polygons.plane)
 
 
 def clip(polygon: np.ndarray) -> np.ndarray:

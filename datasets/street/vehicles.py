@@ -21,6 +21,8 @@ from datasets.street.solids import (
 )  # fmt: skip
 from datasets.street.world import Thing
 
+STRIDE = 0.36  # a foot is at most 0.8 times that ahead, in meters of a person of 1.75
+
 
 def car(thing: Thing, rng: np.random.Generator) -> list[Part]:
     length, width, height = thing.size
@@ -172,12 +174,18 @@ def motorcycle(thing: Thing, rng: np.random.Generator) -> list[Part]:
     return parts
 
 
+def _stride(drawn: float, walked: float) -> float:
+    """How far the right leg swings ahead after `walked` meters, the left one as far behind."""
+    phase = math.asin(drawn / STRIDE) + math.pi * walked / (1.6 * STRIDE)
+    return STRIDE * math.sin(phase) if walked else drawn
+
+
 def person(thing: Thing, rng: np.random.Generator) -> list[Part]:
     """A walking or standing person, mid-stride."""
     k = thing.size[2] / 1.75
     skin, top, legs = SKIN[rng.random() < 0.3], thing.colors[0], thing.colors[1]
     hair = (0.02, 0.015, 0.01) if rng.random() < 0.6 else (0.2, 0.12, 0.06)
-    stride = rng.uniform(0.0, 0.36)
+    stride = _stride(rng.uniform(0.0, STRIDE), thing.walked / k)
     wide = rng.uniform(0.9, 1.2)
     parts = []
 
@@ -190,7 +198,7 @@ def person(thing: Thing, rng: np.random.Generator) -> list[Part]:
     for side in (-1, 1):
         swing = side * stride
         hip, foot = (side * 0.09, 0, 0.86), (side * 0.1, 0.8 * swing, 0.06)
-        knee = (side * 0.1, 0.45 * swing + 0.06 * stride, 0.47)
+        knee = (side * 0.1, 0.45 * swing + 0.06 * abs(stride), 0.47)
         add("cloth", skin if skirt else legs, knee, foot, (0.065, 0.05))
         add("cloth", legs, hip, knee, (0.095, 0.07))
         add("cloth", DARK, foot, (side * 0.1, 0.8 * swing + 0.16, 0.05), 0.05)

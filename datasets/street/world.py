@@ -65,7 +65,10 @@ class Strip:
 @dataclass(frozen=True)
 class Thing:
     """An object: where its base's center stands, its heading (0 = along +y, clockwise), its size
-    (length along the heading, width, height), velocity in m/s and what its look derives from."""
+    (length along the heading, width, height), velocity in m/s and what its look derives from.
+
+    `walked` is how many meters a person has gone since it was placed: its legs are on that step.
+    """
 
     kind: str
     label: int
@@ -76,11 +79,15 @@ class Thing:
     velocity: Vector
     colors: tuple[Vector, Vector, Vector]
     seed: int
+    walked: float = 0.0
 
 
 @dataclass(frozen=True)
 class Scene:
-    """Everything `render` needs but the camera; `camera` is where the describing car stands."""
+    """Everything `render` needs but the camera; `camera` is where the describing car stands.
+
+    `frame` counts a video's frames from this scene's moment; it decides about the sensor's grain.
+    """
 
     seed: int
     curvature: float
@@ -88,6 +95,7 @@ class Scene:
     things: tuple[Thing, ...]
     light: Light
     camera: Camera
+    frame: int = 0
 
 
 def linear(color: str) -> Vector:
