@@ -77,8 +77,8 @@ def list_images(folder: Path) -> list[Path]:
 
 def name_pictures(files: list[Path]) -> dict[Path, str]:
     """Path -> beginning of the names of its pictures; those of a.png and a.jpg must differ."""
-    stems = [path.stem for path in files]
-    return {path: path.stem if stems.count(path.stem) == 1 else path.name for path in files}
+    alone = len({path.stem for path in files}) == len(files)
+    return {path: path.stem if alone else path.name for path in files}
 
 
 def open_video(args: argparse.Namespace) -> Video:

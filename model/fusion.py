@@ -37,19 +37,22 @@ class _Uses(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()
         self.counts: Counter[int] = Counter()  # by id
+        self.kept: list[Any] = []  # else another tensor could get the id of one that is gone
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None
     ) -> Any:
-        self.counts.update({id(each) for each in tree_leaves((args, kwargs))
-                            if isinstance(each, Tensor)})
-        return func(*args, **(kwargs or {}))
+        taken = [each for each in tree_leaves((args, kwargs)) if isinstance(each, Tensor)]
+        self.counts.update({id(each) for each in taken})
+        result = func(*args, **(kwargs or {}))
+        self.kept += [*taken, result]
+        return result
 
 
 @torch.no_grad()
 def _see_pairs(network: nn.Module) -> list[tuple[Any, Any]]:
     """(convolution, batch norm) that run once each, the norm alone on the other's output."""
-    outputs: dict[int, tuple[nn.Module, Tensor]] = {}  # keeps them, so that no id comes twice
+    outputs: dict[int, tuple[nn.Module, Tensor]] = {}
     pairs: list[tuple[nn.Module, nn.Module, int]] = []
     runs: Counter[nn.Module] = Counter()
 

@@ -75,6 +75,6 @@ def to_ours(weights: dict[str, Tensor], encoder: nn.Module) -> dict[str, Tensor]
     """A state dict of a whole network of the package under our names, those of `encoder` there."""
     weights = rename(rename(weights, HEAD), OLD_DEEPLABV3)
     fitting, left = fit_encoder(encoder, weights)
-    fitting |= {key: weights[f"encoder.{key}"] for key in left}
+    fitting |= {key: weights[f"encoder.{key}"] for key in left if f"encoder.{key}" in weights}
     rest = {key: weights[key] for key in weights if not key.startswith("encoder.")}
     return {f"encoder.{key}": tensor for key, tensor in fitting.items()} | rest

@@ -26,6 +26,9 @@ def with_statistics(network: nn.Module) -> nn.Module:
     return network.eval()
 
 
+BEHIND_SUMS = {"deeplabv3plus_wide_resnet38": 17}  # batch norms that no convolution precedes
+
+
 @pytest.mark.parametrize("name", model.MODELS)
 @torch.no_grad()
 def test_fused_networks_compute_the_same(name: str) -> None:
@@ -34,8 +37,8 @@ def test_fused_networks_compute_the_same(name: str) -> None:
     images = torch.rand(1, 3, 64, 96, dtype=torch.float64) * 255
     expected = network(images, full_size=False)
     fused = fuse(network)
-    assert sum(isinstance(m, nn.BatchNorm2d) for m in fused.modules()) < sum(
-        isinstance(m, nn.BatchNorm2d) for m in network.modules())
+    left = sum(isinstance(module, nn.BatchNorm2d) for module in fused.modules())
+    assert left == BEHIND_SUMS.get(name, 0)
     found = fused(images, full_size=False)
     assert (found - expected).abs().max() <= 1e-9 * expected.abs().max()
     assert torch.equal(network(images, full_size=False), expected)  # which is left as it was

@@ -107,9 +107,11 @@ def open_camera(number: int) -> Video:
     Raises:
         ValueError: it is not there, or gives no picture.
     """
+    frames: Iterator[Frame] = iter(())
     with quiet():
-        capture = cv2.VideoCapture(number)
-    frames = _frames(capture, monotonic) if capture.isOpened() else iter(())
+        capture = cv2.VideoCapture(min(number, 2**31 - 1))  # of which it has fewer
+    if capture.isOpened():
+        frames = _frames(capture, monotonic)
     first = next(frames, None)
     if first is None:
         raise ValueError(f"--video {number}: no camera of this number, or it gives no picture; for "
@@ -133,7 +135,8 @@ def open_frames(paths: Sequence[Path], name: str) -> Video:
     for path, (height, width) in zip(paths, sizes, strict=True):
         if (height, width) != sizes[0]:
             raise ValueError(f"{shown(path)}: {width}x{height} among frames of {sizes[0][1]}x"
-                             f"{sizes[0][0]}; the frames of a video have one size")
+                             f"{sizes[0][0]}; the frames of a video have one size; "
+                             "make them equal, or choose those that are")
     fps = CITYSCAPES_FPS if paths[0].stem.endswith("_leftImg8bit") else ASSUMED_FPS
     return Video(name, fps, paths, read_image, len(paths))
 

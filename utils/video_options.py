@@ -48,6 +48,10 @@ def check_source(args: argparse.Namespace) -> None:
     given = [bool(args.demo_folder), args.video is not None, args.timelapse]
     if sum(given) != 1:
         raise ValueError("--demo-folder DIR, --video FILE|DIR|N or --timelapse: give one of them")
+    if args.video == "":
+        raise ValueError("--video '': a file, a folder or the number of a camera is expected")
+    if args.fps and not 0.1 <= args.fps <= 1000:
+        raise ValueError(f"--fps {args.fps:g}: 0.1 to 1000 frames per second are expected")
     if not args.timelapse and (args.city or args.split):
         raise ValueError("--city and --split: without --timelapse they choose nothing")
     if args.demo_folder and (args.fps or args.show != SHOWS[0]):
