@@ -1,0 +1,190 @@
+"""Scores labels that are carried along video against the true ones, for each source of motion.
+
+examples:
+  python -m benchmarks.propagation --data-root data/camvid
+  python -m benchmarks.propagation --clips data/clips --motion none dis raft --consistency 1
+  python -m benchmarks.propagation --clips data/clips --motion sdcnet --motion-weights FILE
+
+CamVid's val is one clip, labelled at half its rate: labels are carried 2, 4, ... frames of 30 Hz
+onwards, from each of its images. Drawn clips (python -m datasets.synthetic DIR --clips
+--all-labels) have true labels everywhere: that of frame 19 is carried forward and backward. mIoU is
+taken over the pixels that got a label, beside it is the share that got none.
+
+Joint and label-only propagation move labels alike, what differs is the image beside them. How well
+that fits is what --snapshot is for: the mIoU of a trained network's prediction of the moved image,
+and of the real one, against the moved label. Motion "none" leaves labels where they are.
+"""
+
+import argparse
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from datasets import build_dataset
+from datasets.base import SegmentationDataset
+from datasets.clips import find_clips
+from datasets.propagation import Method, Motion, Propagation, State
+from datasets.street.motion import LABELLED
+from model import read_snapshot
+from model.flow import MOTIONS
+from model.prediction import open_predictor
+from utils import distributed, options
+from utils.argument_types import at_least_zero, positive
+from utils.exit_codes import run
+from utils.images import read_image, read_label
+from utils.inference import Predictor
+from utils.metrics import IGNORE, ConfusionMatrix
+from utils.sliding import Inference
+
+RATE = 2  # frames of CamVid's video between its labels
+
+
+def parse_args() -> argparse.Namespace:
+    parser = options.Parser(__doc__)
+    parser.add_argument("--data-root", metavar="DIR", help="of CamVid")
+    parser.add_argument("--clips", metavar="DIR", help="of drawn clips, instead of CamVid")
+    parser.add_argument("--motion", nargs="+", default=["none", "dis"], choices=("none", *MOTIONS),
+                        help="to compare")
+    parser.add_argument("--motion-weights", metavar="FILE", help="of the motions that have some")
+    parser.add_argument("--propagate", type=positive, metavar="K",
+                        help="frames to carry labels (default: 5, of CamVid 2)")
+    parser.add_argument("--consistency", type=at_least_zero, default=1.0, metavar="PIXELS",
+                        help="of the rows with a check")
+    parser.add_argument("--snapshot", metavar="FILE", help="a network of these classes")
+    options.add_device(parser)
+    return parser.parse_args()
+
+
+@dataclass
+class Walk:
+    """Frames to carry a label along, the labelled one second; the first only shows motion."""
+
+    images: list[Path]
+    labels: list[Path]
+
+
+def camvid_walks(dataset: SegmentationDataset, count: int) -> Iterator[Walk]:
+    """From each image of a clip onwards."""
+    for first in range(len(dataset) - count - 1):
+        samples = dataset.samples[first : first + count + 2]
+        yield Walk([sample.image for sample in samples], [sample.truth for sample in samples])
+
+
+def drawn_walks(root: str, count: int) -> Iterator[Walk]:
+    """From the labelled frame of each clip of val onwards and backwards."""
+    for clip in find_clips(Path(root), "val"):
+        for sign in (1, -1):
+            frames = [LABELLED + sign * k for k in range(-1, count + 1)]
+            yield Walk([clip.image(frame) for frame in frames],
+                       [clip.labels(frame) for frame in frames])
+
+
+def stand_still(target: np.ndarray, *_: object) -> np.ndarray:
+    """A motion that is none."""
+    return np.zeros((*target.shape[:2], 2), np.float32)
+
+
+@dataclass
+class Score:
+    """What is counted of labels that were carried equally far."""
+
+    names: list[str]
+    pixels: int = 0
+    without: int = 0  # pixels without a label
+    truth: ConfusionMatrix = field(init=False)
+    moved: ConfusionMatrix = field(init=False)  # a network's prediction of the moved image
+    real: ConfusionMatrix = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.truth, self.moved, self.real = (ConfusionMatrix(self.names) for _ in range(3))
+
+    def __str__(self) -> str:
+        text = f"{100 * self.truth.mean_iou():6.2f} ({100 * self.without / self.pixels:4.1f})"
+        if self.moved.images:
+            text += f" {100 * self.moved.mean_iou():6.2f} {100 * self.real.mean_iou():6.2f}"
+        return text
+
+
+@dataclass(frozen=True)
+class Judge:
+    """Counts what became of labels.
+
+    Args:
+        dataset: has the classes.
+        predictor: of these classes.
+    """
+
+    dataset: SegmentationDataset
+    predictor: Predictor | None
+
+    def add(self, score: Score, state: State, label: Path) -> None:
+        """Counts one label that was carried along."""
+        carried, target = (cv2.LUT(ids, self.dataset.lookup(label))
+                           for ids in (state.ids, read_label(label)))
+        score.without += int((state.ids == IGNORE).sum())
+        score.pixels += target.size
+        target[carried == IGNORE] = IGNORE
+        score.truth.update(torch.from_numpy(target), torch.from_numpy(carried))
+        if self.predictor:
+            for confusion, image in ((score.moved, state.image), (score.real, state.read_real())):
+                found = self.predictor.picture(image).cpu()
+                confusion.update(torch.from_numpy(carried), found)
+
+
+def carry(propagation: Propagation, walk: Walk) -> Iterator[State]:
+    """The labelled frame's image and ids, carried 1, 2, ... frames."""
+    image, ids = read_image(walk.images[1]), read_label(walk.labels[1])
+    start = state = State(walk.images[1], image, ids, image)
+    for step, frame in enumerate(walk.images[2:]):
+        if propagation.method.direct:
+            # A frame as far before the center is not there; that one does for what needs it.
+            state = propagation.step(start, frame, walk.images[0], first=True)
+        else:
+            state = propagation.step(state, frame, walk.images[step], first=step == 0)
+        yield state
+
+
+def main() -> None:
+    args = parse_args()
+    if bool(args.clips) == bool(args.data_root):
+        raise ValueError("--data-root DIR of CamVid or --clips DIR: give one of them")
+    device = distributed.start(args.device, args.threads)
+    cv2.setNumThreads(torch.get_num_threads())
+    name = "cityscapes" if args.clips else "camvid"
+    dataset = build_dataset(name, args.clips or args.data_root, "val")
+    count = args.propagate or (5 if args.clips else 2)
+    walks = list(drawn_walks(args.clips, count) if args.clips else camvid_walks(dataset, count))
+    predictor = None
+    if args.snapshot:
+        predictor = open_predictor(read_snapshot(args.snapshot), device, args.precision,
+                                   Inference())
+    judge = Judge(dataset, predictor)
+    distances = [(1 if args.clips else RATE) * k for k in range(1, count + 1)]
+    print(f"{len(walks)} labels carried; mIoU %, (% without a label)"
+          + (", of a network: moved image, real image" if predictor else ""))
+    print(f"{'frames':28}" + "".join(f"{k:<30}" for k in distances))
+    methods = {"": Method(), "direct": Method(direct=True), "upstream": Method(upstream=True),
+               f"checked to {args.consistency:g}": Method(consistency=args.consistency),
+               "direct, checked": Method(direct=True, consistency=args.consistency)}
+    for motion in args.motion:
+        find: Motion = stand_still
+        if motion != "none":
+            find = MOTIONS[motion](None if motion == "dis" else args.motion_weights, device)
+        for way, method in methods.items() if motion != "none" else [("", Method())]:
+            scores: dict[int, Score] = defaultdict(lambda: Score(dataset.class_names))
+            propagation = Propagation(dataset, find, method)
+            for walk in tqdm(walks, desc=f"{motion} {way}", disable=None, leave=False):
+                for step, state in enumerate(carry(propagation, walk)):
+                    judge.add(scores[step], state, walk.labels[step + 2])
+            print(f"{f'{motion} {way}':28}" + "".join(f"{score!s:<30}" for score in scores.values()),
+                  flush=True)
+
+
+if __name__ == "__main__":
+    run(main)
