@@ -53,8 +53,7 @@ def parse_args() -> tuple[argparse.Namespace, dict[str, Any] | None]:
     options.add_device(parser)
     args, last = options.parse_resumable(parser)
     if last and last["model"]["arch"] not in SDCNETS:
-        raise ValueError(f"{args.run_dir}: a training of {last['model']['arch']}; "
-                         "train.py continues it")
+        raise ValueError(f"{args.run_dir}: of {last['model']['arch']}; train.py continues it")
     return args, last
 
 

@@ -3,6 +3,7 @@
 import json
 import math
 import shutil
+import signal
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -125,6 +126,23 @@ def test_resumed_training_is_the_same(fit, root: Path, call) -> None:
     assert "already complete, step 4 of 4" in call("train_sdcnet.py", "--resume", part).stdout
 
 
+def test_stopped_training_goes_on(fit, root: Path, call, tmp_path: Path, monkeypatch) -> None:
+    """A signal during the first step ends it with that step saved."""
+    class Asked(train_sdcnet.StopRequest):
+        def __bool__(self) -> bool:
+            self.number = signal.SIGTERM
+            return True
+
+    whole, part = fit(), tmp_path / "part"
+    with monkeypatch.context() as patch:
+        patch.setattr(train_sdcnet, "StopRequest", Asked)
+        done = call("train_sdcnet.py", "--data-root", root, "--run-dir", part, *FAST)
+    assert done.returncode == 143
+    assert f"SIGTERM: saved at step 1; go on with --resume {part}" in done.stdout
+    assert call("train_sdcnet.py", "--resume", part).returncode == 0
+    assert same(checkpoint.read(part / "last.pth"), whole.last)
+
+
 @pytest.mark.parametrize("words", [
     ["--lr", 1e-3], ["--crop-size", 64, 72], ["--seed", 1], ["--batch-size", 3],
     ["--schedule", "constant"], ["--clip", 1e-9], ["--train-split", "val"],
@@ -197,7 +215,7 @@ def test_the_training_of_another_network_is_not_continued(call, tmp_path: Path) 
                                             "dataset": {}, "weights": {}, "args": "{}"})
     done = call("train_sdcnet.py", "--resume", tmp_path)
     assert done.returncode == 2
-    assert "a training of sgcpnet; train.py continues it" in done.stderr
+    assert "of sgcpnet; train.py continues it" in done.stderr
 
 
 def touch(folder: Path, *names: str) -> None:
