@@ -83,8 +83,7 @@ class SDCNet2D(nn.Module):
                 i + 1 how far away it is in frame i.
 
         Returns:
-            (N, 2, H, W) float, pixels (x, y), likewise; `model.reconstruction.warp`
-            takes it.
+            (N, 2, H, W) float, pixels (x, y), likewise; for `model.reconstruction.warp`.
 
         Raises:
             ValueError: other shapes, or sides below 33.
@@ -96,7 +95,7 @@ class SDCNet2D(nn.Module):
         for name, *_, stride in ENCODER:
             if stride > 1:
                 levels.append(features)
-            features = getattr(self, name)(features)  # ..., N, 512, H' / 64, W' / 64
+            features = getattr(self, name)(features)  # at last N, 512, H' / 64, W' / 64
         for name, *_ in DECODER:
             features = torch.cat([levels.pop(), getattr(self, name)(features)], 1)
         with torch.autocast(features.device.type, enabled=False):  # bf16 has 8 bits, pixels more

@@ -104,6 +104,22 @@ def test_untrained_answers_with_the_last_flow(kind: type[SDCNet2D]) -> None:
     assert not network.displacement(frames, flows).requires_grad
 
 
+def test_other_sizes_are_mirrored_to_whole_cells() -> None:
+    """Pictures and flow; what is mirrored moves the other way."""
+    network = SDCNet2DRecon().double()
+    torch.nn.init.normal_(network.final_flow.weight, std=0.1)
+    frames, flows = 255 * torch.rand(1, 3, 3, 70, 100).double(), torch.randn(1, 2, 2, 70, 100)
+    flows = flows.double()
+    y = torch.tensor([*range(70), *range(68, 10, -1)])
+    x = torch.tensor([*range(100), *range(98, 70, -1)])
+    whole_frames, whole_flows = (part[..., y, :][..., x] for part in (frames, flows))
+    whole_flows[:, :, 0, :, 100:] *= -1
+    whole_flows[:, :, 1, 70:] *= -1
+    expected = network.displacement(whole_frames, whole_flows)
+    assert expected.shape == (1, 2, 128, 128)
+    torch.testing.assert_close(network.displacement(frames, flows), expected[..., :70, :100])
+
+
 def test_every_parameter_learns() -> None:
     network = SDCNet2DRecon()
     torch.nn.init.normal_(network.final_flow.weight, std=0.1)

@@ -97,15 +97,37 @@ class Log:
     def validation(self, state: TrainingState, confusion: ConfusionMatrix) -> bool:
         """Records a validation; True, and state.best, when it is the best so far."""
         summary = confusion.summary()
-        best = not summary["mean_iou"] <= state.best  # nan too: a first best.pth there must be
-        state.best = max(state.best, summary["mean_iou"])
+        best = self._validated(state, summary["mean_iou"])
         figures = ("mean_iou", "pixel_accuracy", "mean_accuracy", "iou")
         self.record("val", state.step, {name: summary[name] for name in figures})
         self.line(
             f"step {state.step}/{self.total_steps}  val mIoU {100 * summary['mean_iou']:.2f} %, "
             f"best {100 * state.best:.2f} %"
         )
+        return best
+
+    def reconstruction(self, state: TrainingState, figures: dict[str, Any]) -> bool:
+        """Records how well frames are made from others; True, and state.best, when best so far.
+
+        Args:
+            state: of the training.
+            figures: `psnr` in dB of `network`, `flow` and `no_motion`; `better`, a share of frames.
+        """
+        psnr = figures["psnr"]
+        best = self._validated(state, psnr["network"])
+        self.record("val", state.step, figures)
+        self.line(
+            f"step {state.step}/{self.total_steps}  val PSNR {psnr['network']:.2f} dB, of its flow "
+            f"{psnr['flow']:.2f} dB, without motion {psnr['no_motion']:.2f} dB; "
+            f"{100 * figures['better']:.0f} % of frames better than by the flow"
+        )
+        return best
+
+    def _validated(self, state: TrainingState, figure: float) -> bool:
+        """Whether the figure is the best so far, which goes to state.best."""
         self.started, self.timed_step = time.monotonic(), state.step  # the rate is of training
+        best = not figure <= state.best  # nan too: a first best.pth there must be
+        state.best = max(state.best, figure)
         return best
 
     def pictures(self, step: int, pictures: Iterable[tuple[str, np.ndarray]]) -> None:

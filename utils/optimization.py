@@ -80,7 +80,7 @@ class TrainingState:
     scaler: torch.amp.GradScaler  # does nothing unless fp16
     step: int = 0
     epoch: int = 0  # finished: trained and validated
-    best: float = -1.0  # highest validation mIoU; none yet
+    best: float = -1.0  # highest validation mIoU, of SDCNet2D PSNR; none yet
 
     @property
     def validated(self) -> nn.Module:

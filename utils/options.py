@@ -177,7 +177,8 @@ def parse_resumable(parser: Parser) -> tuple[argparse.Namespace, dict[str, Any] 
     args = parser.parse_args()
     if args.resume is None:
         return args, None
-    if args.init or args.pretrained_encoder or (args.resume and args.run_dir):
+    encoder = vars(args).get("pretrained_encoder")  # not of every training
+    if args.init or encoder or (args.resume and args.run_dir):
         raise ValueError("--resume DIR: not with --init, --pretrained-encoder or --run-dir; "
                          "weights and folder are those of DIR")
     folder = args.resume or args.run_dir

@@ -47,6 +47,11 @@ def linear(progress: float, shape: Shape) -> float:
     return 1 - progress * (1 - shape.final_factor)
 
 
+def steps(progress: float, shape: Shape) -> float:
+    """1, from half of the way 0.1, from nine tenths 0.01: SDCNet2D of Zhu et al., CVPR 2019."""
+    return 0.1 ** bisect_right((0.5, 0.9), progress)
+
+
 def constant(progress: float, shape: Shape) -> float:
     """1."""
     return 1.0
@@ -55,7 +60,7 @@ def constant(progress: float, shape: Shape) -> float:
 # progress in 0..1 after warm-up -> factor on the learning rate
 SCHEDULES: dict[str, Callable[[float, Shape], float]] = {
     "poly": poly, "scl-poly": scl_poly, "cosine": cosine, "linear": linear,
-    "constant": constant,
+    "steps": steps, "constant": constant,
 }
 
 
@@ -92,7 +97,8 @@ def add_schedule(parser: argparse.ArgumentParser) -> None:
     """The course of the learning rate."""
     group = parser.add_argument_group("schedule")
     group.add_argument("--schedule", default="poly", choices=tuple(SCHEDULES),
-                       help="course of the learning rate; constant and linear do not end at 0. "
+                       help="course of the learning rate; constant and linear do not end at 0, "
+                       "steps is a tenth from half of the way and a hundredth from nine tenths. "
                        "scl-poly is a poly that starts again")
     group.add_argument("--schedule-per", default="step", choices=("step", "epoch"),
                        help="the rate changes at every optimizer step or at every epoch")

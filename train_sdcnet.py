@@ -1,0 +1,220 @@
+"""Trains SDCNet2D, which corrects optical flow until a frame can be made from the one before.
+
+examples:
+  python train_sdcnet.py --data-root data/cityscapes --crop-size 448 448
+  python train_sdcnet.py --data-root data/clips --crop-size 128 192 --lr 3e-4 --max-steps 2000
+  python train_sdcnet.py --init sdc_cityscapes_vrec.pth.tar --data-root data/cityscapes
+  python train_sdcnet.py --resume runs/sdcnet2d_recon-20260101-120000
+
+It learns from frames alone. Validation prints the PSNR of frames made from the one before: by the
+network, by the flow that it was given, without any motion. A run's folder gets last.pth and
+last.prev.pth (to resume), best.pth (highest PSNR, for propagate.py), log.jsonl, TensorBoard events.
+"""
+
+import argparse
+import math
+import os
+import signal
+import time
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from datasets import find_root
+from datasets.frames import FrameTriplets
+from datasets.sampler import AllImages, TrainSampler
+from model.flow import MOTIONS
+from model.reconstruction import reconstruction_loss, warp
+from model.sdcnet import SDCNETS, SDCNet2D, load_sdcnet
+from utils import checkpoint, distributed, optimization, options, sdcnet_options
+from utils.exit_codes import run
+from utils.inference import autocast, choose_precision, read_shard
+from utils.log import Log
+from utils.optimization import Settings, TrainingState, backward, seed_step, update
+from utils.run_folder import RunFolder, restore
+from utils.schedules import SCHEDULES, Schedule
+from utils.signals import Stopped, StopRequest
+from utils.workers import init_worker
+
+SOURCE, TARGET = 1, 2  # of three frames: the one that is warped, the one that it shall become
+
+
+def parse_args() -> tuple[argparse.Namespace, dict[str, Any] | None]:
+    parser = options.Parser(__doc__)
+    sdcnet_options.add_frames(parser, min(4, os.cpu_count() or 1))
+    sdcnet_options.add_sdcnet(parser, ("sdcnet2d_recon", "sdcnet2d"),
+                              [name for name in MOTIONS if name != "sdcnet"])
+    sdcnet_options.add_steps(parser, [name for name in SCHEDULES if name != "scl-poly"])
+    sdcnet_options.add_output(parser)
+    options.add_device(parser)
+    args, last = options.parse_resumable(parser)
+    if last and last["model"]["arch"] not in SDCNETS:
+        raise ValueError(f"{args.run_dir}: of {last['model']['arch']}; train.py continues it")
+    return args, last
+
+
+def reconstruct(
+    network: nn.Module, kind: type[SDCNet2D], frames: Tensor, flows: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The last of three frames, made from the one before.
+
+    Args:
+        network: may be wrapped.
+        kind: of the network in it.
+        frames: (N, 3, 3, H, W) uint8.
+        flows: (N, 2, 2, H, W) float.
+
+    Returns:
+        (N, 3, H, W) float in 0..255 and the (N, 2, H, W) displacement that made it.
+    """
+    vectors = network(frames[:, : kind.FRAMES], flows[:, : kind.FRAMES - 1])
+    return warp(frames[:, SOURCE].float(), vectors), vectors
+
+
+def train_until(
+    end: int,
+    state: TrainingState,
+    batches: Iterator[tuple[Tensor, Tensor]],
+    settings: Settings,
+    stop: StopRequest,
+    log: Log,
+) -> None:
+    """Steps to `end`, or raises Stopped at the border of a step."""
+    kind: Any = type(distributed.unwrap(state.network))
+    state.network.train()
+    for frames, flows in islice(batches, end - state.step):
+        seed_step(settings.seed, state.step)
+        frames = frames.to(settings.device, non_blocking=True).permute(0, 1, 4, 2, 3)
+        flows = flows.to(settings.device, non_blocking=True)
+        with autocast(settings.device, settings.precision):
+            made, vectors = reconstruct(state.network, kind, frames, flows)
+        losses = reconstruction_loss(made, frames[:, TARGET].float(), vectors)
+        loss = backward(state, losses["total"])
+        figures = update(state, settings.clip)
+        loss, stopped = distributed.mean_over_ranks(loss, bool(stop), device=settings.device)
+        log.step(state.step, loss, figures)
+        if stopped:
+            raise Stopped(stop.number or signal.SIGTERM)
+
+
+@torch.inference_mode()
+def validate(
+    network: SDCNet2D, val: FrameTriplets, settings: Settings, workers: int, stop: StopRequest
+) -> dict[str, Any]:
+    """How well frames are made from the one before, over all pixels of all frames.
+
+    Returns:
+        `psnr` in dB: of the network, of the flow that it was given, and of no motion; and `better`,
+        the share of frames that the network makes better than the flow.
+
+    Raises:
+        Stopped: a rank was asked to stop.
+    """
+    names = ("network", "flow", "no_motion")
+    sums, better, pixels = torch.zeros(3, dtype=torch.float64), 0.0, 0.0
+    for frames, flows in read_shard(val, workers):
+        if stop:
+            break
+        frames = frames[None].to(settings.device).permute(0, 1, 4, 2, 3)
+        flows = flows[None].to(settings.device)
+        source, target = frames[:, SOURCE].float(), frames[:, TARGET].float()
+        with autocast(settings.device, settings.precision):
+            made, _ = reconstruct(network, type(network), frames, flows)
+        guesses = made, warp(source, flows[:, network.FRAMES - 2]), source
+        errors = torch.stack([(guess - target).square().sum() for guess in guesses]).cpu()
+        sums, pixels = sums + errors, pixels + target.numel()
+        better += float(errors[0] < errors[1])
+    *means, better, pixels, stopped = distributed.mean_over_ranks(
+        *sums.tolist(), better, pixels, bool(stop), device=settings.device)
+    if stopped:
+        raise Stopped(stop.number or signal.SIGTERM)
+    # An error that no 8-bit picture can show stands for none, whose PSNR would be infinite.
+    ratios = [255**2 / max(mean / pixels, 1e-5) for mean in means]
+    psnr = [10 * math.log10(ratio) for ratio in ratios]
+    return {"psnr": dict(zip(names, psnr, strict=True)),
+            "better": better * distributed.world() / len(val)}
+
+
+def build_network(args: argparse.Namespace, last: dict[str, Any] | None) -> SDCNet2D:
+    """The network as it starts. Raises ValueError if `--init` is of another kind."""
+    torch.manual_seed(args.seed)
+    if last:
+        return SDCNETS[last["model"]["arch"]](**last["model"]["options"])
+    network = load_sdcnet(args.init) if args.init else SDCNETS[args.arch]()
+    if args.arch != network.NAME:
+        raise ValueError(f"--init {args.init}: is a {network.NAME}, give --arch {network.NAME}")
+    return network
+
+
+def main() -> None:
+    args, last = parse_args()
+    stop = StopRequest()
+    device = distributed.start(args.device, args.threads)
+    rank, world = distributed.rank(), distributed.world()
+    sdcnet_options.check_sdcnet(args, world)
+    settings = Settings(device, choose_precision(device, args.precision), accumulate=1,
+                        clip=args.clip, ema=0, ema_ramp=0, freeze_bn=False, seed=args.seed)
+
+    with distributed.main_first():  # it may download weights
+        motion = MOTIONS[args.motion](args.motion_weights, device)
+    workers = args.workers if args.motion == "dis" else 0  # RAFT is on the device of this process
+    data = find_root("cityscapes", args.data_root)
+    train = FrameTriplets(data, args.train_split, motion, args.crop_size, seed=args.seed)
+    val = FrameTriplets(data, args.val_split, motion, limit=args.val_limit)
+    sampler = TrainSampler(AllImages((len(train), len(train))), args.epochs,
+                           (1, world, args.batch_size // world), rank, args.seed, args.max_steps)
+    total = sampler.offsets[-1]
+    network = build_network(args, last).to(device)
+    groups = optimization.parameter_groups(network, args.lr, 0.0, 1.0, True)
+    adam = optimization.build_optimizer("adam", groups, momentum=0.9)
+    scaler = torch.amp.GradScaler(device.type, enabled=settings.precision == "fp16")
+    state = TrainingState(distributed.wrap(network), None, adam, Schedule(args.schedule, total),
+                          scaler)
+    this = {"arch": args.arch, "optimizer": "adam", "seed": args.seed, "batch": args.batch_size,
+            "steps": total, "samples": train.digest(), "world": world,
+            "threads": torch.get_num_threads(), "torch": str(torch.__version__)}
+    if last and restore(state, last, this):
+        distributed.say(f"{args.run_dir}: already complete, step {state.step} of {total}")
+        return distributed.stop()
+    sampler.start_step = state.step
+    name = f"runs/{args.arch}-{time.strftime('%Y%m%d-%H%M%S')}"
+    folder = RunFolder(args.run_dir or name, resume=bool(last), main=rank == 0)
+    log = Log(folder.path, total, state.step, args.batch_size, args.log_every, rank == 0)
+    log.losses = last["losses"] if last else []
+
+    def content() -> dict[str, Any]:
+        return {"format": checkpoint.FORMAT, "model": network.config, "run": this,
+                "dataset": {"name": "frames", "motion": args.motion},
+                "args": options.to_json(args), "losses": log.losses,
+                "complete": state.step == total, **state.state_dict()}
+
+    batches = iter(DataLoader(
+        train, batch_sampler=sampler, num_workers=workers, worker_init_fn=init_worker,
+        generator=torch.Generator(), pin_memory=device.type == "cuda",
+    ))  # fmt: skip
+    log.line(f"{len(train)} train and {len(val)} val frames, step {state.step} of {total}, "
+             f"{settings.precision} on {device}: {folder.path}")
+    try:
+        while state.step < total:
+            marks = [(state.step // n + 1) * n for n in (args.save_every, args.val_every)]
+            train_until(min(total, *marks), state, batches, settings, stop, log)
+            if state.step == total or state.step % args.val_every == 0:
+                figures = validate(network.eval(), val, settings, workers, stop)
+                if log.reconstruction(state, figures):
+                    folder.save_best(content())
+            folder.save(content())
+    except Stopped as stopped:
+        folder.save(content())
+        log.line(f"{stopped}: saved at step {state.step}; go on with --resume {folder.path}")
+        raise
+    finally:
+        log.close()
+        distributed.stop()
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,91 @@
+"""The options of the training of a motion network."""
+
+import argparse
+from collections.abc import Collection
+
+from utils.argument_types import above_zero, at_least_zero, positive, whole
+
+SMALLEST_CROP = 64  # pixels, one cell of its coarsest features
+
+
+def add_frames(parser: argparse.ArgumentParser, workers: int) -> None:
+    """What it learns from."""
+    group = parser.add_argument_group("frames")
+    group.add_argument("--data-root", metavar="DIR",
+                       help="folder of leftImg8bit_sequence/SPLIT, or of SPLIT/VIDEO with numbered "
+                       "frames (default: $CITYSCAPES_DATASET, else data/cityscapes)")
+    group.add_argument("--train-split", default="train", metavar="SPLIT",
+                       help="part of the frames to train on")
+    group.add_argument("--val-split", default="val", metavar="SPLIT",
+                       help="part that is reconstructed in validation")
+    group.add_argument("--val-limit", type=positive, default=200, metavar="N",
+                       help="frames of it that are, evenly spread")
+    group.add_argument("--crop-size", type=positive, nargs=2, default=[448, 448],
+                       metavar=("H", "W"), help="pixels of a training crop")
+    group.add_argument("--workers", type=whole, default=workers, metavar="N",
+                       help="processes that read frames and find flow, per process that computes")
+
+
+def add_sdcnet(
+    parser: argparse.ArgumentParser, names: Collection[str], motions: Collection[str]
+) -> None:
+    """The network and the flow that it corrects; the first of each is the default."""
+    group = parser.add_argument_group("network")
+    group.add_argument("--arch", choices=tuple(names), default=next(iter(names)),
+                       help="sdcnet2d_recon sees the frame that it explains, sdcnet2d predicts it")
+    group.add_argument("--motion", choices=tuple(motions), default=next(iter(motions)),
+                       help="flow that goes in; dis is OpenCV's dense inverse search, raft and "
+                       "raft_small are torchvision's. Use the network with the same")
+    group.add_argument("--motion-weights", metavar="FILE",
+                       help="weights of --motion raft (default: torchvision's download)")
+    group.add_argument("--init", metavar="FILE",
+                       help="start from the weights of a checkpoint, ours or published (default: "
+                       "from a network that repeats the flow)")
+
+
+def add_steps(parser: argparse.ArgumentParser, schedules: Collection[str]) -> None:
+    """How long and how fast it learns; the defaults are published."""
+    group = parser.add_argument_group("optimization")
+    group.add_argument("--epochs", type=positive, default=500, metavar="N",
+                       help="passes over the training frames")
+    group.add_argument("--max-steps", type=positive, metavar="N",
+                       help="end after N optimizer steps, if the epochs are longer")
+    group.add_argument("--batch-size", type=positive, default=4, metavar="N",
+                       help="crops per optimizer step, over all processes")
+    group.add_argument("--lr", type=above_zero, default=1e-4, metavar="X",
+                       help="learning rate of Adam")
+    group.add_argument("--schedule", choices=tuple(schedules), default="steps",
+                       help="course of the learning rate; steps: a tenth from half of the way, a "
+                       "hundredth from nine tenths")
+    group.add_argument("--clip", type=at_least_zero, default=0.0, metavar="X",
+                       help="largest norm of the gradient; 0 is none")
+    group.add_argument("--seed", type=whole, default=0, metavar="N",
+                       help="of weights, order and crops")
+
+
+def add_output(parser: argparse.ArgumentParser) -> None:
+    """What it writes, when."""
+    group = parser.add_argument_group("output")
+    group.add_argument("--run-dir", metavar="DIR",
+                       help="folder of checkpoints and logs (default: runs/ARCH-TIME)")
+    group.add_argument("--resume", nargs="?", const="", metavar="DIR",
+                       help="continue the training in DIR, or in --run-dir, with its options")
+    group.add_argument("--val-every", type=positive, default=1000, metavar="N",
+                       help="steps between validations; the last step has one too")
+    group.add_argument("--save-every", type=positive, default=500, metavar="N",
+                       help="steps between checkpoints; every validation writes one too")
+    group.add_argument("--log-every", type=positive, default=10, metavar="N",
+                       help="steps between records in log.jsonl and TensorBoard")
+
+
+def check_sdcnet(args: argparse.Namespace, world: int) -> None:
+    """Refuses what would fail later.
+
+    Raises:
+        ValueError: what was given, what is allowed.
+    """
+    if args.batch_size % world:
+        raise ValueError(f"--batch-size {args.batch_size} does not divide into {world} processes")
+    if min(args.crop_size) < SMALLEST_CROP:
+        raise ValueError(f"--crop-size {args.crop_size[0]} {args.crop_size[1]}: sides of at least "
+                         f"{SMALLEST_CROP} pixels are needed")
