@@ -29,7 +29,7 @@ from tqdm import tqdm
 from datasets import build_dataset
 from datasets.base import SegmentationDataset
 from datasets.clips import find_clips
-from datasets.propagation import Method, Motion, Propagation, State
+from datasets.propagation import Method, Propagation, State
 from datasets.street.motion import LABELLED
 from model import read_snapshot
 from model.flow import MOTIONS
@@ -40,6 +40,7 @@ from utils.exit_codes import run
 from utils.images import read_image, read_label
 from utils.inference import Predictor
 from utils.metrics import IGNORE, ConfusionMatrix
+from utils.optical_flow import Motion
 from utils.sliding import Inference
 
 RATE = 2  # frames of CamVid's video between its labels
@@ -182,8 +183,8 @@ def main() -> None:
             for walk in tqdm(walks, desc=f"{motion} {way}", disable=None, leave=False):
                 for step, state in enumerate(carry(propagation, walk)):
                     judge.add(scores[step], state, walk.labels[step + 2])
-            print(f"{f'{motion} {way}':28}" + "".join(f"{score!s:<30}" for score in scores.values()),
-                  flush=True)
+            row = "".join(f"{score!s:<30}" for score in scores.values())
+            print(f"{f'{motion} {way}':28}{row}", flush=True)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 import hashlib
 import re
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -16,10 +16,10 @@ from datasets.base import Key
 from datasets.cityscapes import SEQUENCES
 from datasets.folder import SUFFIXES
 from utils.images import read_image, read_size
+from utils.optical_flow import Motion
 
 NUMBERED = re.compile(r"(.*?)(\d+)(_leftImg8bit)?")
 SMALLEST = 33  # pixels a side of whole frames, of which the network makes at least 64
-Motion = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 def find_sequences(root: Path, split: str) -> list[list[Path]]:
@@ -68,7 +68,7 @@ class FrameTriplets(Dataset):
     Args:
         root: folder of the videos.
         split: for example "train".
-        motion: target and source, (H, W, 3) uint8 RGB -> (H, W, 2) float32 flow at the target.
+        motion: of pairs; see there.
         crop_size: (H, W) in pixels of random crops, of which half run backward in time; None for
             whole frames as they are.
         limit: that many triplets, evenly spread over all.
@@ -110,7 +110,7 @@ class FrameTriplets(Dataset):
         if self.crop_size:
             rng = np.random.default_rng((6, self.seed, epoch, position))
             frames = _crop(frames, self.crop_size, rng)
-        flows = [self.motion(target, source) for source, target in pairwise(frames)]
+        flows = [self.motion(target, source, None) for source, target in pairwise(frames)]
         return (torch.from_numpy(np.stack(frames)),
                 torch.from_numpy(np.stack(flows).transpose(0, 3, 1, 2).copy()))
 

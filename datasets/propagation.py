@@ -6,7 +6,7 @@ image and the label of before alike, so that the two fit even where the motion i
 """
 
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -19,9 +19,8 @@ from datasets.pairing import Sample
 from datasets.training_lists import shifted
 from utils.images import read_image, read_label, read_size, write_file, write_png
 from utils.metrics import IGNORE
-from utils.optical_flow import SMALLEST, disagreement, warp, warp_labels
+from utils.optical_flow import SMALLEST, Motion, disagreement, warp, warp_labels
 
-Motion = Callable[[np.ndarray, np.ndarray, Callable[[], np.ndarray] | None], np.ndarray]
 IMAGE, LABEL, TRAIN_IDS = "_leftImg8bit.png", "_gtFine_labelIds.png", "_gtFine_labelTrainIds.png"
 NAMED = 3  # of the missing frames
 TRIED = 8  # labelled frames that the need of disk is estimated from

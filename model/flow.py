@@ -20,10 +20,8 @@ from torchvision.models import optical_flow
 from model.sdcnet import SDCNet2D, load_sdcnet
 from model.weights import load_weights
 from utils import checkpoint
-from utils.optical_flow import dis_flow
+from utils.optical_flow import Motion, dis_flow
 
-Read = Callable[[], np.ndarray]
-Motion = Callable[[np.ndarray, np.ndarray, Read | None], np.ndarray]
 STRIDE, SMALLEST = 8, 128  # pixels: of RAFT's features; a side that its coarsest level needs
 UPDATES = 12  # of the recurrent unit, torchvision's default
 
@@ -53,7 +51,7 @@ class Raft:
 
     @torch.inference_mode()
     def __call__(
-        self, target: np.ndarray, source: np.ndarray, before: Read | None
+        self, target: np.ndarray, source: np.ndarray, before: Callable[[], np.ndarray] | None
     ) -> np.ndarray:
         """(H, W, 2) float32 backward flow of two (H, W, 3) uint8 RGB frames."""
         height, width = target.shape[:2]
@@ -110,7 +108,7 @@ class Reconstruction:
         self.one_at_a_time = Lock()
 
     def __call__(
-        self, target: np.ndarray, source: np.ndarray, before: Read | None
+        self, target: np.ndarray, source: np.ndarray, before: Callable[[], np.ndarray] | None
     ) -> np.ndarray:
         """(H, W, 2) float32 backward flow of (H, W, 3) uint8 RGB frames."""
         if before is None:

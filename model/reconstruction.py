@@ -18,34 +18,11 @@ def warp(images: Tensor, displacement: Tensor) -> Tensor:
         (N, C, H, W) float.
     """
     height, width = images.shape[-2:]
-    x, y = _places(displacement)
+    x, y = (torch.arange(n, device=displacement.device) for n in (width, height))
+    x, y = displacement[:, 0] + x, displacement[:, 1] + y[:, None]
     # Aligned corners: -1 and 1 are the centers of the outermost pixels.
     grid = torch.stack([x * (2 / max(width - 1, 1)) - 1, y * (2 / max(height - 1, 1)) - 1], -1)
     return F.grid_sample(images, grid, "bilinear", padding_mode="border", align_corners=True)
-
-
-def warp_nearest(labels: Tensor, displacement: Tensor) -> Tensor:
-    """Labels sampled at displaced places, each whole; beyond the border is the border.
-
-    Args:
-        labels: (N, H, W), any type.
-        displacement: (N, 2, H, W) float, pixels (x, y), at the pixels of the result.
-
-    Returns:
-        (N, H, W) of the same type.
-    """
-    height, width = labels.shape[-2:]
-    x, y = _places(displacement)
-    # Halves go up, as published; round() would send them to even places.
-    x, y = ((v + 0.5).floor().long().clamp(0, n - 1) for v, n in ((x, width), (y, height)))
-    return labels.flatten(1).gather(1, (y * width + x).flatten(1)).view_as(labels)
-
-
-def _places(displacement: Tensor) -> tuple[Tensor, Tensor]:
-    """x and y, (N, H, W) each, in pixels."""
-    height, width = displacement.shape[-2:]
-    x, y = (torch.arange(n, device=displacement.device) for n in (width, height))
-    return displacement[:, 0] + x, displacement[:, 1] + y[:, None]
 
 
 def reconstruction_loss(made: Tensor, wanted: Tensor, displacement: Tensor) -> dict[str, Tensor]:

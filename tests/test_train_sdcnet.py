@@ -104,7 +104,7 @@ def test_psnr(arch: str, fit, root: Path) -> None:
 
 def test_it_corrects_a_flow_that_is_wrong(fit, monkeypatch: pytest.MonkeyPatch) -> None:
     """By one pixel to the right, always."""
-    def wrong(target: np.ndarray, source: np.ndarray) -> np.ndarray:
+    def wrong(target: np.ndarray, source: np.ndarray, before: None) -> np.ndarray:
         return optical_flow.dis_flow(target, source) + np.float32((1, 0))
 
     monkeypatch.setitem(train_sdcnet.MOTIONS, "dis", lambda weights, device: wrong)

@@ -4,6 +4,7 @@ Everywhere flow is backward: the vector at a pixel of the `target` frame points 
 the `source` frame, so target(y, x) = source(y + v, x + u). What is warped needs no scattering then.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import cv2
@@ -12,6 +13,10 @@ import numpy as np
 from utils.metrics import IGNORE
 
 SMALLEST = 16  # pixels a side, for the coarsest level of the search
+
+# A source of motion: target and source, (H, W, 3) uint8 RGB of one size, and what reads a third
+# frame, as far before the source as the target is after it -> (H, W, 2) float32 backward flow.
+Motion = Callable[[np.ndarray, np.ndarray, Callable[[], np.ndarray] | None], np.ndarray]
 
 
 def dis_flow(target: np.ndarray, source: np.ndarray, fast: bool = False) -> np.ndarray:
