@@ -19,12 +19,14 @@ from torchvision.models.optical_flow import raft_small
 import train_sdcnet
 from datasets.frames import FrameTriplets, find_sequences
 from model import sdcnet
+from model.flow import build_dis
 from model.sdcnet import SDCNet2D, SDCNet2DRecon, load_sdcnet
 from utils import checkpoint, optical_flow
 from utils.images import read_image, write_png
 from utils.schedules import Schedule
 
 SIZE = (64, 80)
+DIS = build_dis(None, torch.device("cpu"))
 FAST = ["--crop-size", 64, 64, "--batch-size", 2, "--workers", 0, "--threads", 1,
         "--precision", "fp32", "--max-steps", 2, "--log-every", 1]
 
@@ -237,8 +239,8 @@ def test_frames_in_a_row(tmp_path: Path) -> None:
         ["p_000001_leftImg8bit", "p_000003_leftImg8bit", 3],
         ["q_000001_leftImg8bit", "q_000003_leftImg8bit", 3],
     ]
-    assert len(FrameTriplets(tmp_path, "train", optical_flow.dis_flow)) == 6
-    few = FrameTriplets(tmp_path, "train", optical_flow.dis_flow, limit=3)
+    assert len(FrameTriplets(tmp_path, "train", DIS)) == 6
+    few = FrameTriplets(tmp_path, "train", DIS, limit=3)
     assert [paths[0].name[:3] for paths in few.triplets] == ["x_8", "000", "p_0"]
     touch(tmp_path / "val", "a_1.png", "a_2.png", "b_3.png")
     with pytest.raises(FileNotFoundError, match="val: no three frames in a row"):
@@ -246,7 +248,7 @@ def test_frames_in_a_row(tmp_path: Path) -> None:
 
 
 def test_crops_and_their_flow(root: Path) -> None:
-    triplets = FrameTriplets(root, "train", optical_flow.dis_flow, (64, 64), seed=3)
+    triplets = FrameTriplets(root, "train", DIS, (64, 64), seed=3)
     whole = [read_image(path) for path in triplets.triplets[1]]
     order = []
     for position in range(16):
@@ -269,7 +271,7 @@ def test_crops_and_their_flow(root: Path) -> None:
 def test_frames_of_several_sizes(tmp_path: Path) -> None:
     touch(tmp_path / "val", "1.png", "2.png")
     write_png(tmp_path / "val/3.png", np.zeros((64, 81, 3), np.uint8))
-    triplets = FrameTriplets(tmp_path, "val", optical_flow.dis_flow)
+    triplets = FrameTriplets(tmp_path, "val", DIS)
     with pytest.raises(ValueError, match="1.png and the two frames after it: 64x80, 64x80, 64x81"):
         triplets[0]
 
@@ -283,6 +285,6 @@ def test_the_displacement_makes_the_next_frame(fit, root: Path) -> None:
     """What propagate.py does with it: SDCNet2D sees two frames, and the third is not needed."""
     network = load_sdcnet(fit("--arch", "sdcnet2d").folder / "best.pth")
     assert isinstance(network, SDCNet2D)
-    frames, flows = FrameTriplets(root, "val", optical_flow.dis_flow)[0]
+    frames, flows = FrameTriplets(root, "val", DIS)[0]
     vectors = network.displacement(frames[None, :2].permute(0, 1, 4, 2, 3), flows[None, :1])
     assert vectors.mean((0, 2, 3)).tolist() == pytest.approx([-2, -1], abs=0.3)

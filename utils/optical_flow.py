@@ -19,7 +19,7 @@ SMALLEST = 16  # pixels a side, for the coarsest level of the search
 Motion = Callable[[np.ndarray, np.ndarray, Callable[[], np.ndarray] | None], np.ndarray]
 
 
-def dis_flow(target: np.ndarray, source: np.ndarray, fast: bool = False) -> np.ndarray:
+def dis_flow(target: np.ndarray, source: np.ndarray) -> np.ndarray:
     """(H, W, 2) float32 backward flow, pixels right and down, without a learned weight.
 
     Kroeger et al., "Fast Optical Flow using Dense Inverse Search", ECCV 2016.
@@ -27,7 +27,6 @@ def dis_flow(target: np.ndarray, source: np.ndarray, fast: bool = False) -> np.n
     Args:
         target: (H, W, 3) uint8 RGB; every pixel gets a vector.
         source: (H, W, 3) uint8 RGB, where the vectors point to.
-        fast: a fifth of the time, less exact at borders.
 
     Raises:
         ValueError: the sizes differ, or are below `SMALLEST`.
@@ -37,8 +36,7 @@ def dis_flow(target: np.ndarray, source: np.ndarray, fast: bool = False) -> np.n
         raise ValueError(f"frames of {sizes}: optical flow is found between frames of one size, at "
                          f"least {SMALLEST}x{SMALLEST}")
     # Made anew each time: it holds buffers and must not be used by two threads.
-    preset = cv2.DISOPTICAL_FLOW_PRESET_FAST if fast else cv2.DISOPTICAL_FLOW_PRESET_MEDIUM
-    search: Any = cv2.DISOpticalFlow.create(preset)
+    search: Any = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     gray = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in (target, source)]
     return search.calc(*gray, None)
 
