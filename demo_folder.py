@@ -97,7 +97,7 @@ def open_video(args: argparse.Namespace) -> Video:
     if args.video.isdecimal():
         return open_camera(int(args.video))
     if path.is_dir():
-        return open_frames(list_images(path)[: args.limit], path.resolve().name)
+        return open_frames(list_images(path)[: args.limit], path.resolve().name, upright=True)
     root = find_root("cityscapes", args.data_root)
     if not path.exists() and not path.suffix and root.is_dir():
         frames = find_sequence("cityscapes", root, path.name, "demoVideo")

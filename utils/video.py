@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import chain, pairwise
 from operator import attrgetter
 from pathlib import Path
@@ -122,8 +123,8 @@ def open_camera(number: int) -> Video:
                  iterate_in_thread(chain([first], frames)), attrgetter("pixels"), live=True)
 
 
-def open_frames(paths: Sequence[Path], name: str) -> Video:
-    """Images as the frames of a video.
+def open_frames(paths: Sequence[Path], name: str, upright: bool = False) -> Video:
+    """Images as the frames of a video; `upright` as in `read_image`.
 
     Raises:
         FileNotFoundError, ValueError: there are none, or their sizes differ, or one has no header.
@@ -138,7 +139,7 @@ def open_frames(paths: Sequence[Path], name: str) -> Video:
                              f"{sizes[0][0]}; the frames of a video have one size; "
                              "make them equal, or choose those that are")
     fps = CITYSCAPES_FPS if paths[0].stem.endswith("_leftImg8bit") else ASSUMED_FPS
-    return Video(name, fps, paths, read_image, len(paths))
+    return Video(name, fps, paths, partial(read_image, upright=upright), len(paths))
 
 
 def _frames(

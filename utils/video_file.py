@@ -25,9 +25,10 @@ H264 = {  # encoders of ffmpeg, by preference, and options of about equal qualit
     "h264_videotoolbox": ("-q:v", "65"),
     "libopenh264": ("-b:v", "12M"),
 }
-# Class colors stay what they are only if players are told how they were made YUV.
-COLORS = ("-vf", "scale=out_color_matrix=bt709:out_range=tv", "-colorspace", "bt709",
-          "-color_primaries", "bt709", "-color_trc", "bt709", "-color_range", "tv")
+# Class colors stay what they are only if players are told how they were made YUV. By a filter: of
+# the options for that, newer versions of ffmpeg heed the matrix alone.
+COLORS = ("-vf", "scale=out_color_matrix=bt709:out_range=tv,setparams=range=tv:"
+          "color_primaries=bt709:color_trc=bt709:colorspace=bt709")
 ADVICE = ("no H.264 encoder at hand (an ffmpeg with libx264, or pip install imageio-ffmpeg): "
           "written as {}")
 
@@ -69,7 +70,7 @@ class Ffmpeg:
         command = [program, "-loglevel", "error", "-y", "-f", "rawvideo", "-pix_fmt", "rgb24",
                    "-s", f"{size[1]}x{size[0]}", "-r", f"{fps:.6f}", "-i", "pipe:0",
                    "-c:v", encoder, *H264[encoder], "-pix_fmt", "yuv420p", *COLORS,
-                   "-movflags", "+faststart", f"file:{path.resolve()}"]
+                   "-movflags", "+faststart+write_colr", f"file:{path.resolve()}"]
         # In a session of its own: Ctrl-C must not reach it before the file is complete.
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=self.errors,
                                         stdout=subprocess.DEVNULL, start_new_session=True)

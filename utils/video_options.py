@@ -57,6 +57,9 @@ def check_source(args: argparse.Namespace) -> None:
     if args.demo_folder and (args.fps or args.show != SHOWS[0]):
         raise ValueError("--fps and --show are of a video; a folder of frames becomes one by "
                          "--video DIR, pictures are chosen by --outputs")
+    if args.demo_folder and (args.data_root or args.dataset != "cityscapes"):
+        raise ValueError("--data-root and --dataset: of a --timelapse or a Cityscapes sequence; "
+                         "--demo-folder is the folder itself")
     if args.demo_folder and args.smooth:
         raise ValueError("--smooth: of a video; --video DIR takes a folder of frames as one")
     if args.smooth == 1:
