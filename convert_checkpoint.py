@@ -20,7 +20,7 @@ from datasets import TABLES, complete
 from model import build_model, check_name, from_snapshot, load_weights
 from model.published import UnknownNetworkError, recognize
 from model.smp_names import is_smp
-from model.smp_weights import count_classes, to_ours
+from model.smp_weights import bare, count_classes, to_ours
 from utils import checkpoint, options, stub_unpickler
 from utils.argument_types import checked
 from utils.exit_codes import run
@@ -116,6 +116,7 @@ def to_smp_snapshot(
     Raises:
         ValueError: they are not of `arch`, or have fewer channels than the data set classes.
     """
+    weights = bare(weights)
     channels, classes = count_classes(weights, source), len(TABLES[dataset].class_names)
     if channels < classes:
         raise ValueError(f"{source}: has {channels} channels, {dataset} {classes} classes; give "

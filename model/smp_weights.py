@@ -61,6 +61,13 @@ def _loosely(key: str) -> str:
     return key.removeprefix("model.").replace("_", ".")
 
 
+def bare(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A whole network's tensors out of what has it as a part, for example "model." of Lightning."""
+    key = next((key for key in weights if "segmentation_head." in key), "")
+    prefix = key[: key.find("segmentation_head.")]
+    return {key.removeprefix(prefix): weights[key] for key in weights if key.startswith(prefix)}
+
+
 def count_classes(weights: dict[str, Tensor], source: Any) -> int:
     """Channels of the logits of a whole network's state dict; ValueError if it has no head."""
     weights = rename(weights, HEAD)

@@ -65,6 +65,31 @@ def test_whole_pickled_networks_are_converted(
         assert (ours(images) - expected).abs().max() <= 1e-6 * expected.abs().max()
 
 
+def test_networks_inside_a_lightning_module(tmp_path: Path, call) -> None:
+    network = plain(LIGHT, 19)
+    inside = {f"model.{key}": tensor for key, tensor in network.state_dict().items()}
+    torch.save({"state_dict": inside | {"mean": torch.zeros(1, 3, 1, 1)}}, tmp_path / "x.ckpt")
+    done = call("convert_checkpoint.py", "--arch", LIGHT, tmp_path / "x.ckpt", tmp_path / "y.pth")
+    assert done.returncode == 0, done.stderr
+    ours = model.load_model(tmp_path / "y.pth")
+    images = torch.randint(0, 256, (1, 3, 64, 96), dtype=torch.uint8)
+    with torch.no_grad():
+        assert torch.allclose(ours(images), network(ours.normalize(images)), atol=1e-5)
+
+
+def test_headless_networks_are_refused(tmp_path: Path, call) -> None:
+    """And those that have nothing but a head."""
+    weights = plain(LIGHT, 19).state_dict()
+    for start, message in (("encoder", "has no segmentation_head"),
+                           ("segmentation_head", f"is not {LIGHT}")):
+        part = {key: tensor for key, tensor in weights.items() if key.startswith(start)}
+        torch.save(part, tmp_path / "x.pth")
+        done = call("convert_checkpoint.py", "--arch", LIGHT, tmp_path / "x.pth", tmp_path / "y")
+        assert done.returncode == 2
+        assert message in done.stderr
+        assert done.stderr.count("\n") == 1
+
+
 @pytest.mark.parametrize(("words", "message"), [
     ([], "are of no network known here|--arch smp:ARCHITECTURE:ENCODER"),
     (["--arch", "smp:unet:resnet34"], "x.pth: is not smp:unet:resnet34"),
