@@ -50,7 +50,8 @@ def parse_args() -> argparse.Namespace:
                        help="folder that becomes a data set of the same layout")
     add_propagation(parser, MOTIONS)
     group = parser.add_argument_group("device")
-    group.add_argument("--device", default="auto", help="of RAFT: auto, cpu, cuda, cuda:N or mps")
+    group.add_argument("--device", default="auto",
+                       help="of raft and sdcnet: auto, cpu, cuda, cuda:N or mps")
     group.add_argument("--workers", type=positive, default=distributed.cores(), metavar="N",
                        help="threads that find motion, read and write")
     return parser.parse_args()

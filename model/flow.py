@@ -90,21 +90,23 @@ def build_raft(size: str, weights: str | None, device: torch.device) -> Motion:
         url = getattr(optical_flow, f"Raft_{size.title()}_Weights").DEFAULT.url
         raise ValueError(f"--motion: the weights of RAFT could not be downloaded "
                          f"({getattr(error, 'reason', error)}); give --motion-weights FILE, a copy "
-                         f"of {url}, or --motion dis, which needs none") from None
+                         f"of {url}, or lay it into {torch.hub.get_dir()}/checkpoints; "
+                         "--motion dis needs none") from None
 
 
 class Reconstruction:
-    """A motion: SDCNet, which corrects the flow of DIS by what three frames show.
+    """A motion: SDCNet, which corrects a flow by what three frames show.
 
-    Without a frame before, as on the way back of a check, it is the flow of DIS.
+    Without a frame before, as on the way back of a check, it is that flow.
 
     Args:
         network: see there.
+        flow: the motion that it corrects.
         device: where it computes.
     """
 
-    def __init__(self, network: SDCNet2D, device: torch.device) -> None:
-        self.network, self.device = network.to(device), device
+    def __init__(self, network: SDCNet2D, flow: Motion, device: torch.device) -> None:
+        self.network, self.flow, self.device = network.to(device), flow, device
         self.one_at_a_time = Lock()
 
     def __call__(
@@ -112,9 +114,9 @@ class Reconstruction:
     ) -> np.ndarray:
         """(H, W, 2) float32 backward flow of (H, W, 3) uint8 RGB frames."""
         if before is None:
-            return dis_flow(target, source)
+            return self.flow(target, source, None)
         frames = [before(), source, target][: self.network.FRAMES]
-        flows = [dis_flow(later, earlier) for earlier, later in pairwise(frames)]
+        flows = [self.flow(later, earlier, None) for earlier, later in pairwise(frames)]
         with self.one_at_a_time:
             stacks = [torch.from_numpy(np.stack(part)).to(self.device).permute(0, 3, 1, 2)[None]
                       for part in (frames, flows)]
@@ -131,7 +133,8 @@ def build_sdcnet(weights: str | None, device: torch.device) -> Motion:
     if not weights:
         raise ValueError("--motion sdcnet: has no weights of its own; give --motion-weights FILE, "
                          "of train_sdcnet.py or published")
-    return Reconstruction(load_sdcnet(weights), device)
+    network = load_sdcnet(weights)
+    return Reconstruction(network, MOTIONS[network.motion](None, device), device)
 
 
 MOTIONS: dict[str, Callable[[str | None, torch.device], Motion]] = {

@@ -47,6 +47,7 @@ class SDCNet2D(nn.Module):
     NAME = "sdcnet2d"
     FRAMES = 2  # that it sees
     SOURCE = -1  # which of them is sampled
+    motion = "dis"  # whose flow it was trained on, of `model.flow.MOTIONS`
 
     def __init__(
         self, flow_mean: tuple[float, ...] = FLOW_MEAN, flow_std: tuple[float, ...] = FLOW_STD
@@ -174,6 +175,7 @@ def load_sdcnet(path: str | Path) -> SDCNet2D:
         raise ValueError(f"{path}: a network {config['arch']}; {EXPECTED}")
     network = SDCNETS[config["arch"]](**config["options"])
     load_weights(network, content["weights"])
+    network.motion = content["dataset"].get("motion", network.motion)
     return network.eval()
 
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 import model
+from model import flow
 from model.reconstruction import reconstruction_loss, warp
 from model.sdcnet import SDCNETS, SDCNet2D, SDCNet2DRecon, load_sdcnet
 from utils import checkpoint, optical_flow
@@ -174,3 +175,22 @@ def test_other_checkpoints(tmp_path: Path) -> None:
         load_sdcnet(write_published(path, weights))
     with pytest.raises(FileNotFoundError, match="no such checkpoint"):
         load_sdcnet(tmp_path / "nowhere.pth")
+
+
+def test_it_corrects_the_flow_it_was_trained_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def build_still(weights: None, device: torch.device) -> optical_flow.Motion:
+        return lambda target, source, before: np.full((*target.shape[:2], 2), 3, np.float32)
+
+    monkeypatch.setitem(flow.MOTIONS, "still", build_still)
+    network = SDCNet2DRecon()
+    for name, expected in (("still", 3), (None, 0)):
+        dataset = {"motion": name} if name else {}
+        checkpoint.write(tmp_path / "best.pth", {
+            "format": checkpoint.FORMAT, "model": network.config, "dataset": dataset,
+            "weights": network.state_dict()})
+        motion = flow.MOTIONS["sdcnet"](str(tmp_path / "best.pth"), torch.device("cpu"))
+        frame = make_weights.photo(64, 64, 0)
+        for before in (lambda: make_weights.photo(64, 64, 0), None):
+            assert motion(frame, frame, before) == pytest.approx(expected, abs=1e-2)

@@ -34,7 +34,10 @@ class _Formatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescription
         super().__init__(prog, max_help_position=30, width=100)
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
-        return action.help if action.default in (None, False) else super()._get_help_string(action)
+        default = action.default
+        if isinstance(default, list | tuple):
+            return f"{action.help} (default: {' '.join(map(str, default))})"
+        return action.help if default in (None, False) else super()._get_help_string(action)
 
 
 def _kebab(word: str) -> str:

@@ -18,7 +18,7 @@ def add_propagation(parser: argparse.ArgumentParser, motions: Collection[str]) -
                        help="frames before and after each labelled one that get a label")
     group.add_argument("--motion", choices=tuple(motions), default=next(iter(motions)),
                        help="dis is OpenCV's dense inverse search and needs no weights, raft and "
-                       "raft_small are torchvision's, sdcnet corrects dis by three frames")
+                       "raft_small are torchvision's, sdcnet corrects one of them by three frames")
     group.add_argument("--motion-weights", metavar="FILE",
                        help="weights of --motion raft (default: torchvision's download) or sdcnet")
     group.add_argument("--direct", action=argparse.BooleanOptionalAction, default=False,

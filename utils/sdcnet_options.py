@@ -20,7 +20,7 @@ def add_frames(parser: argparse.ArgumentParser, workers: int) -> None:
                        help="part that is reconstructed in validation")
     group.add_argument("--val-limit", type=positive, default=200, metavar="N",
                        help="frames of it that are, evenly spread")
-    group.add_argument("--crop-size", type=positive, nargs=2, default=[448, 448],
+    group.add_argument("--crop-size", type=positive, nargs=2, default=(448, 448),
                        metavar=("H", "W"), help="pixels of a training crop")
     group.add_argument("--workers", type=whole, default=workers, metavar="N",
                        help="processes that read frames and find flow, per process that computes")
