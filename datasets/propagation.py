@@ -156,7 +156,7 @@ def bytes_needed(
     A few labelled frames spread over the set are written as propagated ones would be.
     """
     tried = chains[:: -(-len(chains) // TRIED)]
-    with tempfile.TemporaryDirectory(dir=out, prefix=".streetseg-") as folder:
+    with tempfile.TemporaryDirectory() as folder:  # elsewhere: it may be killed here too
         trial = Path(folder) / "x.png"
         total = 0
         for chain in tried:

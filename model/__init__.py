@@ -2,55 +2,37 @@
 
 import inspect
 from collections.abc import Callable, Iterable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
-from model.cspsg import cspsg_l, cspsg_m, cspsg_n, cspsg_s, cspsg_x
-from model.deeplabv3 import (
-    deeplabv3_resnet18,
-    deeplabv3_resnet34,
-    deeplabv3_resnet50,
-    deeplabv3_resnet101,
-    deeplabv3_resnet152,
-)
-from model.deeplabv3plus import (
-    deeplabv3plus_resnet50,
-    deeplabv3plus_resnet101,
-    deeplabv3plus_se_resnext50,
-    deeplabv3plus_se_resnext101,
-    deeplabv3plus_wide_resnet38,
-)
 from model.exported import ExportedNetwork
 from model.published import UnknownNetworkError, recognize
 from model.published_encoders import encoder_weights
 from model.recompute import checkpoint_activations as checkpoint_activations
-from model.sgcpnet import sgcpnet
 from model.smp import builder as smp_builder
 from model.smp_names import describe, is_smp, split, wrap
 from model.smp_weights import fit_encoder, imagenet_weights
 from model.weights import load_weights as load_weights
 from utils import checkpoint
 
-MODELS: dict[str, Callable[..., nn.Module]] = {
-    "deeplabv3_resnet18": deeplabv3_resnet18,
-    "deeplabv3_resnet34": deeplabv3_resnet34,
-    "deeplabv3_resnet50": deeplabv3_resnet50,
-    "deeplabv3_resnet101": deeplabv3_resnet101,
-    "deeplabv3_resnet152": deeplabv3_resnet152,
-    "deeplabv3plus_wide_resnet38": deeplabv3plus_wide_resnet38,
-    "deeplabv3plus_se_resnext50": deeplabv3plus_se_resnext50,
-    "deeplabv3plus_se_resnext101": deeplabv3plus_se_resnext101,
-    "deeplabv3plus_resnet50": deeplabv3plus_resnet50,
-    "deeplabv3plus_resnet101": deeplabv3plus_resnet101,
-    "cspsg_n": cspsg_n,
-    "cspsg_s": cspsg_s,
-    "cspsg_m": cspsg_m,
-    "cspsg_l": cspsg_l,
-    "cspsg_x": cspsg_x,
-    "sgcpnet": sgcpnet,
-}
+# Name of a network -> module that has a builder of that name. It is imported when a network is
+# built: torchvision, which some are made of, takes longer than anything else that a script does
+# before its first image.
+MODELS = {
+    **dict.fromkeys((
+        "deeplabv3_resnet18", "deeplabv3_resnet34", "deeplabv3_resnet50", "deeplabv3_resnet101",
+        "deeplabv3_resnet152",
+    ), "model.deeplabv3"),
+    **dict.fromkeys((
+        "deeplabv3plus_wide_resnet38", "deeplabv3plus_se_resnext50",
+        "deeplabv3plus_se_resnext101", "deeplabv3plus_resnet50", "deeplabv3plus_resnet101",
+    ), "model.deeplabv3plus"),
+    **dict.fromkeys(("cspsg_n", "cspsg_s", "cspsg_m", "cspsg_l", "cspsg_x"), "model.cspsg"),
+    "sgcpnet": "model.sgcpnet",
+}  # fmt: skip
 STATISTICS = ("mean", "std")  # of pixels, options of every builder
 
 
@@ -94,7 +76,9 @@ def build_model(name: str, num_classes: int, **options: Any) -> Any:
 
 
 def _builder(name: str) -> Callable[..., nn.Module]:
-    return smp_builder(name) if is_smp(name) else MODELS[check_name(name)]
+    if is_smp(name):
+        return smp_builder(name)
+    return getattr(import_module(MODELS[check_name(name)]), name)
 
 
 def _defaults(name: str) -> dict[str, Any]:

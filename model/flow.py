@@ -7,6 +7,7 @@ float32 vectors from every pixel of the target to the same thing in the source.
 
 from collections.abc import Callable
 from functools import partial
+from importlib import import_module
 from itertools import pairwise
 from threading import Lock
 from typing import Any
@@ -15,7 +16,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.models import optical_flow
 
 from model.sdcnet import SDCNet2D, load_sdcnet
 from model.weights import load_weights
@@ -79,6 +79,7 @@ def build_raft(size: str, weights: str | None, device: torch.device) -> Motion:
     Raises:
         ValueError: neither a file nor a connection, or weights of another network.
     """
+    optical_flow = import_module("torchvision.models.optical_flow")  # seconds, for RAFT alone
     build: Any = getattr(optical_flow, f"raft_{size}")
     if weights:
         network = build(weights=None)

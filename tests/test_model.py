@@ -21,7 +21,7 @@ SLOW = ("nvidia_DeepSRNX101V3PlusD", "nvidia_DeepV3Plus_resnet101")
 REFERENCES = [
     pytest.param(path.stem, marks=[pytest.mark.slow] * path.stem.startswith(SLOW))
     for path in sorted(FIXTURES.glob("*.npz"))
-    if "keys" in json.loads(path.with_suffix(".json").read_text())
+    if "keys" in json.loads(path.with_suffix(".json").read_text()) and "SDCNet" not in path.stem
 ]
 OPTIONS = {"nvidia_DeepV3Plus_resnet50_D16_m2": {"output_stride": 16}}  # in no name, in no shape
 PARAMETERS = {  # classes, parameters

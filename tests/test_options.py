@@ -15,39 +15,17 @@ from torch import Tensor, nn
 import model
 import train
 from model import recompute
-from model.layers import Normalize, conv_bn_act, resize
 from model.loss import LOSSES
 from utils import checkpoint, distributed
 from utils.argument_types import odd, positive
 from utils.inference import validate
 
 
-class Tiny(nn.Module):
-    """A network with every part that options reach: encoder, batch norm, dropout, classifier."""
-
-    def __init__(self, num_classes: int, output_stride: int) -> None:
-        super().__init__()
-        self.normalize = Normalize((120.0,) * 3, (60.0,) * 3)
-        self.encoder = conv_bn_act(3, 8, 3, stride=output_stride // 4)
-        self.dropout = nn.Dropout2d(0.2)
-        self.classifier = nn.Conv2d(8, num_classes, 1)
-
-    def forward(self, images: Tensor, full_size: bool = True) -> Tensor:
-        coarse = self.classifier(self.dropout(self.encoder(self.normalize(images))))
-        return self.upsample(coarse, images.shape[-2:]) if full_size else coarse
-
-    def upsample(
-        self, coarse: Tensor, size: tuple[int, int], rows: slice | None = None
-    ) -> Tensor:
-        return resize(coarse, size, rows=rows)
-
-
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Trains Tiny in this process; gives the content of last.pth and the records."""
     root = draw_camvid(tmp_path / "camvid")
-    monkeypatch.setitem(model.MODELS, "tiny", lambda num_classes, output_stride=8: Tiny(
-        num_classes, output_stride))
+    monkeypatch.setitem(model.MODELS, "tiny", "tiny")
     threads, handlers = torch.get_num_threads(), [
         (s, signal.getsignal(s)) for s in (signal.SIGINT, signal.SIGTERM)
     ]
@@ -188,7 +166,7 @@ def test_accumulation_is_the_larger_batch(run, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_output_stride_is_stored(run) -> None:
-    assert run("--output-stride", 16)[0]["model"]["options"]["output_stride"] == 16
+    assert run("--output-stride", 8)[0]["model"]["options"]["output_stride"] == 8
 
 
 def test_checkpointed_blocks(run, monkeypatch: pytest.MonkeyPatch) -> None:
