@@ -34,7 +34,8 @@ ensure_environment() {
         exit 2
     fi
     if ! "$PYTHON" -c 'import sys
-for module in sys.argv[1:]: __import__(module)' "$@" 2>/dev/null; then
+from importlib.util import find_spec
+sys.exit(not all(map(find_spec, sys.argv[1:])))' "$@"; then
         echo "installing $(basename "$requirements") (PyTorch alone is several GB with CUDA)"
         if command -v uv >/dev/null; then
             uv pip install --quiet --python "$PYTHON" -r "$requirements"
