@@ -162,7 +162,8 @@ def segment_video(args: argparse.Namespace, device: torch.device, stop: StopRequ
 
     def write(done: Done) -> Done:
         if not done.fault:
-            file.write(done.result, done.item.seconds if video.live else None)
+            keeps_time = video.live or not args.fps
+            file.write(done.result, video.due(done.item) if keeps_time else None)
         return Done(None, None, done.fault)
 
     # It may look at several frames: it is called with one after the other, in their order.

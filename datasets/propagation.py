@@ -96,6 +96,7 @@ def find_chains(dataset: SegmentationDataset, split: str, count: int, out: Path)
 
     Raises:
         FileNotFoundError: no sequence folder, or frames are missing; names some.
+        ValueError: chains of two labelled frames meet.
     """
     sequence = dataset.files(f"{split}_sequence")
     if not sequence.images:
@@ -109,6 +110,12 @@ def find_chains(dataset: SegmentationDataset, split: str, count: int, out: Path)
         raise FileNotFoundError(
             f"{dataset.root}: {len(missing)} frames of {sequence.image_pattern} are missing: "
             f"{', '.join(missing[:NAMED])}{more}; restore them, or give a smaller --propagate")
+    owners = {sample.name: sample.name for sample in dataset.samples}
+    for _, sample, names in wanted:
+        for name in names:
+            if (other := owners.setdefault(name, sample.name)) != sample.name:
+                raise ValueError(f"{dataset.root}: the labelled frames {other} and {sample.name} "
+                                 f"both give {name}; give a smaller --propagate")
     chains = [Chain(index, [sequence.images[name] for name in names],
                     [_pair(out, sample, name) for name in names], [])
               for index, sample, names in wanted]

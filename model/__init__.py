@@ -109,6 +109,10 @@ def read_snapshot(path: str | Path, weights: bool = False) -> dict[str, Any]:
     content = checkpoint.read(path)
     if "format" in content:
         checkpoint.check_format(content, path)
+        arch = content["model"]["arch"]
+        if not is_smp(arch) and arch not in MODELS:
+            raise ValueError(f"{path}: a network {arch}, which labels no images; one of "
+                             "train_sdcnet.py is for propagate.py --motion sdcnet")
         return content
     return recognize(checkpoint.state_dict(content, path), path)
 

@@ -83,7 +83,10 @@ def build_raft(size: str, weights: str | None, device: torch.device) -> Motion:
     build: Any = getattr(optical_flow, f"raft_{size}")
     if weights:
         network = build(weights=None)
-        load_weights(network, checkpoint.state_dict(checkpoint.read(weights), weights))
+        try:
+            load_weights(network, checkpoint.state_dict(checkpoint.read(weights), weights))
+        except ValueError as error:
+            raise ValueError(f"--motion-weights {weights}: not of raft, {size}: {error}") from None
         return Raft(network, device)
     try:
         return Raft(build(weights="DEFAULT"), device)
@@ -135,7 +138,15 @@ def build_sdcnet(weights: str | None, device: torch.device) -> Motion:
         raise ValueError("--motion sdcnet: has no weights of its own; give --motion-weights FILE, "
                          "of train_sdcnet.py or published")
     network = load_sdcnet(weights)
-    return Reconstruction(network, MOTIONS[network.motion](None, device), device)
+    if network.motion not in MOTIONS:
+        raise ValueError(f"{weights}: trained on the flow of {network.motion}, unknown here; "
+                         f"known: {', '.join(MOTIONS)}")
+    try:
+        flow = MOTIONS[network.motion](None, device)
+    except ValueError as error:
+        raise ValueError(f"{weights}: corrects the flow of {network.motion}, whose weights it "
+                         f"needs in {torch.hub.get_dir()}/checkpoints: {error}") from None
+    return Reconstruction(network, flow, device)
 
 
 MOTIONS: dict[str, Callable[[str | None, torch.device], Motion]] = {

@@ -177,6 +177,14 @@ def test_other_checkpoints(tmp_path: Path) -> None:
         load_sdcnet(tmp_path / "nowhere.pth")
 
 
+def test_it_is_no_network_for_labels(tmp_path: Path) -> None:
+    network = SDCNet2DRecon()
+    checkpoint.write(tmp_path / "best.pth", {"format": checkpoint.FORMAT, "model": network.config,
+                                             "dataset": {}, "weights": {}})
+    with pytest.raises(ValueError, match="a network sdcnet2d_recon, which labels no images"):
+        model.read_snapshot(tmp_path / "best.pth")
+
+
 def test_it_corrects_the_flow_it_was_trained_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -160,6 +160,17 @@ def test_smoothed_predictions_are_better(size: tuple | None, inference: Inferenc
     assert right[1] > right[0] + 0.05
 
 
+def test_nothing_is_carried_across_a_cut() -> None:
+    rng = np.random.default_rng(0)
+    smoother = Smoother(0.9)
+    for _ in range(3):
+        image = cv2.resize(rng.integers(0, 256, (6, 8, 3), np.uint8), SIZE[::-1])
+        scores = torch.randn(1, CLASSES, *SIZE)
+        found = smoother(scores, lambda coarse, size: coarse,
+                         torch.from_numpy(image).permute(2, 0, 1)[None])
+        assert torch.equal(found, scores)
+
+
 def test_weight_zero_changes_nothing() -> None:
     torch.manual_seed(0)
     network = build_model("cspsg_n", CLASSES).eval()

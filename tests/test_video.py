@@ -16,6 +16,7 @@ from conftest import ROOT, blobs, draw_cityscapes, paint
 from PIL import Image
 from test_demo_folder import DATASET, WAIT, random_snapshot
 
+import demo_folder
 from utils import video, video_file
 from utils.images import read_image, write_png
 from utils.predictions import Painter
@@ -189,6 +190,23 @@ def test_camera_keeps_time(demo: Callable, tmp_path: Path, monkeypatch: pytest.M
     assert shown == [1, 2, 4, 4, 4, 4, 4, 5, 6]
 
 
+def test_file_frames_keep_their_time(demo: Callable, clip: Path, tmp_path: Path,
+                                     monkeypatch: pytest.MonkeyPatch) -> None:
+    """Containers that do not count frames give a rate that was made up; the times are right."""
+    original = video.open_file
+
+    def open_guessed(path: Path) -> video.Video:
+        found = original(path)
+        found.fps, found.count = 25.0, 24  # of 12 frames at 12.5
+        return found
+
+    monkeypatch.setattr(demo_folder, "open_file", open_guessed)
+    done = demo("--video", clip)
+    assert done.returncode == 0, done.stderr
+    assert "23 frames, 0.9 s at 25 frames/s" in done.stdout
+    assert "12 frames, 2.4 s at 5 frames/s" in demo("--video", clip, "--fps", 5).stdout
+
+
 def test_city_as_time_lapse(demo: Callable, tmp_path: Path) -> None:
     root = draw_cityscapes(tmp_path / "city", train=4, val=2, size=SIZE)
     base = ["--timelapse", "--data-root", root]
@@ -271,5 +289,9 @@ def test_remarks() -> None:
     assert of(0, 0.04, 0.08, 0.12).uneven() == of(0).uneven() == of().uneven() == ""
     assert of(0, 0.033, 0.067, 0.1, 0.133).uneven() == "", "rounded to milliseconds"
     assert "20 to 80 ms" in of(0, 0.02, 0.1, 0.12).uneven()
-    assert of(*range(99), count=100).cut_short() == ""
-    assert "100 frames, 60 could be decoded" in of(*range(60), count=100).cut_short()
+    def first(number: int) -> list[float]:
+        return [i / 25 for i in range(number)]
+
+    assert of(*first(99), count=100).cut_short() == of(*first(12), count=12).cut_short() == ""
+    assert of(*range(5), count=125).cut_short() == "", "a count that was made up"
+    assert "4.0 s, 2.4 s could be decoded" in of(*first(60), count=100).cut_short()

@@ -9,7 +9,8 @@ import pytest
 from test_demo_folder import DATASET
 from test_video import SIZE, contents, read_all
 
-from utils import video_file
+from utils import exit_codes, video_file
+from utils.images import write_file
 from utils.video_file import VideoFile, find_codec
 
 FRAMES = np.random.default_rng(0).integers(0, 256, (12, *SIZE, 3), np.uint8)
@@ -70,6 +71,16 @@ def test_ffmpeg_that_fails_says_why(program: Path, tmp_path: Path) -> None:
         write()
     assert caught.value.errno == errno.ENOSPC
     assert not contents(tmp_path / "out")
+
+
+def test_full_disk_is_no_wrong_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Path, "write_bytes", fail)
+    with pytest.raises(OSError, match="3 bytes not saved: No space left") as caught:
+        write_file(tmp_path / "x.png", b"abc")
+    assert caught.value.errno in exit_codes.DISK_FAULTS
 
 
 def test_no_encoder(monkeypatch: pytest.MonkeyPatch) -> None:

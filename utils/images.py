@@ -146,7 +146,8 @@ def write_file(path: PathLike, data: bytes) -> None:
         part.write_bytes(data)
         os.replace(part, path)
     except OSError as error:
-        raise OSError(f"{shown(path)}: {len(data):,} bytes not saved: {error.strerror}") from error
+        message = f"{shown(path)}: {len(data):,} bytes not saved: {error.strerror}"
+        raise OSError(error.errno, message) from error  # the number decides on the exit code
     finally:
         with suppress(OSError):  # gone if all went well
             part.unlink()

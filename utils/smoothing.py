@@ -11,6 +11,7 @@ from torch import Tensor
 from utils.optical_flow import SMALLEST, dis_flow, warp, warp_labels
 
 SEARCHED = 1024  # pixels of the longer side of the frames that motion is found in
+CUT = 0.6  # share of pixels to be trusted; with fewer it is another scene
 COLOR = 20.0  # mean over the channels, 0..255: with more difference it is another thing
 
 Upsample = Callable[[Tensor, Sequence[int]], Tensor]
@@ -20,8 +21,8 @@ class Smoother:
     """Exponential averages of logits along the motion, of a stream of frames; causal.
 
     A frame gets `weight` of the past where the warped last frame looks like it, nothing of it
-    elsewhere: what comes into view is not smoothed. A forward-backward check beside that doubles
-    the time and lost part of the gain on CamVid.
+    elsewhere: what comes into view is not smoothed, and nothing after a cut. A forward-backward
+    check beside that doubles the time and lost part of the gain on CamVid.
 
     Args:
         weight: of the past, 0 to below 1. Averages reach back about 1 / (1 - weight) frames.
@@ -44,9 +45,10 @@ class Smoother:
         before, past = self.image, self.scores
         if before is not None and before.shape == image.shape and past.shape == scores.shape:
             flow, trusted = follow(image, before)
-            places, shares = _to_cells(flow, trusted, upsample, scores)
-            past = F.grid_sample(past, places, padding_mode="border", align_corners=True)
-            scores = torch.lerp(scores, past, self.weight * shares)
+            if trusted.mean() >= CUT:
+                places, shares = _to_cells(flow, trusted, upsample, scores)
+                past = F.grid_sample(past, places, padding_mode="border", align_corners=True)
+                scores = torch.lerp(scores, past, self.weight * shares)
         self.image, self.scores = image, scores
         return scores
 

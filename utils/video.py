@@ -63,11 +63,20 @@ class Video:
                 "frames: written at a constant one")
 
     def cut_short(self) -> str:
-        """A line, if a file's header tells of many more frames than could be read."""
-        if not self.times or not self.count or len(self.times) >= 0.95 * self.count:
+        """A line, if a file's header tells of many more seconds than could be read.
+
+        Not frames: some containers do not count them, and a number is made up from a rate.
+        """
+        last, seconds = max(self.times, default=0), (self.count or 0) / self.fps
+        if not last or last * len(self.times) / (len(self.times) - 1) >= 0.95 * seconds:
             return ""
-        return (f"its header tells of {self.count} frames, {len(self.times)} could be decoded: "
-                "damaged or cut off")
+        return (f"its header tells of {seconds:.1f} s, {last:.1f} s could be decoded: damaged or "
+                "cut off")
+
+    def due(self, item: Any) -> float | None:
+        """Seconds when an item is to be shown; None is right after the one before."""
+        grows = len(self.times) > 1 and self.times[0] < self.times[-1]
+        return item.seconds if self.live or grows else None
 
 
 def open_file(path: Path) -> Video:

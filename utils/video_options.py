@@ -60,8 +60,9 @@ def check_source(args: argparse.Namespace) -> None:
     if args.demo_folder and (args.data_root or args.dataset != "cityscapes"):
         raise ValueError("--data-root and --dataset: of a --timelapse or a Cityscapes sequence; "
                          "--demo-folder is the folder itself")
-    if args.demo_folder and args.smooth:
-        raise ValueError("--smooth: of a video; --video DIR takes a folder of frames as one")
+    if args.video is None and args.smooth:
+        raise ValueError("--smooth: of a video, whose frames follow each other; --video DIR takes "
+                         "a folder of frames as one")
     if args.smooth == 1:
         raise ValueError("--smooth 1: no frame but the first would count; below 1 is expected")
     if not args.demo_folder and args.outputs:
