@@ -275,15 +275,15 @@ def test_refusals(propagate: Callable, root: Path, tmp_path: Path, monkeypatch) 
     assert "not with --direct" in refused(propagate("--upstream", "--label-only"))
     assert "dis has none" in refused(propagate("--motion-weights", "x"))
     assert "is --data-root" in refused(propagate("--save-dir", root))
-    (tmp_path / "file").write_text("")
+    (tmp_path / "file").touch()
     assert "not written (Not a directory)" in refused(propagate("--save-dir", tmp_path / "file"))
     usage = SimpleNamespace(free=1000)
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage)
     assert "MB are free; make room" in refused(propagate())
     shutil.copytree(root, tmp_path / "near")
     for end in ("leftImg8bit", "gtFine_labelIds"):
-        place = f"{tmp_path}/near/{end.split('_')[0]}/train/aachen/{NAME}0000{{}}_{end}.png".format
-        shutil.copy(place(19), place(20))
+        place = f"{tmp_path}/near/{end.split('_')[0]}/train/aachen/{NAME}0000%d_{end}.png"
+        shutil.copy(place % 19, place % 20)
     assert f"both give {NAME}" in refused(propagate("--data-root", tmp_path / "near"))
     assert not list(out.rglob("*.png"))
 
