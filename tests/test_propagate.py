@@ -191,7 +191,7 @@ def test_steps_and_direct(root: Path, tmp_path: Path) -> None:
 
 
 def test_consistency_and_upstream(root: Path, tmp_path: Path) -> None:
-    there = {(19, 20): (2, 0), (20, 21): (2.5, 0)}
+    there = {(19, 20): (2.5, 0), (20, 21): (2.5, 0)}
     back = {(20, 19): (-2, 0), (21, 20): (-1, 0)}  # 1.5 pixels off in the second step
     chain_of(root, tmp_path / "strict", Method(consistency=1), there | back)
     chain_of(root, tmp_path / "lax", Method(consistency=2), there | back)
@@ -220,8 +220,7 @@ def test_what_is_there_is_kept_after_a_look(propagate: Callable, tmp_path: Path)
     label.write_bytes(label.read_bytes()[:-40])
     image.unlink()
     (out / "gtFine/train/aachen/.0123.part").write_bytes(b"x")
-    done = propagate()
-    assert done.stdout.endswith(f"2 frames written, 2 were there: {out}\n")
+    assert propagate().stdout.endswith(f"2 frames written, 2 were there: {out}\n")
     assert contents(out) == whole
     message = refused(propagate("--direct", "--consistency", 1))
     assert "made with another direct, consistency; give the same" in message
