@@ -92,7 +92,7 @@ def main() -> None:
     settings = settings_of({key: vars(args)[key] for key in DECISIVE}, (), ("motion_weights",))
     check_place(out, root, settings)
     start(out, settings)
-    need = bytes_needed(dataset, chains, args.label_only, out)
+    need = bytes_needed(dataset, chains, args.label_only)
     disk.check_room(out, need)
     count = sum(len(chain.pairs) for chain in chains)
     print(f"{count} frames around {len(dataset)} labelled ones, about {need / 1e6:,.1f} MB to be "

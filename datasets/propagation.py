@@ -155,15 +155,13 @@ def check_sizes(dataset: SegmentationDataset, chains: Iterable[Chain]) -> None:
         list(pool.map(check, [(path, chain.index) for chain in chains for path in chain.frames]))
 
 
-def bytes_needed(
-    dataset: SegmentationDataset, chains: Sequence[Chain], label_only: bool, out: Path
-) -> int:
+def bytes_needed(dataset: SegmentationDataset, chains: Sequence[Chain], label_only: bool) -> int:
     """About as many bytes as the pairs that are not there yet will take.
 
     A few labelled frames spread over the set are written as propagated ones would be.
     """
     tried = chains[:: -(-len(chains) // TRIED)]
-    with tempfile.TemporaryDirectory() as folder:  # elsewhere: it may be killed here too
+    with tempfile.TemporaryDirectory() as folder:  # not in the result: kill -9 would leave it
         trial = Path(folder) / "x.png"
         total = 0
         for chain in tried:
