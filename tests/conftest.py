@@ -20,7 +20,8 @@ from utils import exit_codes, video_file
 from utils.images import write_png
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.append(str(ROOT / "tests" / "fixtures"))
+FIXTURES = ROOT / "tests" / "fixtures"
+sys.path.append(str(FIXTURES))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import ROOT, draw_cityscapes
+from conftest import FIXTURES, ROOT, draw_cityscapes
 
 from utils import checkpoint
 
@@ -48,7 +48,7 @@ class Trainings:
         self.server = subprocess.Popen(
             [sys.executable, str(ROOT / "tests" / "fixtures" / "training_forks.py")],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            env={**os.environ, "PYTHONPATH": os.pathsep.join((str(ROOT), str(FIXTURES)))},
         )
         assert self.server.stdout.readline() == "ready\n"
 
