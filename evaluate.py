@@ -112,7 +112,7 @@ def open_network(
 
 def predict_all(predictor: Predictor, scored: ScoredSet, workers: int) -> Iterator[Scored]:
     """This rank's images, predicted one after the other."""
-    samples = read_shard(scored, workers)
+    samples = read_shard(scored, workers, predictor.device)
     for index, item in zip(samples.sampler, samples, strict=True):
         image, truth, instances = (part if part is None else part.numpy() for part in item)
         train_ids = predictor(torch.from_numpy(image), truth.shape).cpu().numpy()

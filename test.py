@@ -78,7 +78,7 @@ def predict(
 ) -> None:
     """Writes this rank's part of the predictions."""
     items = list(results.package.sizes.items())
-    samples = read_shard(Subset(dataset, missing), workers)
+    samples = read_shard(Subset(dataset, missing), workers, predictor.device)
     silent = None if distributed.rank() == 0 else True
     bar = tqdm(samples, desc="predict", disable=silent, unit="image")
     for place, (image, _) in zip(samples.sampler, bar, strict=True):

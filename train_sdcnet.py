@@ -22,7 +22,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 
 from datasets import find_root
 from datasets.frames import FrameTriplets
@@ -38,7 +37,7 @@ from utils.optimization import Settings, TrainingState, backward, seed_step, upd
 from utils.run_folder import RunFolder, restore
 from utils.schedules import SCHEDULES, Schedule
 from utils.signals import Stopped, StopRequest
-from utils.workers import init_worker
+from utils.workers import Loader
 
 SOURCE, TARGET = 1, 2  # of three frames: the one that is warped, the one that it shall become
 
@@ -116,7 +115,7 @@ def validate(
     """
     names = ("network", "flow", "no_motion")
     sums, better, pixels = torch.zeros(3, dtype=torch.float64), 0.0, 0.0
-    for frames, flows in read_shard(val, workers):
+    for frames, flows in read_shard(val, workers, settings.device):
         if stop:
             break
         frames = frames[None].to(settings.device).permute(0, 1, 4, 2, 3)
@@ -192,10 +191,7 @@ def main() -> None:
                 "args": options.to_json(args), "losses": log.losses,
                 "complete": state.step == total, **state.state_dict()}
 
-    batches = iter(DataLoader(
-        train, batch_sampler=sampler, num_workers=workers, worker_init_fn=init_worker,
-        generator=torch.Generator(), pin_memory=device.type == "cuda",
-    ))  # fmt: skip
+    batches = iter(Loader(train, workers, device, batch_sampler=sampler))
     log.line(f"{len(train)} train and {len(val)} val frames, step {state.step} of {total}, "
              f"{settings.precision} on {device}: {folder.path}")
     try:

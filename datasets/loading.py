@@ -4,13 +4,13 @@ from collections.abc import Iterator
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from datasets.base import SegmentationDataset
 from datasets.mosaic import Mosaic
 from datasets.on_device import OnDevice
 from datasets.sampler import TrainSampler
-from utils.workers import init_worker
+from utils.workers import Loader
 
 
 def load_batches(
@@ -37,8 +37,4 @@ def load_batches(
     if on_device:
         return map(OnDevice(train, device, workers).batch, sampler)
     samples: Dataset = Mosaic(train, sampler.lists, mosaic) if mosaic else train
-    return iter(DataLoader(
-        samples, batch_sampler=sampler, num_workers=workers, worker_init_fn=init_worker,
-        generator=torch.Generator(),  # else its start would draw from the global one
-        pin_memory=device.type == "cuda",
-    ))  # fmt: skip
+    return iter(Loader(samples, workers, device, batch_sampler=sampler))

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from utils import distributed
@@ -19,7 +18,7 @@ from utils.metrics import ConfusionMatrix
 from utils.signals import Stopped, StopRequest
 from utils.sliding import Inference, as_input, best_class, mean_scores
 from utils.smoothing import Smoother, Upsample
-from utils.workers import init_worker
+from utils.workers import Loader
 
 BLOCK = {"cpu": 1 << 20, "cuda": 1 << 27}  # logits of the rows that are judged at a time
 
@@ -154,7 +153,7 @@ def validate(
     """
     device = predictor.device
     confusion = ConfusionMatrix(dataset.class_names, device)
-    samples = read_shard(dataset, workers)
+    samples = read_shard(dataset, workers, device)
     silent = None if progress and distributed.rank() == 0 else True
     for image, target in tqdm(samples, disable=silent, unit="image"):
         if stop:
@@ -170,14 +169,7 @@ def validate(
     return confusion
 
 
-def read_shard(dataset: Any, workers: int) -> DataLoader:
+def read_shard(dataset: Any, workers: int, device: torch.device) -> Loader:
     """This rank's samples, one at a time; each sample on exactly one rank."""
-    return DataLoader(
-        dataset,
-        batch_size=None,
-        sampler=distributed.shard(len(dataset)),
-        num_workers=workers,
-        generator=torch.Generator(),  # else its start would draw from the global one
-        worker_init_fn=init_worker,
-        pin_memory=torch.cuda.is_available(),
-    )
+    shard = distributed.shard(len(dataset))
+    return Loader(dataset, workers, device, batch_size=None, sampler=shard)

@@ -1,5 +1,6 @@
 """Processes and threads that read images for a process that computes."""
 
+import signal
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -7,14 +8,45 @@ from itertools import repeat, takewhile
 from typing import Any
 
 import cv2
+import torch
+from torch.utils.data import DataLoader, Dataset
 
 from utils.signals import StopRequest
 
+STOP = {signal.SIGTERM, signal.SIGINT}
 
-def init_worker(_: int) -> None:
-    """One thread each; a signal to the whole group must not end them before the step is done."""
+
+class Loader(DataLoader):
+    """Samples read by processes that outlive a signal to their whole group, until the step is done.
+
+    Args:
+        dataset: gives a sample per key.
+        workers: processes; 0 reads in this one.
+        device: that computes; batches for a GPU come in pinned memory.
+        how: `sampler`, `batch_size`, ... of a DataLoader.
+    """
+
+    def __init__(self, dataset: Dataset, workers: int, device: torch.device, **how: Any) -> None:
+        super().__init__(
+            dataset, num_workers=workers, worker_init_fn=_init_worker,
+            pin_memory=device.type == "cuda",
+            generator=torch.Generator(),  # else its start would draw from the global one
+            **how,
+        )  # fmt: skip
+
+    def __iter__(self) -> Any:
+        held = signal.pthread_sigmask(signal.SIG_BLOCK, STOP)  # a new worker dies of them
+        try:
+            return super().__iter__()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, held)
+
+
+def _init_worker(_: int) -> None:
+    """In a worker: one thread, and its own answer to the signals held back."""
     cv2.setNumThreads(0)
     StopRequest(patience=0)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP)
 
 
 def map_in_threads(work: Callable, items: Iterable, threads: int) -> Generator[Any]:

@@ -1,0 +1,50 @@
+"""Processes that read for a training."""
+
+import os
+import signal
+
+import pytest
+import torch
+
+from utils import workers
+from utils.workers import Loader
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_while_workers_start(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They finish what they read: the signal was for the training, which then stops by itself."""
+    hear = workers._init_worker
+
+    def start(worker: int) -> None:
+        os.kill(os.getpid(), number)
+        hear(worker)
+
+    monkeypatch.setattr(workers, "_init_worker", start)
+    assert list(Loader(range(4), 2, CPU, batch_size=None)) == [0, 1, 2, 3]
+
+
+def test_a_second_signal_ends_a_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    hear = workers._init_worker
+
+    def start(worker: int) -> None:
+        hear(worker)
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(workers, "_init_worker", start)
+    with pytest.raises(RuntimeError, match="exited unexpectedly"):
+        list(Loader(range(4), 1, CPU, batch_size=None))
+
+
+def test_signals_are_heard_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    iter(Loader(range(4), 1, CPU, batch_size=None))
+    assert not signal.pthread_sigmask(signal.SIG_BLOCK, ()) & workers.STOP
+
+
+def test_random_numbers_are_not_drawn() -> None:
+    torch.manual_seed(0)
+    before = torch.get_rng_state()
+    list(Loader(range(4), 1, CPU, batch_size=None))
+    assert torch.equal(torch.get_rng_state(), before)
