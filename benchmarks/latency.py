@@ -1,6 +1,7 @@
 """From uint8 pixels to a uint8 label map beside the way networks are published with.
 
   python -m benchmarks.latency [--arch sgcpnet] [--size 1024 2048] [--no-compile]
+  python -m benchmarks.latency --device cuda --size 512 1024
   python -m benchmarks.latency --snapshot runs/NAME/best.pth --image street.jpg
 
 The published way: eager float32, planes of pixels, logits of every class at the image's size,
@@ -19,8 +20,10 @@ from benchmarks.timing import table, take_turns
 from model import MODELS, build_model, from_snapshot, read_snapshot
 from model.latency import draw
 from model.prediction import open_predictor
+from utils import distributed
 from utils.argument_types import positive
 from utils.images import read_image, resize_image
+from utils.pipeline import synchronize
 from utils.sliding import Inference
 
 
@@ -48,13 +51,15 @@ def build_random(arch: str) -> nn.Module:
     return network.eval()
 
 
-def build_sides(network: nn.Module, compiled: bool) -> dict[str, Callable[[Tensor], Tensor]]:
+def build_sides(
+    network: nn.Module, device: torch.device, compiled: bool
+) -> dict[str, Callable[[Tensor], Tensor]]:
     """(1, 3, H, W) uint8 -> (1, H, W) uint8, by name; the published way first."""
     snapshot = {"model": network.config, "weights": network.state_dict()}
-    sides = {"published, fp32": published(network)}
+    sides = {"published, fp32": published(network.to(device))}
     for how in (False, True)[: 1 + compiled]:
         for precision in ("fp32", "bf16"):
-            predictor = open_predictor(snapshot, torch.device("cpu"), precision, Inference(),
+            predictor = open_predictor(snapshot, device, precision, Inference(),
                                        compiled=how)
             sides[f"ours, {precision}{', compiled' * how}"] = predictor.channels
     return sides
@@ -69,27 +74,34 @@ def main() -> None:
     parser.add_argument("--snapshot", metavar="FILE", help="a trained network instead")
     parser.add_argument("--image", metavar="FILE", help="a photo instead of a drawing, resized")
     parser.add_argument("--rounds", type=positive, default=7, help="turns of each side")
+    parser.add_argument("--device", default="cpu", help="auto, cpu, cuda, cuda:N or mps")
     parser.add_argument("--threads", type=positive, help="default: all cores")
     parser.add_argument("--compile", action=argparse.BooleanOptionalAction, default=True,
                         help="measure compiled networks too, which takes a minute")
     args = parser.parse_args()
-    if args.threads:
-        torch.set_num_threads(args.threads)
+    device = distributed.start(args.device, args.threads)
     images = draw(1, tuple(args.size))
     if args.image:
         pixels = resize_image(read_image(args.image), args.size)
         images = torch.from_numpy(pixels).permute(2, 0, 1)[None]
     trained = args.snapshot and from_snapshot(read_snapshot(args.snapshot, weights=True))
-    sides = build_sides(trained or build_random(args.arch), args.compile)
+    images = images.to(device)
+    sides = build_sides(trained or build_random(args.arch), device, args.compile)
     maps = {name: predict(images) for name, predict in sides.items()}
     for name, labels in maps.items():
         agreement = (labels == maps["published, fp32"]).double().mean().item()
         print(f"{name}: {100 * agreement:.3f} % of the labels as published, "
               f"{len(labels.unique())} classes")
-    times = take_turns({name: lambda _, predict=predict: predict(images)
+
+    def wait_for(predict: Callable[[Tensor], Tensor]) -> None:
+        predict(images)
+        synchronize(device)
+
+    times = take_turns({name: lambda _, predict=predict: wait_for(predict)
                         for name, predict in sides.items()}, args.rounds)
     height, width = args.size
-    print(f"{args.snapshot or args.arch}, {width}x{height}, {torch.get_num_threads()} threads")
+    print(f"{args.snapshot or args.arch}, {width}x{height}, {device}, "
+          f"{torch.get_num_threads()} threads")
     print(table(times, "images", {"published": "published, fp32"}))
 
 
