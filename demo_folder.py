@@ -173,10 +173,11 @@ def segment_video(args: argparse.Namespace, device: torch.device, stop: StopRequ
         drawn = pipeline(islice(video.items, args.limit), video.read, infer, draw,
                          torch.get_num_threads(), stop)
         total = min((n for n in (video.count, args.limit) if n), default=None)
-        _, passed_over = count(map_in_threads(write, drawn, 1), total, "frame")
+        written, passed_over = count(map_in_threads(write, drawn, 1), total, "frame")
     if not file.frames:
         raise Stopped(stop.number) if stop else ValueError(f"{video.name}: no frame could be read")
-    cut_short = "" if args.limit or stop else video.cut_short()
+    ended = not stop and written + passed_over != args.limit
+    cut_short = video.cut_short() if ended else ""
     odd = "odd sides: one more line of pixels, since those of a video are even" * file.padded
     lines = [codec.remark, video.uneven(), odd, cut_short, f"{file.frames} frames, "
              f"{file.frames / file.fps:.1f} s at {file.fps:g} frames/s, {codec.name}: {file.path}"]

@@ -288,6 +288,7 @@ def test_remarks() -> None:
 
     assert of(0, 0.04, 0.08, 0.12).uneven() == of(0).uneven() == of().uneven() == ""
     assert of(0, 0.033, 0.067, 0.1, 0.133).uneven() == "", "rounded to milliseconds"
+    assert of(0, 0.04, 0.086, 0.12).uneven() == "", "a little early or late"
     assert "20 to 80 ms" in of(0, 0.02, 0.1, 0.12).uneven()
     def first(number: int) -> list[float]:
         return [i / 25 for i in range(number)]

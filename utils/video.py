@@ -22,7 +22,9 @@ from utils.workers import iterate_in_thread
 
 ASSUMED_FPS = 25.0  # of what does not say
 CITYSCAPES_FPS = 17.0  # of its sequences and demo videos, https://www.cityscapes-dataset.com
+HIGHEST_FPS = 1000  # more is the rate of a clock
 UNEVEN = 0.25  # of the mean interval: with a frame that is off by more, the rate is variable
+ROUNDED = 0.001  # seconds, to which some containers round times
 
 
 class Frame(NamedTuple):
@@ -57,7 +59,8 @@ class Video:
     def uneven(self) -> str:
         """A line, if the frames that were read did not come at a constant rate."""
         gaps = [later - earlier for earlier, later in pairwise(self.times)]
-        if not gaps or max(abs(gap - mean(gaps)) for gap in gaps) <= UNEVEN * abs(mean(gaps)):
+        allowed = max(ROUNDED, UNEVEN * abs(mean(gaps))) if gaps else 0
+        if all(abs(gap - mean(gaps)) <= allowed for gap in gaps):
             return ""
         return (f"variable frame rate, {1000 * min(gaps):.0f} to {1000 * max(gaps):.0f} ms between "
                 "frames: written at a constant one")
@@ -96,6 +99,8 @@ def open_file(path: Path) -> Video:
         raise ValueError(f"{shown(path)}: not a video that OpenCV can read; a video file, a folder "
                          "of frames or the number of a camera is expected")
     fps, count = capture.get(cv2.CAP_PROP_FPS), int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
+    if not 0 < fps <= HIGHEST_FPS:
+        fps, count = ASSUMED_FPS, 0  # the number was made of that rate, too
     frames = _frames(capture)
     first = next(frames, None)
     if first is None:
@@ -107,8 +112,8 @@ def open_file(path: Path) -> Video:
             times.append(frame.seconds)
             yield frame
 
-    return Video(path.stem, fps if 0 < fps <= 1000 else ASSUMED_FPS, iterate_in_thread(timed()),
-                 attrgetter("pixels"), max(count, 0) or None, times=times)
+    return Video(path.stem, fps, iterate_in_thread(timed()), attrgetter("pixels"),
+                 max(count, 0) or None, times=times)
 
 
 def open_camera(number: int) -> Video:
@@ -128,7 +133,7 @@ def open_camera(number: int) -> Video:
                          f"a folder of this name, ./{number}")
     capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)  # else old frames come first
     fps = capture.get(cv2.CAP_PROP_FPS)
-    return Video(f"camera{number}", fps if 0 < fps <= 1000 else ASSUMED_FPS,
+    return Video(f"camera{number}", fps if 0 < fps <= HIGHEST_FPS else ASSUMED_FPS,
                  iterate_in_thread(chain([first], frames)), attrgetter("pixels"), live=True)
 
 
