@@ -202,3 +202,27 @@ def test_it_corrects_the_flow_it_was_trained_on(
         frame = make_weights.photo(64, 64, 0)
         for before in (lambda: make_weights.photo(64, 64, 0), None):
             assert motion(frame, frame, before) == pytest.approx(expected, abs=1e-2)
+
+
+@pytest.mark.parametrize("kind", SDCNETS.values())
+def test_it_sees_frames_in_the_order_of_time(
+    kind: type[SDCNet2D], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The one before, the source and the target, and the flow from each to the one before it."""
+    before, source, target = (np.full((40, 48, 3), value, np.uint8) for value in (10, 20, 30))
+    network, seen = kind(), []
+
+    def displacement(frames: Tensor, flows: Tensor) -> Tensor:
+        seen.extend((frames[0, :, :, 0, 0].tolist(), flows[0, :, :, 0, 0].tolist()))
+        return flows[:, -1] + 1
+
+    def pair(target: np.ndarray, source: np.ndarray, before: None) -> np.ndarray:
+        return np.full((*target.shape[:2], 2), (target[0, 0, 0], source[0, 0, 0]), np.float32)
+
+    monkeypatch.setattr(network, "displacement", displacement)
+    motion = flow.Reconstruction(network, pair, torch.device("cpu"))
+    vectors = motion(target, source, lambda: before)
+    assert seen[0] == [[10] * 3, [20] * 3, [30] * 3][: kind.FRAMES]
+    assert seen[1] == [[20, 10], [30, 20]][: kind.FRAMES - 1]
+    assert vectors.shape == (40, 48, 2)
+    assert vectors[0, 0].tolist() == [value + 1 for value in seen[1][-1]]
