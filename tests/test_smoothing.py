@@ -92,8 +92,55 @@ def test_averages_reach_back_and_forget() -> None:
     now = torch.full((1, 2, 24, 32), -3.0)
     found = smoother(now, Cells(4, False).upsample, as_batch(cut))
     assert (found == now).float().mean() > 0.8
-    other = torch.zeros(1, 2, 10, 10)  # of another size
-    assert torch.equal(smoother(other, Cells(4, False).upsample, as_batch(image[:40, :40])), other)
+
+
+@pytest.mark.parametrize(("size", "cells"), [((48, 64), (24, 32)), (SIZE, (12, 16))],
+                         ids=["frames", "scores"])
+def test_nothing_is_carried_to_another_size(size: tuple, cells: tuple) -> None:
+    """Of the same scene; the motion between its frames would be trusted."""
+    image = clip(1)[0][0]
+    smoother, upsample = Smoother(0.5), Cells(4, False).upsample
+    smoother(torch.ones(1, 2, 24, 32), upsample, as_batch(image))
+    scores = torch.zeros(1, 2, *cells)
+    other = as_batch(cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA))
+    assert torch.equal(smoother(scores, upsample, other), scores)
+    again = smoother(scores + 1, upsample, other)
+    assert again.mean() < 0.6, "from there on it averages"
+
+
+class Reader(nn.Module):
+    """Its logits are the red and the green of cells of 4 pixels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(1))
+
+    def forward(self, images: Tensor, full_size: bool = True) -> Tensor:
+        return nn.functional.avg_pool2d(images[:, :2].float(), 4)
+
+    def upsample(
+        self, coarse: Tensor, size: Sequence[int], rows: slice | None = None
+    ) -> Tensor:
+        full = nn.functional.interpolate(coarse, tuple(size), mode="bilinear")
+        return full[..., rows or slice(None), :]
+
+
+@pytest.mark.parametrize("inference", [Inference(), Inference(flip=True)], ids=["plain", "mean"])
+@pytest.mark.parametrize("size", [None, (40, 128)], ids=["as it is", "of a size"])
+def test_scores_lie_on_the_frame_that_comes_with_them(
+    inference: Inference, size: tuple | None
+) -> None:
+    """Of frames that are lower than networks take, too: some scores are of padded ones."""
+    image, seen = np.zeros((20, 64, 3), np.uint8), []
+    image[..., 0] = 12 * np.arange(20)[:, None]
+
+    def look(scores: Tensor, upsample: Callable, images: Tensor) -> Tensor:
+        seen.append(upsample(scores, images.shape[-2:])[0, 0] - images[0, 0])
+        return scores
+
+    predictor = Predictor(Reader(), inference=inference, smoother=look)
+    predictor(torch.from_numpy(image), size)
+    assert seen[0].abs().max() < 2 * 12
 
 
 def test_trust_and_large_frames(monkeypatch: pytest.MonkeyPatch) -> None:
