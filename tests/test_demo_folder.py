@@ -1,9 +1,9 @@
 """demo_folder.py and what it is made of: threads around a network that runs in order."""
 
-import errno
 import itertools
 import os
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -17,7 +17,7 @@ import torch
 from conftest import CLASSES, ROOT, blobs, paint
 
 import model
-from utils import checkpoint, pipeline, predictions
+from utils import checkpoint, pipeline
 from utils.images import read_image, read_label, write_png
 from utils.inference import Predictor
 from utils.predictions import Painter
@@ -191,19 +191,24 @@ def test_only_the_outputs_that_are_asked_for(call, snapshot: Path, photos: Path,
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
 
 
-def test_disk_that_fills_up(call, snapshot: Path, photos: Path, tmp_path: Path,
-                            monkeypatch: pytest.MonkeyPatch) -> None:
-    def write_png(path: Path, _: np.ndarray) -> None:
-        if path.name.startswith("2"):
-            raise OSError(errno.ENOSPC, f"{path}: not saved")
-
-    monkeypatch.setattr(predictions, "write_png", write_png)
-    # The error must come from this project to be one line.
-    write_png.__code__ = write_png.__code__.replace(co_filename=str(ROOT / "utils/images.py"))
-    done = call("demo_folder.py", "--demo-folder", photos, "--snapshot", snapshot, "--save-dir",
-                tmp_path / "out")
+def test_disk_that_fills_up(call, snapshot: Path, photos: Path, tmp_path: Path) -> None:
+    """One picture is larger than files may be, a limit of the system's own."""
+    noise = np.random.default_rng(0).integers(0, 256, (300, 300, 3), np.uint8)
+    write_png(photos / "2.png", noise)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+    try:
+        done = call("demo_folder.py", "--demo-folder", photos, "--snapshot", snapshot,
+                    "--save-dir", tmp_path / "out", "--outputs", "overlay")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert done.returncode == 1
-    assert done.stderr.splitlines()[-1] == f"error: {tmp_path}/out/2_color_mask.png: not saved"
+    assert re.fullmatch(rf"error: {tmp_path}/out/2_overlay\.png: [\d,]+ bytes not saved: "
+                        "File too large", done.stderr.splitlines()[-1])
+    assert "Traceback" not in done.stderr
+    left = {path.name for path in (tmp_path / "out").iterdir()}
+    assert {"0_overlay.png", "1_overlay.png"} <= left <= {f"{i}_overlay.png" for i in (0, 1, 3)}
+    assert all(read_image(tmp_path / "out" / name).size for name in left)
 
 
 def test_save_dir_is_checked_before_the_network_is_loaded(call, photos: Path) -> None:
