@@ -25,7 +25,7 @@ from tqdm import tqdm
 
 from datasets import build_dataset, find_root
 from datasets.propagation import Method, Propagation, bytes_needed, check_sizes, find_chains
-from model.flow import MOTIONS
+from model.flow import MOTIONS, smallest_side
 from utils import checkpoint, disk, distributed, options
 from utils.argument_types import positive
 from utils.exit_codes import run
@@ -87,7 +87,7 @@ def main() -> None:
     root, out = find_root("cityscapes", args.data_root), Path(args.save_dir)
     dataset = build_dataset("cityscapes", root, args.split, limit=args.limit)
     chains = find_chains(dataset, args.split, args.propagate, out)
-    check_sizes(dataset, chains)
+    check_sizes(dataset, chains, smallest_side(args.motion))
     motion = MOTIONS[args.motion](args.motion_weights, device)
     settings = settings_of({key: vars(args)[key] for key in DECISIVE}, (), ("motion_weights",))
     check_place(out, root, settings)

@@ -19,7 +19,7 @@ from datasets.pairing import Sample
 from datasets.training_lists import shifted
 from utils.images import read_image, read_label, read_size, write_file, write_png
 from utils.metrics import IGNORE
-from utils.optical_flow import SMALLEST, Motion, disagreement, warp, warp_labels
+from utils.optical_flow import Motion, disagreement, warp, warp_labels
 
 IMAGE, LABEL, TRAIN_IDS = "_leftImg8bit.png", "_gtFine_labelIds.png", "_gtFine_labelTrainIds.png"
 NAMED = 3  # of the missing frames
@@ -132,17 +132,22 @@ def _pair(out: Path, sample: Sample, name: str) -> Pair:
     return Pair(image / (name + IMAGE), label / (name + suffix))
 
 
-def check_sizes(dataset: SegmentationDataset, chains: Iterable[Chain]) -> None:
+def check_sizes(dataset: SegmentationDataset, chains: Iterable[Chain], smallest: int) -> None:
     """Refuses frames that are too small, or not as large as their labelled one.
+
+    Args:
+        dataset: the labelled frames.
+        chains: of them.
+        smallest: pixels a side in which motion can be found.
 
     Raises:
         ValueError: which, and how large they are.
     """
     sizes = dataset.sizes()
     height, width = min(sizes, key=min)
-    if min(height, width) < SMALLEST:
-        raise ValueError(f"{dataset.root}: frames of {width}x{height}; motion is found in those of "
-                         f"at least {SMALLEST}x{SMALLEST}")
+    if min(height, width) < smallest:
+        raise ValueError(f"{dataset.root}: frames of {width}x{height}; this --motion needs at "
+                         f"least {smallest}x{smallest}, choose another one or larger frames")
 
     def check(job: tuple[Path, int]) -> None:
         path, index = job

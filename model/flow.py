@@ -17,9 +17,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from model.sdcnet import SMALLEST as SDCNET_SMALLEST
 from model.sdcnet import SDCNet2D, load_sdcnet
 from model.weights import load_weights
 from utils import checkpoint
+from utils.optical_flow import SMALLEST as DIS_SMALLEST
 from utils.optical_flow import Motion, dis_flow
 
 STRIDE, SMALLEST = 8, 128  # pixels: of RAFT's features; a side that its coarsest level needs
@@ -155,3 +157,8 @@ MOTIONS: dict[str, Callable[[str | None, torch.device], Motion]] = {
     "raft_small": partial(build_raft, "small"),
     "sdcnet": build_sdcnet,
 }
+
+
+def smallest_side(name: str) -> int:
+    """Pixels that height and width of a frame need, for a motion of `MOTIONS`."""
+    return SDCNET_SMALLEST if name == "sdcnet" else DIS_SMALLEST

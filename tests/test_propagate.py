@@ -297,13 +297,12 @@ def test_refused_sequences(call: Callable, root: Path, tmp_path: Path) -> None:
     assert f"{frame}: 84x48, its labelled frame {NAME}000019 83x49" in message
     shutil.rmtree(data / "leftImg8bit_sequence")
     assert "no leftImg8bit_sequence/train/CITY" in refused(call(*words, "--propagate", 1))
-    for path in data.rglob("*.png"):
-        small = np.zeros((15, 20) if "gtFine" in str(path) else (15, 20, 3), np.uint8)
-        write_png(path, small)
-        write_png(frame, np.zeros((15, 20, 3), np.uint8))
-        write_png(frame.with_name(f"{NAME}000018_leftImg8bit.png"), small)
-    assert "frames of 20x15; motion is found in those of at least 16x16" in refused(
-        call(*words, "--propagate", 1))
+    for side, motion in ((15, "dis"), (32, "sdcnet")):
+        for path in (*data.rglob("*.png"), frame, frame.with_name(frame.name.replace("20", "18"))):
+            shape = (side, 40) if "gtFine" in path.name else (side, 40, 3)
+            write_png(path, np.zeros(shape, np.uint8))
+        message = refused(call(*words, "--propagate", 1, "--motion", motion))
+        assert f"frames of 40x{side}; this --motion needs at least {side + 1}x{side + 1}" in message
     assert not (tmp_path / "out").exists()
 
 
