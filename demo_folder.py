@@ -98,11 +98,15 @@ def open_video(args: argparse.Namespace) -> Video:
         return open_camera(int(args.video))
     if path.is_dir():
         return open_frames(list_images(path)[: args.limit], path.resolve().name, upright=True)
-    root = find_root("cityscapes", args.data_root)
-    if not path.exists() and not path.suffix and root.is_dir():
-        frames = find_sequence("cityscapes", root, path.name, "demoVideo")
-        return open_frames(frames[: args.limit], path.name)
-    return open_file(path)
+    if path.exists() or path.suffix:
+        return open_file(path)
+    try:
+        frames = find_sequence("cityscapes", find_root("cityscapes", args.data_root), path.name,
+                               "demoVideo")
+    except (FileNotFoundError, ValueError) as error:
+        raise FileNotFoundError(f"{shown(path)}: no such file or folder, and as a sequence of "
+                                f"Cityscapes: {error}") from None
+    return open_frames(frames[: args.limit], path.name)
 
 
 def open_network(args: argparse.Namespace, device: torch.device) -> tuple[Predictor, Painter]:

@@ -33,7 +33,8 @@ def find_sequence(name: str, root: Path, city: str | None, split: str | None) ->
             return groups[city]
         known |= groups.keys()
     if not known:
-        raise FileNotFoundError(f"{root.resolve()}: no images of {name} ({', '.join(parts)}) in it")
+        raise FileNotFoundError(f"{root.resolve()}: no images of {name} ({', '.join(parts)}) in "
+                                "it; give --data-root DIR")
     raise ValueError(f"{city}: no such city or sequence in {root}; there are "
                      f"{', '.join(sorted(known))}")
 

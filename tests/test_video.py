@@ -229,7 +229,15 @@ def test_cityscapes_demo_video_by_name(demo: Callable, tmp_path: Path) -> None:
     for name in ("stuttgart_00", "leftImg8bit/demoVideo/stuttgart_00"):
         done = demo("--video", name, "--data-root", root)
         assert "3 frames, 0.2 s at 17 frames/s" in done.stdout, done.stderr
-    assert "there are stuttgart_00" in refused(demo("--video", "stuttgart_09", "--data-root", root))
+    for name, place, found in (
+        ("stuttgart_09", root, f"no such city or sequence in {root}; there are stuttgart_00"),
+        ("stuttgart_00", root / "wrong", f"{root / 'wrong'}: no such folder; give --data-root DIR"),
+        ("stuttgart_00", root / "leftImg8bit", f"{root / 'leftImg8bit'}: no images of cityscapes "
+         "(demoVideo) in it; give --data-root DIR"),
+    ):
+        message = refused(demo("--video", name, "--data-root", place))
+        assert f"{name}: no such file or folder, and as a sequence of Cityscapes: " in message
+        assert found in message
 
 
 @pytest.mark.parametrize(("words", "message"), [
