@@ -17,7 +17,7 @@ import train
 from model import recompute
 from model.loss import LOSSES
 from utils import checkpoint, distributed
-from utils.argument_types import odd, positive
+from utils.argument_types import below_one, odd, positive
 from utils.inference import validate
 
 
@@ -310,10 +310,14 @@ def test_refusals(words: list, message: str, run) -> None:
         run(*words)
 
 
-def test_unknown_networks(run, capsys: pytest.CaptureFixture) -> None:
+@pytest.mark.parametrize(("words", "message"), [
+    (["--arch", "resnet"], "known: deeplabv3_resnet18"),
+    (["--momentum", 1], "--momentum: '1' is not a number from 0, below 1"),
+])
+def test_refused_words(words: list, message: str, run, capsys: pytest.CaptureFixture) -> None:
     with pytest.raises(SystemExit, match="2"):
-        run("--arch", "resnet")
-    assert "known: deeplabv3_resnet18" in capsys.readouterr().err
+        run(*words)
+    assert message in capsys.readouterr().err
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="has CUDA")
@@ -332,3 +336,10 @@ def test_odd(text: str) -> None:
 def test_positive(text: str) -> None:
     with pytest.raises(Exception, match="whole number"):
         positive(text)
+
+
+@pytest.mark.parametrize("text", ["1", "-0.1", "x", "1/0", "nan", "1e400"])
+def test_below_one(text: str) -> None:
+    assert below_one("1/4") == 0.25
+    with pytest.raises(Exception, match="below 1"):
+        below_one(text)

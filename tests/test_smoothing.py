@@ -247,7 +247,7 @@ def test_demo_smooths_a_video(call: Callable, tmp_path: Path, monkeypatch) -> No
     assert 0 < changes[1] < 0.8 * changes[0]
     for message, options in (
         ("--smooth: of a video", ["--demo-folder", tmp_path / "frames", "--smooth", 0.5]),
-        ("below 1 is expected", ["--video", tmp_path / "frames", "--smooth", 1]),
+        ("'1' is not a number from 0, below 1", ["--video", tmp_path / "frames", "--smooth", 1]),
     ):
         done = call(*words[:-2], *options)
         assert (done.returncode, done.stderr.count("\n")) == (2, 1)

@@ -3,6 +3,7 @@
 import argparse
 import math
 from collections.abc import Callable, Sequence
+from fractions import Fraction
 from typing import Any
 
 
@@ -35,6 +36,17 @@ def share(text: str) -> float:
         value = math.nan
     if not 0 <= value <= 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 1")
+    return value
+
+
+def below_one(text: str) -> float:
+    """A number or a fraction, from 0 to below 1."""
+    try:
+        value = float(Fraction(text))
+    except (ValueError, ArithmeticError):  # 1/0, or too large for a float
+        value = 1.0
+    if not 0 <= value < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0, below 1")
     return value
 
 

@@ -2,10 +2,9 @@
 
 import argparse
 from collections.abc import Sequence
-from fractions import Fraction
 from typing import Any
 
-from utils.argument_types import positive
+from utils.argument_types import below_one, positive
 from utils.sliding import AVERAGES, BUFFERS, Inference
 
 
@@ -20,7 +19,7 @@ def add_inference(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--window", type=positive, metavar="PIXELS",
                        help="side of square windows that are seen one at a time, at scales above 1 "
                        "times the scale; from 32 (default: the whole image)")
-    group.add_argument("--overlap", "--sliding-overlap", type=_part, metavar="X",
+    group.add_argument("--overlap", "--sliding-overlap", type=below_one, metavar="X",
                        help="part of its side that a window shares with the next, as 0.25 or 1/3; "
                        "0 to below 1 (default: 1/3)")
     group.add_argument("--window-batch", type=positive, default=1, metavar="N",
@@ -59,17 +58,6 @@ def _numbers(text: str) -> list[float]:
         return [float(part) for part in text.split(",")]
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is not numbers, as 0.5,1,2") from None
-
-
-def _part(text: str) -> float:
-    """A number or a fraction, 0 to below 1."""
-    try:
-        value = float(Fraction(text))
-    except (ValueError, ZeroDivisionError):
-        value = 1.0
-    if not 0 <= value < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0, below 1")
-    return value
 
 
 class _Joined(argparse.Action):

@@ -3,7 +3,7 @@
 import argparse
 from collections.abc import Collection
 
-from utils.argument_types import at_least_zero, positive, share, whole
+from utils.argument_types import at_least_zero, below_one, positive, share, whole
 
 
 def add_optimization(parser: argparse.ArgumentParser, optimizers: Collection[str]) -> None:
@@ -21,7 +21,7 @@ def add_optimization(parser: argparse.ArgumentParser, optimizers: Collection[str
     group.add_argument("--lr", type=at_least_zero, default=0.01, metavar="X", help="learning rate")
     group.add_argument("--encoder-lr-factor", type=at_least_zero, default=1.0, metavar="X",
                        help="the encoder's learning rate is this times --lr")
-    group.add_argument("--momentum", type=share, default=0.9, metavar="X",
+    group.add_argument("--momentum", type=below_one, default=0.9, metavar="X",
                        help="of SGD; beta 1 of Adam and AdamW")
     group.add_argument("--nesterov", action=argparse.BooleanOptionalAction, default=False,
                        help="SGD looks ahead along its momentum")
@@ -66,8 +66,6 @@ def check_optimization(args: argparse.Namespace, world: int, cuda: bool) -> None
             f"--batch-size {args.batch_size} leaves one image per forward; batch norm needs two: "
             f"at least --batch-size {2 * forwards}"
         )
-    if args.momentum == 1:
-        raise ValueError("--momentum 1: a number from 0, below 1, is expected")
     if args.nesterov and (args.optimizer != "sgd" or not args.momentum):
         raise ValueError("--nesterov: is an option of --optimizer sgd with --momentum above 0")
     if args.ema_ramp and not args.ema:

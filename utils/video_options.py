@@ -3,7 +3,7 @@
 import argparse
 from collections.abc import Collection
 
-from utils.argument_types import above_zero, positive, share
+from utils.argument_types import above_zero, below_one, positive
 
 SHOWS = ("overlay", "mask", "side-by-side")
 TIMELAPSE_FPS = 10.0
@@ -29,7 +29,7 @@ def add_video(parser: argparse.ArgumentParser, names: Collection[str]) -> None:
     group.add_argument("--fps", type=above_zero, metavar="X",
                        help="frames per second that are written (default: those of the video; 25 "
                        "for a folder, 17 for Cityscapes sequences, 10 for a time lapse)")
-    group.add_argument("--smooth", type=share, default=0.0, metavar="X",
+    group.add_argument("--smooth", type=below_one, default=0.0, metavar="X",
                        help="weight below 1 of the frames before in what the network says, moved "
                        "along with the pixels that look alike, for example 0.7: steadier labels; "
                        "0 is each frame by itself")
@@ -63,7 +63,5 @@ def check_source(args: argparse.Namespace) -> None:
     if args.video is None and args.smooth:
         raise ValueError("--smooth: of a video, whose frames follow each other; --video DIR takes "
                          "a folder of frames as one")
-    if args.smooth == 1:
-        raise ValueError("--smooth 1: no frame but the first would count; below 1 is expected")
     if not args.demo_folder and args.outputs:
         raise ValueError("--outputs: pictures of a --demo-folder; a video is chosen by --show")
