@@ -26,11 +26,12 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from datasets import build_dataset
+from datasets import build_dataset, complete
 from datasets.base import SegmentationDataset
+from datasets.class_map import match_classes
 from datasets.clips import find_clips
 from datasets.propagation import Method, Propagation, State
-from datasets.street.motion import LABELLED
+from datasets.street.motion import FRAMES, LABELLED
 from model import read_snapshot
 from model.flow import MOTIONS
 from model.prediction import open_predictor
@@ -57,7 +58,8 @@ def parse_args() -> argparse.Namespace:
                         help="frames to carry labels (default: 5, of CamVid 2)")
     parser.add_argument("--consistency", type=at_least_zero, default=1.0, metavar="PIXELS",
                         help="of the rows with a check")
-    parser.add_argument("--snapshot", metavar="FILE", help="a network of these classes")
+    parser.add_argument("--snapshot", metavar="FILE", help="a network to ask")
+    options.add_class_map(parser)
     options.add_device(parser)
     return parser.parse_args()
 
@@ -84,6 +86,37 @@ def drawn_walks(root: str, count: int) -> Iterator[Walk]:
             frames = [LABELLED + sign * k for k in range(-1, count + 1)]
             yield Walk([clip.image(frame) for frame in frames],
                        [clip.labels(frame) for frame in frames])
+
+
+def find_walks(args: argparse.Namespace, dataset: SegmentationDataset, count: int) -> list[Walk]:
+    """From every labelled frame, `count` frames far.
+
+    Raises:
+        ValueError: no frames are so far from a labelled one.
+    """
+    root, farthest = args.data_root, len(dataset) - 2
+    if args.clips:
+        root, farthest = args.clips, FRAMES - 1 - LABELLED
+    if count > farthest:
+        raise ValueError(f"--propagate {count}: {root} has at most {max(0, farthest)} frames after "
+                         "a labelled one; give fewer, or data with longer clips")
+    return list(drawn_walks(root, count) if args.clips else camvid_walks(dataset, count))
+
+
+def open_network(
+    args: argparse.Namespace, dataset: SegmentationDataset, device: torch.device
+) -> Predictor | None:
+    """The network of --snapshot, if one is given.
+
+    Raises:
+        FileNotFoundError, ValueError: not to be read, or of other classes.
+    """
+    if not args.snapshot:
+        return None
+    snapshot = read_snapshot(args.snapshot)
+    known = complete(snapshot["dataset"], snapshot["model"]["num_classes"])
+    table = match_classes(known["class_names"], dataset.class_names, args.snapshot, args.class_map)
+    return open_predictor(snapshot, device, args.precision, Inference(), table)
 
 
 def stand_still(target: np.ndarray, *_: object) -> np.ndarray:
@@ -155,16 +188,15 @@ def main() -> None:
     args = parse_args()
     if bool(args.clips) == bool(args.data_root):
         raise ValueError("--data-root DIR of CamVid or --clips DIR: give one of them")
+    if args.class_map and not args.snapshot:
+        raise ValueError("--class-map: of a network's classes; give --snapshot FILE too")
     device = distributed.start(args.device, args.threads)
     cv2.setNumThreads(torch.get_num_threads())
     name = "cityscapes" if args.clips else "camvid"
     dataset = build_dataset(name, args.clips or args.data_root, "val")
     count = args.propagate or (5 if args.clips else 2)
-    walks = list(drawn_walks(args.clips, count) if args.clips else camvid_walks(dataset, count))
-    predictor = None
-    if args.snapshot:
-        predictor = open_predictor(read_snapshot(args.snapshot), device, args.precision,
-                                   Inference())
+    walks = find_walks(args, dataset, count)
+    predictor = open_network(args, dataset, device)
     judge = Judge(dataset, predictor)
     distances = [(1 if args.clips else RATE) * k for k in range(1, count + 1)]
     print(f"{len(walks)} labels carried; mIoU %, (% without a label)"

@@ -22,14 +22,14 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from datasets import build_dataset
-from datasets.cityscapes_labels import TABLE
+from datasets import TABLES, build_dataset, complete
+from datasets.class_map import match_classes
 from datasets.clips import find_clips
 from datasets.street.motion import FRAMES
 from model import read_snapshot
 from model.prediction import open_predictor
 from utils import distributed, options
-from utils.argument_types import share
+from utils.argument_types import below_one
 from utils.exit_codes import run
 from utils.inference import Predictor
 from utils.metrics import ConfusionMatrix
@@ -45,7 +45,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--snapshot", required=True, metavar="FILE", help="the network")
     parser.add_argument("--data-root", metavar="DIR", help="of CamVid")
     parser.add_argument("--clips", metavar="DIR", help="of drawn clips, instead of CamVid")
-    parser.add_argument("--smooth", type=share, nargs="+", default=[0.5, 0.7, 0.8, 0.9],
+    options.add_class_map(parser)
+    parser.add_argument("--smooth", type=below_one, nargs="+", default=[0.5, 0.7, 0.8, 0.9],
                         metavar="X", help="weights of the past to compare, below 1")
     options.add_device(parser)
     return parser.parse_args()
@@ -60,8 +61,9 @@ def read_camvid(root: str) -> Iterator[Labelled]:
 
 def read_drawn(root: str) -> Iterator[Labelled]:
     """The clips of val."""
+    train_ids = TABLES["cityscapes"].id_to_train_id
     for clip in find_clips(Path(root), "val"):
-        yield [(clip.read_image(frame), cv2.LUT(clip.read_labels(frame), TABLE.id_to_train_id))
+        yield [(clip.read_image(frame), cv2.LUT(clip.read_labels(frame), train_ids))
                for frame in range(FRAMES)]
 
 
@@ -111,9 +113,11 @@ def main() -> None:
     device = distributed.start(args.device, args.threads)
     cv2.setNumThreads(torch.get_num_threads())
     snapshot = read_snapshot(args.snapshot)
-    predictor = open_predictor(snapshot, device, args.precision, Inference())
+    known = complete(snapshot["dataset"], snapshot["model"]["num_classes"])
+    names = TABLES["cityscapes" if args.clips else "camvid"].class_names
+    table = match_classes(known["class_names"], names, args.snapshot, args.class_map)
+    predictor = open_predictor(snapshot, device, args.precision, Inference(), table)
     clips = read_drawn(args.clips) if args.clips else read_camvid(args.data_root)
-    names = snapshot["dataset"]["class_names"]
     scores = {weight: Score(names) for weight in (0.0, *args.smooth)}
     compare(predictor, clips, scores)
     print("smooth" + "".join(f"{head:>14}" for head in (

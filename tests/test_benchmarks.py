@@ -8,11 +8,16 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from conftest import draw_camvid
+from conftest import draw_camvid, draw_cityscapes
 from make_weights import normals
+from tiny import Tiny
 
+import model
 from benchmarks import timing
 from benchmarks.relaxation import published_loss
+from datasets import build_dataset, describe
+from utils import checkpoint
+from utils.images import read_image, read_label, write_png
 
 TINY = ["--rounds", 1, "--images", 2, "--size", 64, 128]
 
@@ -24,6 +29,24 @@ def threads():
     yield
     cv2.setNumThreads(before[0])
     torch.set_num_threads(before[1])
+
+
+@pytest.fixture
+def camvid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A CamVid whose val is three frames of a turn; best.pth are random weights for it."""
+    root = draw_camvid(tmp_path / "camvid")
+    for folder, read in (("val", read_image), ("valannot", read_label)):
+        first = read(root / folder / "0016E5_7.png")
+        for i in (1, 2):
+            write_png(root / folder / f"0016E5_{7 + i}.png", np.roll(first, 5 * i, axis=1))
+    monkeypatch.setitem(model.MODELS, "tiny", "tiny")
+    torch.manual_seed(0)
+    checkpoint.write(root / "best.pth", {
+        "format": checkpoint.FORMAT, "dataset": describe(build_dataset("camvid", root, "val"),
+                                                         "camvid"),
+        "model": {"arch": "tiny", "num_classes": 11, "options": {}}, "step": 0,
+        "weights": Tiny(11).state_dict()})
+    return root
 
 
 def figures(line: str, columns: int) -> list[float]:
@@ -143,3 +166,58 @@ def test_latency(call: Callable, threads: None) -> None:
         assert agreement > (20 if "bf16" in line else 99)  # a chance is 5 %
         assert classes > 1
     assert figures(lines[-3], 2)[1] == 1
+
+
+def test_smoothing(call: Callable, threads: None, camvid: Path) -> None:
+    """A frame by itself has the scores of evaluate.py; the past changes labels."""
+    words = ["--snapshot", camvid / "best.pth", "--data-root", camvid, "--precision", "fp32"]
+    done = call("evaluate.py", *words, "--json", camvid / "scores.json", "--workers", 0)
+    assert done.returncode == 0, done.stderr
+    scores = json.loads((camvid / "scores.json").read_text())
+    done = call("benchmarks.smoothing", *words, "--smooth", 0.5)
+    assert done.returncode == 0, done.stderr
+    alone, smoothed = (figures(line, 5) for line in done.stdout.splitlines()[1:])
+    assert (alone[0], smoothed[0]) == (0, 0.5)
+    assert alone[2] == pytest.approx(100 * scores["averageScoreClasses"], abs=0.01)
+    assert alone[1:4] != smoothed[1:4]
+
+
+def test_propagation(call: Callable, threads: None, camvid: Path) -> None:
+    """From the middle one of three frames to the last."""
+    done = call("benchmarks.propagation", "--data-root", camvid, "--propagate", 1, "--snapshot",
+                camvid / "best.pth")
+    assert done.returncode == 0, done.stderr
+    first, head, *rows = done.stdout.splitlines()
+    assert first.startswith("1 labels carried")
+    assert head.split() == ["frames", "2"]
+    assert [row.split()[0] for row in rows] == ["none", *["dis"] * 5]
+    dataset = build_dataset("camvid", camvid, "val")
+    before, after = (dataset.to_train_ids(dataset.read_ids(i), i) for i in (1, 2))
+    counted = (before != 255) & (after != 255)
+    overlaps = [(before == after)[counted & (before == c)].sum()
+                / (counted & ((before == c) | (after == c))).sum() for c in range(11)]
+    unmoved, moved = (float(row[28:].split()[0]) for row in rows[:2])
+    assert unmoved == pytest.approx(100 * np.mean(overlaps), abs=0.01)
+    assert moved > unmoved + 10
+
+
+@pytest.mark.parametrize(("words", "message"), [
+    (["smoothing", "--clips", "x", "--snapshot", "{best}"], "are not the data set's 19 (road, "),
+    (["smoothing", "--data-root", "{root}", "--snapshot", "{best}", "--smooth", "1"], "below 1"),
+    (["propagation", "--data-root", "{root}", "--propagate", "2"],
+     "--propagate 2: {root} has at most 1 frames after a labelled one; give fewer"),
+    (["propagation", "--clips", "{city}", "--propagate", "200"], "{city} has at most 10 frames"),
+    (["propagation", "--data-root", "{root}", "--class-map", "x"], "give --snapshot FILE too"),
+    (["propagation", "--data-root", "{root}", "--propagate", "1", "--snapshot", "{other}"],
+     "its 11 classes (moon, building, pole, ...) are not the data set's 11 (sky, "),
+])
+def test_refused_videos(words: list, message: str, call: Callable, camvid: Path) -> None:
+    places = {"root": camvid, "best": camvid / "best.pth", "other": camvid / "other.pth",
+              "city": draw_cityscapes(camvid / "city", train=1, val=1)}
+    snapshot = checkpoint.read(places["best"])
+    snapshot["dataset"]["class_names"][0] = "moon"
+    checkpoint.write(places["other"], snapshot)
+    script, *rest = (word.format(**places) for word in words)
+    done = call(f"benchmarks.{script}", *rest)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1), done.stderr
+    assert message.format(**places) in done.stderr
