@@ -67,18 +67,21 @@ def parse_args() -> argparse.Namespace:
     group.add_argument("--report", metavar="DIR",
                        help="write DIR/index.html: all figures and the worst and best images, as a "
                        "page that needs no network")
-    group.add_argument("--report-images", type=positive, default=3, metavar="K",
+    group.add_argument("--report-images", type=positive, metavar="K",
                        help="images in the report: the K worst, the K best and the K worst of each "
-                       "class")
+                       "class (default: 3)")
     group.add_argument("--compare", metavar="FILE",
                        help="scores of an earlier --json, to show what changed")
     group.add_argument("--boundary", action=argparse.BooleanOptionalAction,
                        help="score boundaries too: boundary IoU and trimap IoU (default: with "
                        "--report)")
-    group.add_argument("--boundary-ratio", type=share, default=0.02, metavar="X",
-                       help="width of a boundary, as part of the image's diagonal")
+    group.add_argument("--boundary-ratio", type=share, metavar="X",
+                       help="width of a boundary, as part of the image's diagonal (default: 0.02)")
     options.add_device(parser)
-    return parser.parse_args()
+    args = parser.parse_args()
+    if args.boundary is None:
+        args.boundary = bool(args.report)
+    return args
 
 
 def open_dataset(args: argparse.Namespace, name: str) -> ScoredSet:
@@ -172,6 +175,12 @@ def check(args: argparse.Namespace) -> None:
         raise ValueError("--predictions: give --dataset, files do not say their classes")
     if args.predictions and (args.eval_size or args.eval_crop or args.class_map):
         raise ValueError("--eval-size, --eval-crop and --class-map are for a --snapshot")
+    if args.snapshot and args.prediction_kind != "auto":
+        raise ValueError("--prediction-kind: is of --predictions")
+    if args.boundary_ratio is not None and not (args.boundary and args.boundary_ratio):
+        raise ValueError("--boundary-ratio: a number above 0, and only with --boundary or --report")
+    if args.report_images and not args.report:
+        raise ValueError("--report-images: has no effect without --report; give both")
     options.check_output(args.json)
     if args.report:
         report.check_folder(args.report)
@@ -180,6 +189,7 @@ def check(args: argparse.Namespace) -> None:
 def main() -> None:
     args = parse_args()
     check(args)
+    args.boundary_ratio, args.report_images = args.boundary_ratio or 0.02, args.report_images or 3
     device = distributed.start(args.device, args.threads)
     items: Iterable[Any]
     read, about = None, {}
@@ -190,8 +200,6 @@ def main() -> None:
         scored, read = open_predictions(args)
         items = distributed.shard(len(scored))
     before = read_scores(args.compare, scored.labels) if args.compare else {}
-    if args.boundary is None:
-        args.boundary = bool(args.report)
     scores = Scores(scored.labels, scored.sizes, args.boundary_ratio * args.boundary)
     outputs = open_outputs(args, scored)
     evaluate(scores, items, read, outputs, torch.get_num_threads())
