@@ -2,6 +2,7 @@
 
 import hashlib
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 import cv2
@@ -9,7 +10,6 @@ import numpy as np
 
 from datasets.base import SegmentationDataset
 from datasets.camvid import MERGED
-from datasets.cityscapes import Cityscapes
 from datasets.classes import UNKNOWN
 from datasets.faults import Fault
 from datasets.pairing import Size
@@ -17,8 +17,6 @@ from utils.images import read_image, read_instances, read_label, stored_as
 
 EXACT = 1 << 24  # calcHist counts in float32
 MOST_IDS = 64  # a gray photo has more values
-_VALUES = np.arange(1 << 16)
-INSTANCE_TO_ID = np.where(_VALUES < 1000, _VALUES, _VALUES // 1000).astype(np.uint8)
 LABEL_KINDS = {  # how labels are stored that hold no ids
     "RGB": "color-label", "RGBA": "color-label", "with alpha": "color-label",
     "palette": "palette-label", "16-bit gray": "deep-label", "1-bit gray": "shallow-label",
@@ -139,6 +137,13 @@ def _holds_ids(image: Path, lookup: np.ndarray) -> bool:
     return len(ids) <= MOST_IDS and bool((lookup[ids] != UNKNOWN).all())
 
 
+@cache
+def instance_ids(factor: int) -> np.ndarray:
+    """(65536,) uint8: the id in each value of an instance map, id * factor + number or bare."""
+    values = np.arange(1 << 16)
+    return np.where(values < factor, values, values // factor).clip(max=255).astype(np.uint8)
+
+
 def _compare_instances(
     dataset: SegmentationDataset, path: Path, ids: np.ndarray, lookup: np.ndarray
 ) -> Fault | None:
@@ -149,9 +154,7 @@ def _compare_instances(
         return Fault("instances", path, fault.detail) if fault.kind == "refused" else fault
     if instances.shape != ids.shape:
         return Fault("size", path, f"{_text(instances.shape)}, its label {_text(ids.shape)}")
-    if not isinstance(dataset, Cityscapes):  # other sets number their instances otherwise
-        return None
-    expected = INSTANCE_TO_ID.take(instances)
+    expected = instance_ids(dataset.INSTANCE_FACTOR).take(instances)
     if lookup is not dataset.id_to_train_id:  # the label has train ids
         expected, ids = dataset.id_to_train_id.take(expected), lookup.take(ids)
     if differ := np.count_nonzero(expected != ids):

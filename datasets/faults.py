@@ -98,6 +98,7 @@ FIXES = {  # (kind, data set) -> what to do in place of the general advice
     ("not-train-ids", "cityscapes"): "name it *_labelIds.png instead of *_labelTrainIds.png",
     ("color-label", "kitti"): "take semantic/ of data_semantics.zip, not semantic_rgb/",
     ("train-ids", "kitti"): "unpack data_semantics.zip again; its ids are those of Cityscapes",
+    ("instances", "kitti"): "unpack data_semantics.zip again, semantic/ and instance/",
     ("color-label", "camvid"): "take the labels of the 480x360 version (0 to 11), or the whole "
                                "original: 701_StillsRaw_full/ and LabeledApproved_full/",
     ("unknown-ids", "camvid"): "take labels of 11 classes: 0 to 10, where 11 is void",

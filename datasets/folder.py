@@ -72,10 +72,12 @@ class Folder(SegmentationDataset):
         folder = self.root / "images" / split
         splits = ", ".join(sorted(path.name for path in (self.root / "images").glob("*")))
         hint = f"; splits there: {splits or 'none'}"
-        clashes: list[tuple[Path, Path]] = []  # a.jpg and a.png
+        clashes: list[tuple[Path, Path]] = []  # a.jpg and a.png; a.png and a.PNG
         found = (path for path in folder.glob("*") if path.suffix.lower() in SUFFIXES)
         images = by_name(found, clashes=clashes)
-        labels = by_name((self.root / "labels" / split).glob("*.png"))
+        found = (path for path in (self.root / "labels" / split).glob("*")
+                 if path.suffix.lower() == ".png")
+        labels = by_name(found, clashes=clashes)
         if split == "test" and not labels:
             return Files(images, f"images/{split}/NAME.jpg", hint=hint, clashes=clashes)
         return Files(images, f"images/{split}/NAME.jpg", labels, f"labels/{split}/NAME.png", hint,

@@ -83,8 +83,8 @@ def stray_files(
     folders: set[Path] = set()
     for files in chosen:
         folders |= {path.parent for path in (*files.images.values(), *files.labels.values())}
-        patterns = (files.image_pattern, files.label_pattern or "")
-        folders |= {place for pattern in patterns if (place := _place(dataset.root, pattern))}
+        for pattern in (files.image_pattern, files.label_pattern or ""):
+            folders |= _places(dataset.root, pattern)
     neighbors = NEIGHBORS.get(type(dataset), ())
     above = {folder for inner in folders for folder in inner.parents
              if folder.is_relative_to(dataset.root)}
@@ -96,15 +96,19 @@ def stray_files(
             elif folder not in folders or path in read or path.name.endswith(neighbors):
                 continue
             elif not path.is_dir():
-                faults.append(Fault("unused-file", path))
+                usual = path.suffix.lower()
+                detail = f"{path.suffix}, not {usual}" if path.suffix != usual else ""
+                faults.append(Fault("unused-file", path, detail))
     return faults
 
 
-def _place(root: Path, pattern: str) -> Path | None:
-    """The folder that a pattern such as "labels/train/NAME.png" is about, if it is there."""
-    place = root
+def _places(root: Path, pattern: str) -> set[Path]:
+    """The folders that a pattern such as "gtFine/train/CITY/*.png" is about, if they are there."""
+    place, cities = root, False
     for part in pattern.split("/")[:-1]:
-        if part in ("CITY", "*"):
+        if cities := part == "CITY":
             break
         place = place / part
-    return place if pattern and place != root and place.is_dir() else None
+    if place == root or not place.is_dir():
+        return set()
+    return {place, *(path for path in place.glob("[!.]*") if cities and path.is_dir())}

@@ -103,6 +103,13 @@ def instances(labels: list[Path]) -> list[Path]:
     return paths
 
 
+def kitti_instances(label: Path, factor: int = 256) -> Path:
+    """Numbers the instances of a label in its map, whose path it returns."""
+    ids, path = read_label(label).astype(np.uint16), label.parents[1] / "instance" / label.name
+    write_png(path, np.where(ids >= 24, ids * factor + 3, ids * 256))
+    return path
+
+
 def disagree(path: Path) -> Path:
     write_png(path, np.where(read_instances(path) == 7, 8, 26_000).astype(np.uint16))
     return path

@@ -11,6 +11,7 @@ from breaking import (
     damage,
     files,
     found,
+    kitti_instances,
     name_of,
     overwrite,
     relabel,
@@ -79,6 +80,33 @@ def test_polygons_alone_are_labels(tmp_path: Path) -> None:
     polygons[1].write_text("{")
     damaged = found(check("cityscapes", tmp_path))["damaged"]
     assert damaged == {str(polygons[1].relative_to(tmp_path))}
+
+
+def test_numbered_instances_of_kitti(tmp_path: Path) -> None:
+    root = DRAW["kitti"](tmp_path)
+    for label in files(root, "kitti", "labels"):
+        kitti_instances(label)
+    assert found(check("kitti", root)) == {}
+
+
+def test_suffixes_in_capitals(tmp_path: Path) -> None:
+    """Read in one's own data, where two of one name clash; named where they are not read."""
+    root = DRAW["folder"](tmp_path / "mine")
+    before = check("folder", root).to_json()["splits"]
+    labels = [path.rename(path.with_suffix(".PNG")) for path in files(root, "folder", "labels")]
+    report = check("folder", root)
+    assert found(report) == {}
+    assert report.to_json()["splits"] == before
+    shutil.copy(labels[0], labels[0].with_suffix(".png"))
+    assert found(check("folder", root)) == {"same-name": {"labels/train/0.png"}}
+    root = DRAW["cityscapes"](tmp_path / "city")
+    paths = [path.rename(path.with_suffix(".PNG")) for path in files(root, "cityscapes", "labels")]
+    notes = overwrite(paths[0].with_name("notes.txt"), b"x")
+    findings = check("cityscapes", root, "train").to_json()["findings"]
+    assert [each["kind"] for each in findings] == ["no-labels", "unused-file"]
+    assert findings[1]["files"] == [
+        *({"file": str(path.relative_to(root)), "detail": ".PNG, not .png"} for path in paths),
+        {"file": str(notes.relative_to(root)), "detail": ""}]
 
 
 def test_sequences_are_read_when_asked_for(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from breaking import (
     files,
     found,
     instances,
+    kitti_instances,
     list_files,
     name_of,
     overwrite,
@@ -90,7 +91,8 @@ CASES: list[tuple[str, str, Break, str]] = [  # kind, drawn set, break, part of 
     ("train-ids", "cityscapes", lambda r, i, t: to_train_ids(t[2]), "_labelTrainIds.png"),
     ("train-ids", "cityscapes", lambda r, i, t: [to_train_ids(path, 0) for path in t],
      "_labelTrainIds.png"),
-    ("train-ids", "kitti", lambda r, i, t: to_train_ids(t[0]), "data_semantics.zip"),
+    ("train-ids", "kitti", lambda r, i, t: kitti_instances(to_train_ids(t[0])) and t[0],
+     "data_semantics.zip"),
     ("train-ids", "folder", lambda r, i, t: [relabel(path, lambda ids: ids % 3) for path in t],
      "classes.txt"),
     ("not-train-ids", "cityscapes", lambda r, i, t: rename(t[1], "labelIds", "labelTrainIds"),
@@ -101,12 +103,14 @@ CASES: list[tuple[str, str, Break, str]] = [  # kind, drawn set, break, part of 
     ("nothing-counts", "folder", lambda r, i, t: [
         relabel(path, lambda ids: ids // 4 * 2 + 50) for path in t] and None, "classes.txt"),
     ("instances", "cityscapes", lambda r, i, t: disagree(instances(t)[2]), "same polygons"),
+    ("instances", "kitti", lambda r, i, t: kitti_instances(t[2], 1000), "data_semantics.zip"),
     ("leak", "camvid", lambda r, i, t: resave(r / "val/0016E5_8.png", i[0]), "one of them"),
     ("ignored-label", "camvid", lambda r, i, t: relabel(t[0], lambda ids: ids * 0 + 11), "look"),
     ("absent-class", "camvid", lambda r, i, t: [
         relabel(path, lambda ids: np.where(ids == 8, 1, ids)) for path in t] and None, "IoU"),
     ("same-image", "camvid", lambda r, i, t: resave(i[1], i[0]), "keep one"),
     ("no-instances", "cityscapes", lambda r, i, t: without(instances(t)[1], t[1]), "iIoU"),
+    ("no-instances", "kitti", lambda r, i, t: without(kitti_instances(t[1]), t[1]), "iIoU"),
     ("unused-file", "folder", lambda r, i, t: overwrite(i[0].with_name("a.gif"), b"x"), "rename"),
     ("hidden-file", "camvid", lambda r, i, t: overwrite(t[0].with_name("._a.png"), b"x"), "find"),
 ]
