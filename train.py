@@ -38,7 +38,7 @@ from utils.inference import Predictor, autocast, choose_precision, validate
 from utils.log import Log
 from utils.optimization import Settings, TrainingState, backward, seed_step, update
 from utils.predictions import compare
-from utils.run_folder import RunFolder, restore
+from utils.run_folder import RunFolder, restore, until_stopped
 from utils.signals import Stopped, StopRequest
 
 
@@ -173,7 +173,8 @@ def main() -> None:
             "world": world, "threads": torch.get_num_threads(), "torch": str(torch.__version__)}
     if last and restore(state, last, this):
         distributed.say(f"{args.run_dir}: already complete, step {state.step} of {total_steps}")
-        return distributed.stop()
+        distributed.stop()
+        return
     sampler.start_step = state.step
     name = f"{args.arch.replace(':', '-')}-{args.dataset}-{time.strftime('%Y%m%d-%H%M%S')}"
     folder = RunFolder(args.run_dir or f"runs/{name}", resume=bool(last), main=rank == 0)
@@ -188,7 +189,7 @@ def main() -> None:
     batches = load_batches(train, sampler, args.workers, device, args.data_on_device, args.mosaic)
     log.line(f"{len(train)} train and {len(val)} val images, step {state.step} of {total_steps}, "
              f"{settings.precision} on {device}: {folder.path}")
-    try:
+    with until_stopped(folder, content, log):
         for epoch in range(state.epoch, epochs):
             loss_function = build_loss(args.loss, epoch, weights, losses)
             while state.step < (end := sampler.offsets[epoch + 1]):
@@ -207,13 +208,6 @@ def main() -> None:
             state.epoch = epoch + 1
             if due or state.step % args.save_every == 0:
                 folder.save(content())
-    except Stopped as stopped:
-        folder.save(content())
-        log.line(f"{stopped}: saved at step {state.step}; go on with --resume {folder.path}")
-        raise
-    finally:
-        log.close()
-        distributed.stop()
 
 
 if __name__ == "__main__":

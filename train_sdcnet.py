@@ -34,7 +34,7 @@ from utils.exit_codes import run
 from utils.inference import autocast, choose_precision, read_shard
 from utils.log import Log
 from utils.optimization import Settings, TrainingState, backward, seed_step, update
-from utils.run_folder import RunFolder, restore
+from utils.run_folder import RunFolder, restore, until_stopped
 from utils.schedules import SCHEDULES, Schedule
 from utils.signals import Stopped, StopRequest
 from utils.workers import Loader
@@ -178,7 +178,8 @@ def main() -> None:
             "threads": torch.get_num_threads(), "torch": str(torch.__version__)}
     if last and restore(state, last, this):
         distributed.say(f"{args.run_dir}: already complete, step {state.step} of {total}")
-        return distributed.stop()
+        distributed.stop()
+        return
     sampler.start_step = state.step
     name = f"runs/{args.arch}-{time.strftime('%Y%m%d-%H%M%S')}"
     folder = RunFolder(args.run_dir or name, resume=bool(last), main=rank == 0)
@@ -194,7 +195,7 @@ def main() -> None:
     batches = iter(Loader(train, workers, device, batch_sampler=sampler))
     log.line(f"{len(train)} train and {len(val)} val frames, step {state.step} of {total}, "
              f"{settings.precision} on {device}: {folder.path}")
-    try:
+    with until_stopped(folder, content, log):
         while state.step < total:
             marks = [(state.step // n + 1) * n for n in (args.save_every, args.val_every)]
             train_until(min(total, *marks), state, batches, settings, stop, log)
@@ -203,13 +204,6 @@ def main() -> None:
                 if log.reconstruction(state, figures):
                     folder.save_best(content())
             folder.save(content())
-    except Stopped as stopped:
-        folder.save(content())
-        log.line(f"{stopped}: saved at step {state.step}; go on with --resume {folder.path}")
-        raise
-    finally:
-        log.close()
-        distributed.stop()
 
 
 if __name__ == "__main__":

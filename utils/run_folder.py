@@ -6,11 +6,14 @@ import os
 import shlex
 import socket
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from utils import checkpoint, distributed
+from utils.log import Log
 from utils.optimization import TrainingState
+from utils.signals import Stopped
 
 LAST, SPARE, BEST = "last.pth", "last.prev.pth", "best.pth"
 BEST_KEYS = ("format", "model", "dataset", "weights", "step", "best", "args")
@@ -93,6 +96,26 @@ class RunFolder:
         if self.main:
             kept = {key: value for key, value in content.items() if key in BEST_KEYS}
             checkpoint.write(self.path / BEST, kept)
+
+
+@contextlib.contextmanager
+def until_stopped(
+    folder: RunFolder, content: Callable[[], dict[str, Any]], log: Log
+) -> Iterator[None]:
+    """Around the steps of a training: when it is stopped, the folder gets its content of then.
+
+    However they end, the log is closed, and this process leaves the others.
+    """
+    try:
+        yield
+    except Stopped as stopped:
+        last = content()
+        folder.save(last)
+        log.line(f"{stopped}: saved at step {last['step']}; go on with --resume {folder.path}")
+        raise
+    finally:
+        log.close()
+        distributed.stop()
 
 
 def read_last(folder: Path) -> dict[str, Any]:
