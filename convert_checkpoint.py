@@ -16,7 +16,7 @@ from typing import Any
 
 from torch import Tensor
 
-from datasets import TABLES, complete
+from datasets import TABLES, dataset_of
 from model import build_model, check_name, from_snapshot, load_weights
 from model.published import UnknownNetworkError, recognize
 from model.smp_names import is_smp
@@ -103,7 +103,7 @@ def to_snapshot(weights: dict[str, Tensor], source: Path) -> dict[str, Any]:
         snapshot = recognize(weights, source)
     except UnknownNetworkError as error:
         raise ValueError(f"{error}; --state-dict writes its tensors as they are") from None
-    known = complete(snapshot["dataset"], snapshot["model"]["num_classes"])
+    known = dataset_of(snapshot)
     from_snapshot(snapshot)  # every name and shape fits
     return {"format": checkpoint.FORMAT, **snapshot, "dataset": known}
 
@@ -126,8 +126,9 @@ def to_smp_snapshot(
         load_weights(network, to_ours(weights, network.encoder))
     except ValueError as error:
         raise ValueError(f"{source}: is not {arch}: {error}") from None
-    return {"format": checkpoint.FORMAT, "model": network.config, "weights": network.state_dict(),
-            "dataset": complete({"name": dataset}, channels)}
+    snapshot = {"format": checkpoint.FORMAT, "model": network.config, "dataset": {"name": dataset},
+                "weights": network.state_dict()}
+    return snapshot | {"dataset": dataset_of(snapshot)}
 
 
 def main() -> None:

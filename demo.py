@@ -10,7 +10,7 @@ PNG, JPEG, WebP, BMP and TIFF of any size; EXIF rotation is applied.
 import argparse
 from pathlib import Path
 
-from datasets import complete
+from datasets import dataset_of
 from model import read_snapshot
 from model.prediction import open_predictor
 from utils import distributed, options
@@ -34,7 +34,7 @@ def main() -> None:
     device = distributed.start(args.device, args.threads)
     image = read_image(args.demo_image, upright=True)
     snapshot = read_snapshot(args.snapshot)
-    dataset = complete(snapshot["dataset"], snapshot["model"]["num_classes"])
+    dataset = dataset_of(snapshot)
     predictor = open_predictor(snapshot, device, args.precision, options.build_inference(args))
     prediction = predictor.picture(image, args.eval_size)
     painter = Painter(dataset, args.opacity, args.legend, args.percentages)

@@ -28,7 +28,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from datasets import DATASETS, complete, find_root
+from datasets import DATASETS, dataset_of, find_root
 from datasets.folder import SUFFIXES
 from datasets.sequences import find_sequence
 from model import read_snapshot
@@ -112,7 +112,7 @@ def open_video(args: argparse.Namespace) -> Video:
 def open_network(args: argparse.Namespace, device: torch.device) -> tuple[Predictor, Painter]:
     """The network, and what draws its predictions."""
     snapshot = read_snapshot(args.snapshot)
-    dataset = complete(snapshot["dataset"], snapshot["model"]["num_classes"])
+    dataset = dataset_of(snapshot)
     predictor = open_predictor(snapshot, device, args.precision, options.build_inference(args),
                                compiled=args.compile)
     return predictor, Painter(dataset, args.opacity, args.legend, args.percentages)

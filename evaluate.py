@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from datasets import DATASETS, build_dataset, complete, find_root
+from datasets import DATASETS, build_dataset, dataset_of, find_root
 from datasets.class_map import match_classes
 from datasets.given_predictions import (
     KINDS,
@@ -101,7 +101,7 @@ def open_network(
 ) -> tuple[ScoredSet, Predictor, dict[str, Any]]:
     """The data set that is scored, the network, and what its snapshot says of it."""
     snapshot = read_snapshot(args.snapshot)
-    known = complete(snapshot["dataset"], snapshot["model"]["num_classes"])
+    known = dataset_of(snapshot)
     scored = open_dataset(args, args.dataset or known["name"])
     table = match_classes(known["class_names"], scored.dataset.class_names, args.snapshot,
                           args.class_map)

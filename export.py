@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from datasets import complete
+from datasets import dataset_of
 from datasets.folder import SUFFIXES
 from model import from_snapshot, read_snapshot
 from model.exported import ExportedNetwork, quantize, write_onnx
@@ -98,8 +98,7 @@ def main() -> None:
     photos = read_photos(args)
     snapshot = read_snapshot(args.snapshot, weights=True)
     network = from_snapshot(snapshot)
-    about = {"model": snapshot["model"],
-             "dataset": complete(snapshot["dataset"], snapshot["model"]["num_classes"])}
+    about = {"model": snapshot["model"], "dataset": dataset_of(snapshot)}
     with tempfile.TemporaryDirectory(dir=Path(args.output).resolve().parent) as folder:
         written = Path(folder) / "fp32.onnx"
         write_onnx(network, about, written, args.labels)

@@ -18,7 +18,7 @@ from pathlib import Path
 from torch.utils.data import Subset
 from tqdm import tqdm
 
-from datasets import DATASETS, build_dataset, complete, find_root
+from datasets import DATASETS, build_dataset, dataset_of, find_root
 from datasets.base import SegmentationDataset
 from datasets.class_map import match_classes
 from datasets.submission import expected_package
@@ -99,7 +99,7 @@ def main() -> None:
     inference = options.build_inference(args)
     device = distributed.start(args.device, args.threads)
     snapshot = read_snapshot(args.snapshot)
-    known = complete(snapshot["dataset"], snapshot["model"]["num_classes"])
+    known = dataset_of(snapshot)
     name = args.dataset or known["name"]
     dataset = build_dataset(name, find_root(name, args.data_root), args.split,
                             EvalTransform(args.eval_size), args.holdout, args.cv_split, args.limit)

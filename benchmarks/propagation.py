@@ -26,7 +26,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from datasets import build_dataset, complete
+from datasets import build_dataset, dataset_of
 from datasets.base import SegmentationDataset
 from datasets.class_map import match_classes
 from datasets.clips import find_clips
@@ -114,7 +114,7 @@ def open_network(
     if not args.snapshot:
         return None
     snapshot = read_snapshot(args.snapshot)
-    known = complete(snapshot["dataset"], snapshot["model"]["num_classes"])
+    known = dataset_of(snapshot)
     table = match_classes(known["class_names"], dataset.class_names, args.snapshot, args.class_map)
     return open_predictor(snapshot, device, args.precision, Inference(), table)
 

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from datasets import TABLES, build_dataset, complete
+from datasets import TABLES, build_dataset, dataset_of
 from datasets.class_map import match_classes
 from datasets.clips import find_clips
 from datasets.street.motion import FRAMES
@@ -113,7 +113,7 @@ def main() -> None:
     device = distributed.start(args.device, args.threads)
     cv2.setNumThreads(torch.get_num_threads())
     snapshot = read_snapshot(args.snapshot)
-    known = complete(snapshot["dataset"], snapshot["model"]["num_classes"])
+    known = dataset_of(snapshot)
     names = TABLES["cityscapes" if args.clips else "camvid"].class_names
     table = match_classes(known["class_names"], names, args.snapshot, args.class_map)
     predictor = open_predictor(snapshot, device, args.precision, Inference(), table)

@@ -71,12 +71,16 @@ def describe(dataset: SegmentationDataset, name: str) -> dict[str, Any]:
     }
 
 
-def complete(description: dict[str, Any], num_classes: int) -> dict[str, Any]:
-    """Fills in what a published checkpoint does not say; logits beyond the classes are void."""
+def dataset_of(snapshot: dict[str, Any]) -> dict[str, Any]:
+    """What a snapshot says of its data set, as `describe`; logits beyond the classes are void.
+
+    Published checkpoints say its name alone, the rest is filled in.
+    """
+    description, channels = snapshot["dataset"], snapshot["model"]["num_classes"]
     table: ClassTable | None = TABLES.get(description["name"])
     if "class_names" in description or table is None:
         return description
-    void = num_classes - len(table.class_names)
+    void = channels - len(table.class_names)
     return {
         "name": description["name"],
         "class_names": table.class_names + ["void"] * void,

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torchvision.models import resnet18, resnet50
 
 import model
-from datasets import cityscapes_labels, complete
+from datasets import cityscapes_labels, dataset_of
 from model.published import recognize
 from model.published_encoders import encoder_weights, looks_like
 from utils import checkpoint
@@ -86,7 +86,7 @@ def test_classes_follow_from_their_number(
     num_classes: int, dataset: str, first: str, last: str
 ) -> None:
     snapshot = recognize(shapes("nvidia_DeepWV3Plus", num_classes), "x.pth")
-    known = complete(snapshot["dataset"], num_classes)
+    known = dataset_of(snapshot)
     assert known["name"] == dataset
     assert (known["class_names"][0], known["class_names"][-1]) == (first, last)
     assert len(known["class_names"]) == len(set(known["class_names"])) == num_classes
