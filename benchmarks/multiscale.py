@@ -1,9 +1,9 @@
 """Multi-scale sliding inference beside the published way of doing it, the network not counted.
 
-  python -m benchmarks.multiscale [--runs N]
+  python -m benchmarks.multiscale [--runs N] [--size H W]
 
-One 1024x2048 image, 19 classes, scales 0.5, 1 and 2 with mirror images, windows of 1024 with an
-overlap of a third: 14 forwards. A stand-in network, whose time is taken off, answers both sides,
+One 1024x2048 image, 19 classes, scales 0.5, 1 and 2 with mirror images, windows of its height with
+an overlap of a third: 14 forwards. A stand-in network, whose time is taken off, answers both sides,
 each in fresh processes and in turn. The published way is rewritten from its description, with the
 right counts: float64 sums and counts of every class, one resize of each class in a thread of its
 own, means over lists.
@@ -30,7 +30,7 @@ from torch import Tensor, nn
 from utils.inference import Predictor
 from utils.sliding import Inference, starts
 
-CLASSES, CROP, OVERLAP, SCALES = 19, 1024, 1 / 3, (0.5, 1.0, 2.0)
+CLASSES, OVERLAP, SCALES = 19, 1 / 3, (0.5, 1.0, 2.0)
 
 
 class StandIn(nn.Module):
@@ -71,7 +71,7 @@ def published(network: StandIn, image: np.ndarray) -> np.ndarray:
         answers = []
         for mirrored in (False, True):
             pixels = np.ascontiguousarray(resized[:, ::-1] if mirrored else resized)
-            logits = tile_by_tile(network, torch.from_numpy(pixels), int(CROP * max(1, scale)))
+            logits = tile_by_tile(network, torch.from_numpy(pixels), int(height * max(1, scale)))
             logits = logits[..., ::-1] if mirrored else logits
             answers.append(resize_classes(logits, (width, height)))
         means.append(np.mean(answers, axis=0))
@@ -105,7 +105,7 @@ def resize_classes(logits: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 def ours(network: StandIn, image: np.ndarray) -> np.ndarray:
     """(H, W) label map."""
-    how = Inference(SCALES, True, CROP, OVERLAP, resize=pil_bilinear)
+    how = Inference(SCALES, True, image.shape[0], OVERLAP, resize=pil_bilinear)
     return Predictor(network, inference=how)(torch.from_numpy(image)).numpy()
 
 
@@ -124,12 +124,12 @@ def resident(key: str) -> int:
     return 1024 * int(next(line.split()[1] for line in lines if line.startswith(key)))
 
 
-def measure(side: str) -> dict[str, object]:
+def measure(side: str, size: Sequence[int]) -> dict[str, object]:
     """Seconds beside the network and bytes above the start of one label map, and a part of it."""
     torch.manual_seed(0)
     rng = np.random.default_rng(0)
-    coarse = rng.integers(0, 256, (32, 64, 3), dtype=np.uint8)
-    image = cv2.resize(coarse, (2048, 1024), interpolation=cv2.INTER_CUBIC)
+    coarse = rng.integers(0, 256, (size[0] // 32, size[1] // 32, 3), dtype=np.uint8)
+    image = cv2.resize(coarse, size[::-1], interpolation=cv2.INTER_CUBIC)
     network = StandIn().eval()
     with torch.inference_mode():
         SIDES[side](network, image[:64, :64])
@@ -142,9 +142,10 @@ def measure(side: str) -> dict[str, object]:
             "labels": labels[::8, ::8].tolist()}
 
 
-def run_alone(side: str) -> dict[str, object]:
+def run_alone(side: str, size: Sequence[int]) -> dict[str, object]:
     """What `measure` finds in a fresh process."""
-    command = [sys.executable, "-m", "benchmarks.multiscale", "--side", side]
+    command = [sys.executable, "-m", "benchmarks.multiscale", "--side", side, "--size",
+               *map(str, size)]
     env = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE"}  # or threads that wait use up CPU time
     return json.loads(subprocess.run(command, check=True, capture_output=True, env=env).stdout)
 
@@ -153,11 +154,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--runs", type=int, default=3, help="processes per side; the fastest count")
     parser.add_argument("--side", choices=SIDES, help="measure this one here and print JSON")
+    parser.add_argument("--size", type=int, nargs=2, default=(1024, 2048), metavar=("H", "W"),
+                        help="pixels of the image")
     args = parser.parse_args()
     if args.side:
-        print(json.dumps(measure(args.side)))
+        print(json.dumps(measure(args.side, args.size)))
         return
-    runs = [{side: run_alone(side) for side in SIDES} for _ in range(args.runs)]
+    runs = [{side: run_alone(side, args.size) for side in SIDES} for _ in range(args.runs)]
     best = {side: np.min([run[side]["seconds"] for run in runs], axis=0) for side in SIDES}
     peak = {side: max(run[side]["bytes"] for run in runs) for side in SIDES}
     for side in SIDES:

@@ -168,6 +168,20 @@ def test_latency(call: Callable, threads: None) -> None:
     assert figures(lines[-3], 2)[1] == 1
 
 
+def test_multiscale(call: Callable, threads: None) -> None:
+    """Of windows that fill the small image and tile the larger ones: 2 x (1 + 3 + 3) forwards."""
+    done = call("benchmarks.multiscale", "--runs", 1, "--size", 128, 256)
+    assert done.returncode == 0, done.stderr
+    *sides, ratio, agreement = done.stdout.splitlines()
+    assert [line.split()[0] for line in sides] == ["published", "ours"]
+    assert all("taken off: 14 forwards" in line for line in sides)
+    assert all(float(line.split("+")[1].split()[0]) < 0.5 for line in sides), "GiB: it is small"
+    ratios = [float(word.rstrip("x")) for word in ratio.split() if word.endswith("x")]
+    assert len(ratios) == 3
+    assert min(ratios) > 0
+    assert float(agreement.split()[-5]) > 99  # 90 if mirror images were not turned back
+
+
 def test_smoothing(call: Callable, threads: None, camvid: Path) -> None:
     """A frame by itself has the scores of evaluate.py; the past changes labels."""
     words = ["--snapshot", camvid / "best.pth", "--data-root", camvid, "--precision", "fp32"]
