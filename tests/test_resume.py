@@ -430,7 +430,8 @@ def test_launcher_is_signalled(number: int, train: Trainings, reference: Any, tm
                                ) -> None:
     words = ["--arch", "deeplabv3_resnet18", "--batch-size", 4, "--epochs", 8]
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", 2]
-    script = [ROOT / "train.py", *train.base, "--run-dir", tmp_path, *words]
+    base = [word for word in train.base if word not in ("--arch", "tiny")]  # known to forks alone
+    script = [ROOT / "train.py", *base, "--run-dir", tmp_path, *words]
     with (tmp_path / "output").open("w") as output:
         process = subprocess.Popen([str(word) for word in (*launch, *script)], stdout=output,
                                    stderr=output, start_new_session=True)
