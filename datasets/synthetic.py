@@ -114,7 +114,8 @@ def _claim(out: Path, arguments: dict) -> None:
         if found != arguments:
             differ = {key: found.get(key) for key in {**found, **arguments}
                       if found.get(key) != arguments.get(key)}
-            raise ValueError(f"{out}: was made with {differ}; give these, or another folder")
+            raise ValueError(f"{out}: was made with {differ}; give these or another folder, or "
+                             "delete it")
         return
     if any((out / kind).exists() for kind in ("leftImg8bit", "gtFine", "gtCoarse")):
         raise ValueError(f"{out}: holds another data set; give another folder")
