@@ -33,7 +33,7 @@ class ListOptions:
     until: int | None = None
     coarse_boost: tuple[str, ...] = ()
     propagated_root: str | None = None
-    skips: tuple[int, ...] = (3,)
+    skips: tuple[int, ...] = ()
     limit: int | None = None
     seed: int = 0
 
@@ -45,7 +45,10 @@ def make_lists(train: SegmentationDataset, options: ListOptions, threads: int = 
         FileNotFoundError, ValueError: no such frames, labels or classes, or an option that has no
             effect without another.
     """
-    _check(options)
+    if options.coarse_boost and not options.class_uniform:
+        raise ValueError("--coarse-boost: its crop centers are those of --class-uniform; give both")
+    if options.until is not None and not (options.class_uniform or options.propagated_root):
+        raise ValueError("--max-cu-epoch: of --class-uniform or --propagated-root; give one")
     boosted = [_class_number(train, name) for name in options.coarse_boost]
     fine = len(train)
     if options.propagated_root:
@@ -66,19 +69,6 @@ def make_lists(train: SegmentationDataset, options: ListOptions, threads: int = 
         distributed.say(f"note: no crop centers of {names}: epochs are shorter for it")
     return ClassUniformLists(images, len(train.class_names), centroids, options.class_uniform,
                              options.until, options.seed)
-
-
-def _check(options: ListOptions) -> None:
-    """Refuses an option that has no effect without another."""
-    usual = ListOptions()
-    for name, given in (("--coarse-boost", bool(options.coarse_boost)),
-                        ("--tile", options.tile != usual.tile)):
-        if given and not options.class_uniform:
-            raise ValueError(f"{name}: of the crop centers of --class-uniform; give both")
-    if options.skips != usual.skips and not options.propagated_root:
-        raise ValueError("--propagated-skip: of the frames in --propagated-root; give both")
-    if options.until is not None and not (options.class_uniform or options.propagated_root):
-        raise ValueError("--max-cu-epoch: of --class-uniform or --propagated-root; give one")
 
 
 def add_coarse(

@@ -50,10 +50,9 @@ SMALL = [name for name in RECIPES if "resne" not in name]  # networks that a mac
 def test_two_steps(name: str, ranks: int, tmp_path: Path) -> None:
     dataset, network = name.split("_", 2)[1:]
     root, run, script = DRAW[dataset](tmp_path / "data"), tmp_path / "run", f"scripts/{name}.sh"
-    tile = ["--tile", "32"] if "--class-uniform" in (ROOT / script).read_text() else []
     done = subprocess.run(
         ["bash", str(ROOT / script), "--data-root", str(root), "--run-dir", str(run),
-         "--max-steps", "2", "--crop-size", "48", "48", *tile, "--batch-size", "4",
+         "--max-steps", "2", "--crop-size", "48", "48", "--tile", "32", "--batch-size", "4",
          "--accumulate", "1", "--workers", "0", "--threads", "1", "--eval-size", "64", "64",
          "--eval-crop", "48", "48"],
         env={**os.environ, "NPROC": str(ranks), "VIRTUAL_ENV": sys.prefix}, capture_output=True,
