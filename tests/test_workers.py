@@ -1,7 +1,10 @@
 """Processes that read for a training."""
 
+import multiprocessing
 import os
 import signal
+from collections.abc import Iterator
+from functools import partial
 
 import pytest
 import torch
@@ -12,28 +15,39 @@ from utils.workers import Loader
 CPU = torch.device("cpu")
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_while_workers_start(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """They finish what they read: the signal was for the training, which then stops by itself."""
-    hear = workers._init_worker
+hear = workers._init_worker
 
-    def start(worker: int) -> None:
+
+def hear_after(number: int, worker: int) -> None:
+    os.kill(os.getpid(), number)
+    hear(worker)
+
+
+def hear_before_two(number: int, worker: int) -> None:
+    hear(worker)
+    for _ in range(2):
         os.kill(os.getpid(), number)
-        hear(worker)
 
-    monkeypatch.setattr(workers, "_init_worker", start)
+
+@pytest.fixture(params=multiprocessing.get_all_start_methods())
+def start_method(request: pytest.FixtureRequest) -> Iterator[str]:
+    before = multiprocessing.get_start_method()
+    multiprocessing.set_start_method(request.param, force=True)
+    yield request.param
+    multiprocessing.set_start_method(before, force=True)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_while_workers_start(
+    number: int, start_method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They finish what they read: the signal was for the training, which then stops by itself."""
+    monkeypatch.setattr(workers, "_init_worker", partial(hear_after, number))
     assert list(Loader(range(4), 2, CPU, batch_size=None)) == [0, 1, 2, 3]
 
 
 def test_a_second_signal_ends_a_worker(monkeypatch: pytest.MonkeyPatch) -> None:
-    hear = workers._init_worker
-
-    def start(worker: int) -> None:
-        hear(worker)
-        for _ in range(2):
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    monkeypatch.setattr(workers, "_init_worker", start)
+    monkeypatch.setattr(workers, "_init_worker", partial(hear_before_two, signal.SIGTERM))
     with pytest.raises(RuntimeError, match="exited unexpectedly"):
         list(Loader(range(4), 1, CPU, batch_size=None))
 

@@ -42,8 +42,8 @@ def share(text: str) -> float:
 def below_one(text: str) -> float:
     """A number or a fraction, from 0 to below 1."""
     try:
-        value = float(Fraction(text))
-    except (ValueError, ArithmeticError):  # 1/0, or too large for a float
+        value = float(Fraction(text) if "/" in text else text)
+    except (ValueError, ArithmeticError):  # 1/0 too
         value = 1.0
     if not 0 <= value < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0, below 1")

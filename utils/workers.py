@@ -1,10 +1,12 @@
 """Processes and threads that read images for a process that computes."""
 
+import multiprocessing
 import signal
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import repeat, takewhile
+from multiprocessing import resource_tracker
 from typing import Any
 
 import cv2
@@ -35,6 +37,8 @@ class Loader(DataLoader):
         )  # fmt: skip
 
     def __iter__(self) -> Any:
+        if self.num_workers and multiprocessing.get_start_method() != "fork":
+            resource_tracker.ensure_running()  # else its own start would lift what is held
         held = signal.pthread_sigmask(signal.SIG_BLOCK, STOP)  # a new worker dies of them
         try:
             return super().__iter__()
