@@ -44,7 +44,7 @@ ensure_environment "$ROOT/requirements.txt" "${RUNTIME[@]}"
 run="$ROOT/runs/${name:-quickstart}"
 if [ -z "$data_root" ]; then
     half_size=(--eval-size 128 256) cache=(--cache raw)
-    data_root="$ROOT/data/synthetic"
+    data_root="$ROOT/data/quickstart"
     echo "== drawing a synthetic city: $data_root"
     "$PYTHON" -m datasets.synthetic "$data_root" --train 192 --val 64 --size 256x512 --seed 0
 fi
