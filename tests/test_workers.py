@@ -5,6 +5,7 @@ import os
 import signal
 from collections.abc import Iterator
 from functools import partial
+from multiprocessing import forkserver
 
 import pytest
 import torch
@@ -32,6 +33,7 @@ def hear_before_two(number: int, worker: int) -> None:
 @pytest.fixture(params=multiprocessing.get_all_start_methods())
 def start_method(request: pytest.FixtureRequest) -> Iterator[str]:
     before = multiprocessing.get_start_method()
+    forkserver._forkserver._stop()  # one that runs already knows nothing of what is held
     multiprocessing.set_start_method(request.param, force=True)
     yield request.param
     multiprocessing.set_start_method(before, force=True)

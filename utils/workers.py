@@ -21,6 +21,8 @@ STOP = {signal.SIGTERM, signal.SIGINT}
 class Loader(DataLoader):
     """Samples read by processes that outlive a signal to their whole group, until the step is done.
 
+    Under `forkserver` only where the server was not started before, by something else.
+
     Args:
         dataset: gives a sample per key.
         workers: processes; 0 reads in this one.
