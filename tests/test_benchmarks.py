@@ -168,6 +168,14 @@ def test_latency(call: Callable, threads: None) -> None:
     assert figures(lines[-3], 2)[1] == 1
 
 
+@pytest.mark.slow
+def test_allocator(call: Callable) -> None:
+    done = call("benchmarks.allocator", "--arch", "cspsg_n", "--batch-size", 4, "--rounds", 2)
+    assert done.returncode == 0, done.stderr
+    faults = {line.split(":")[0]: int(line.split()[1]) for line in done.stdout.splitlines()[-2:]}
+    assert faults["kept"] < faults["default"] / 10
+
+
 def test_multiscale(call: Callable, threads: None) -> None:
     """Of windows that fill the small image and tile the larger ones: 2 x (1 + 3 + 3) forwards."""
     done = call("benchmarks.multiscale", "--runs", 1, "--size", 128, 256)

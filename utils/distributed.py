@@ -15,11 +15,15 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from utils.allocator import keep_freed_memory
+
 TIMEOUT = timedelta(minutes=10)
 
 
 def start(device: str, threads: int | None = None) -> torch.device:
     """Joins the processes that `torch.distributed.run` launched; sets this process's threads.
+
+    On the CPU, memory that is freed is kept for the next tensor.
 
     Args:
         device: "auto", "cpu", "cuda", "cuda:N" or "mps".
@@ -35,6 +39,8 @@ def start(device: str, threads: int | None = None) -> torch.device:
     local_world = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
     chosen = find_device(device, local_rank, local_world)
     torch.set_num_threads(threads or max(1, cores() // local_world))
+    if chosen.type == "cpu":
+        keep_freed_memory()
     if "RANK" in os.environ and "WORLD_SIZE" in os.environ:
         _leave_with_parent()
         cuda = chosen.type == "cuda"
