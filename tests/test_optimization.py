@@ -118,6 +118,32 @@ def test_momentum_rises_with_the_warmup(nesterov: bool) -> None:
         assert network.weight.item() == pytest.approx(place, rel=1e-6)
 
 
+@pytest.mark.parametrize(("name", "kind"), [("adam", torch.optim.Adam),
+                                            ("adamw", torch.optim.AdamW)])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_adam_of_any_memory_layout(
+    name: str, kind: type[torch.optim.Adam], layout: torch.memory_format
+) -> None:
+    """Weights, gradients and moments lie otherwise, and the plain loop's numbers come out."""
+    torch.manual_seed(0)
+    ours, plain = (nn.Parameter(torch.ones(4, 3, 2, 2).contiguous(memory_format=layout))
+                   for _ in range(2))
+    optimizer = build_optimizer(name, [{"params": [ours], "lr": 0.1}], 0.8)
+    expected = kind([plain], lr=0.1, betas=(0.8, 0.999), fused=False)
+    for step in range(4):
+        gradient = torch.randn(4, 3, 2, 2)
+        other = (torch.channels_last, torch.contiguous_format)[step % 2]
+        ours.grad, plain.grad = gradient.contiguous(memory_format=other), gradient
+        optimizer.step()
+        expected.step()
+        torch.testing.assert_close(ours, plain)
+        loaded = optimizer.state_dict()
+        for key in ("exp_avg", "exp_avg_sq"):
+            loaded["state"][0][key] = loaded["state"][0][key].contiguous(memory_format=other)
+        optimizer.load_state_dict(loaded)
+    assert optimizer.param_groups[0]["fused"]
+
+
 @pytest.mark.parametrize(
     ("clip", "step"), [(0.0, [3.0, 4.0]), (10.0, [3.0, 4.0]), (1.0, [0.6, 0.8])]
 )

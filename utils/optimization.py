@@ -3,6 +3,7 @@
 import math
 from copy import deepcopy
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -44,7 +45,31 @@ def build_optimizer(
         groups = [{**group, "initial_momentum": momentum} for group in groups]
         return torch.optim.SGD(groups, momentum=momentum, nesterov=nesterov)
     kind = torch.optim.AdamW if name == "adamw" else torch.optim.Adam
-    return kind(groups, betas=(momentum, 0.999))
+    if any(p.device.type != "cpu" for group in groups for p in group["params"]):
+        return kind(groups, betas=(momentum, 0.999))  # PyTorch chooses well there
+    optimizer = kind(groups, betas=(momentum, 0.999), fused=True)  # in a third of the time
+    optimizer.register_step_pre_hook(lambda *_: _align(optimizer))
+    return optimizer
+
+
+def _align(optimizer: torch.optim.Optimizer) -> None:
+    """Lays gradients and moments out as their parameters are.
+
+    The fused kernels of the CPU take numbers in the order of memory, whatever the strides say.
+    """
+    for parameter in (p for group in optimizer.param_groups for p in group["params"]):
+        if parameter.grad is not None:
+            parameter.grad = _laid_out_as(parameter, parameter.grad)
+        moments = optimizer.state.get(parameter, {})
+        for key, value in moments.items():
+            if value.ndim == parameter.ndim > 1:
+                moments[key] = _laid_out_as(parameter, value)
+
+
+def _laid_out_as(parameter: Tensor, value: Tensor) -> Tensor:
+    if value.stride() == parameter.stride():
+        return value
+    return torch.empty_like(parameter).copy_(value)
 
 
 def train_mode(network: nn.Module, freeze_bn: bool) -> None:
@@ -108,9 +133,9 @@ class TrainingState:
             {key: value for key, value in group.items() if key not in ("params", "lr")}
             for group in self.optimizer.param_groups
         ]
-        self.optimizer.load_state_dict(state["optimizer"])
-        for group, now in zip(self.optimizer.param_groups, groups, strict=True):
-            group.update(now)
+        saved = state["optimizer"]["param_groups"]
+        groups = [{**group, **now} for group, now in zip(saved, groups, strict=True)]
+        self.optimizer.load_state_dict({**state["optimizer"], "param_groups": groups})
         self.scaler.load_state_dict(state["scaler"])
         self.step, self.epoch, self.best = state["step"], state["epoch"], state["best"]
 
@@ -129,13 +154,14 @@ def make_ema(network: nn.Module) -> nn.Module:
 @torch.no_grad()
 def update_ema(ema: nn.Module, network: nn.Module, decay: float) -> None:
     """ema <- decay * ema + (1 - decay) * network, for every floating tensor; others are copied."""
-    averages, values = ema.state_dict(), network.state_dict()
-    floating = [key for key, value in values.items() if value.is_floating_point()]
-    torch._foreach_lerp_(
-        [averages[key] for key in floating], [values[key] for key in floating], 1 - decay
-    )
-    for key in values.keys() - set(floating):
-        averages[key].copy_(values[key])
+    pairs = list(zip(chain(ema.parameters(), ema.buffers()),
+                     chain(network.parameters(), network.buffers()), strict=True))
+    floating = [pair for pair in pairs if pair[1].is_floating_point()]
+    averages, values = map(list, zip(*floating, strict=True))
+    torch._foreach_lerp_(averages, values, 1 - decay)
+    for average, value in pairs:
+        if not value.is_floating_point():
+            average.copy_(value)
 
 
 def backward(state: TrainingState, loss: Tensor) -> float:
@@ -191,7 +217,10 @@ def update(
             group["momentum"] = state.schedule.momentum(state.step, group["initial_momentum"])
     state.scaler.unscale_(state.optimizer)
     parameters = [p for group in state.optimizer.param_groups for p in group["params"]]
-    norm = nn.utils.clip_grad_norm_(parameters, clip or math.inf).item()
+    total = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+    if clip:
+        nn.utils.clip_grads_with_norm_(parameters, clip, total)
+    norm = total.item()
     if not math.isfinite(norm) and state.scaler.get_scale() <= 1:
         raise FloatingPointError(f"gradient norm {norm} at step {state.step}; {NON_FINITE}")
     state.scaler.step(state.optimizer)
