@@ -58,6 +58,7 @@ class Figures:
     kept: float
     seconds: float  # of the last step
     gradients: str  # their digest
+    device: str  # its kind
 
 
 def measure(args: argparse.Namespace, recompute: bool) -> Figures:
@@ -85,7 +86,8 @@ def measure(args: argparse.Namespace, recompute: bool) -> Figures:
     digest = hashlib.sha256()
     for parameter in network.parameters():
         digest.update(parameter.grad.cpu().contiguous().numpy().data)
-    return Figures(peak, sum(kept.values()) / 1e6, seconds, digest.hexdigest())
+    return Figures(peak, sum(kept.values()) / 1e6, seconds, digest.hexdigest(),
+                   device.type)
 
 
 def draw(count: int, size: Sequence[int], device: torch.device) -> tuple[Tensor, Tensor]:
@@ -126,11 +128,12 @@ def main() -> None:
         for _ in range(args.rounds):
             for name, recompute in names.items():
                 figures[name].append(alone.submit(measure, args, recompute).result())
-    if len({found.gradients for rows in figures.values() for found in rows}) > 1:
+    equal = len({found.gradients for rows in figures.values() for found in rows}) == 1
+    if not equal and figures["plain"][0].device == "cpu":  # a GPU adds in an order of the moment
         raise RuntimeError(f"{args.arch}: gradients differ with --checkpoint-activations")
     height, width = args.crop_size
     print(f"{args.arch}, {args.batch_size} crops of {height}x{width}; medians of {args.rounds} "
-          "rounds; equal gradients")
+          f"rounds; {'equal' if equal else 'other'} gradients, to the bit")
     print(f"{'':14}{'peak MB':>10}{'kept MB':>10}{'s/step':>10}")
     for name, rows in figures.items():
         values = (median(getattr(found, key) for found in rows)

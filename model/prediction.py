@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from model import from_snapshot
+from model import MODELS, from_snapshot
 from model.exported import ExportedNetwork
 from model.fusion import fuse
 from utils.inference import Predictor, choose_precision
@@ -30,11 +30,14 @@ def open_predictor(
         ValueError: the snapshot is an ONNX file and `compiled` asked for.
     """
     network: Any = from_snapshot(snapshot)
-    if not isinstance(network, ExportedNetwork):
+    exported = isinstance(network, ExportedNetwork)
+    if not exported:
         network = fuse(network)
     network = network.to(device, memory_format=torch.channels_last)
     if compiled:
-        if isinstance(network, ExportedNetwork):
+        if exported:
             raise ValueError("--compile: an ONNX file is run by onnxruntime; leave it out")
         network.compile(dynamic=False, options={"freezing": True})
-    return Predictor(network, choose_precision(device, precision), table, inference)
+    ours = not exported and snapshot["model"]["arch"] in MODELS
+    return Predictor(network, choose_precision(device, precision), table, inference,
+                     replayed=device.type == "cuda" and ours and not compiled)

@@ -3,6 +3,7 @@
 import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from tqdm import tqdm
 
 from utils import distributed
 from utils.cells import largest_between
+from utils.cuda_graph import Replayed
 from utils.images import resize_image
 from utils.metrics import ConfusionMatrix
 from utils.signals import Stopped, StopRequest
@@ -56,6 +58,8 @@ class Predictor:
         table: (256,) uint8 from channel to train id, for a network of other classes.
         inference: sizes and pieces in which the network sees an image; as it is by default.
         smoother: averages its scores with those of the frames before; of a video alone.
+        replayed: the kernels of a size that comes again are launched together; on a CUDA device,
+            of a network that never looks at what it computes.
     """
 
     network: Any
@@ -63,6 +67,7 @@ class Predictor:
     table: np.ndarray | None = None
     inference: Inference = Inference()
     smoother: Smoother | None = None
+    replayed: bool = False
 
     @property
     def device(self) -> torch.device:
@@ -101,16 +106,25 @@ class Predictor:
     def channels(self, images: Tensor) -> Tensor:
         """(N, 3, h, w) uint8 RGB -> (N, h, w) uint8, the channel of each pixel's largest logit.
 
-        Full-size logits are never there as a whole: a network that says how large its cells are has
-        only those enlarged where classes meet. Of others, rows are made and judged by turns, while
-        they are in the processor's cache.
+        Full-size logits are never there as a whole: on a CPU, a network that says how large its
+        cells are has only those enlarged where classes meet. Of others, rows are made and judged by
+        turns, while they are in the processor's cache.
         """
+        return self._replay(images) if self.replayed and not self.smoother else self._judge(images)
+
+    @cached_property
+    def _replay(self) -> Replayed:
+        return Replayed(self._judge, self.device)
+
+    def _judge(self, images: Tensor) -> Tensor:
         size = images.shape[-2:]
         coarse = self._steady(self._coarse(images).float(), self.network.upsample, images)
         coarse = coarse.contiguous()
         maps = torch.empty(len(images), *size, dtype=torch.uint8, device=coarse.device)
         step = max(1, BLOCK.get(self.device.type, 1 << 27) // (coarse.shape[1] * size[1]))
-        cell_side = getattr(self.network, "cell_side", lambda *_: None)(coarse, size)
+        cell_side = None
+        if self.device.type == "cpu":  # elsewhere to find the cells takes longer than to fill all
+            cell_side = getattr(self.network, "cell_side", lambda *_: None)(coarse, size)
         for labels, logits in zip(maps, coarse.split(1), strict=True):
             if cell_side:
                 labels.copy_(largest_between(logits[0], cell_side)[: size[0], : size[1]])
