@@ -342,7 +342,8 @@ def test_unpacks_and_counts(get, server: FileServer, tmp_path: Path) -> None:
     assert "val/*: 0 of 1 files" in done.stdout
 
 
-@pytest.mark.parametrize("content", [b"PK\3\4 cut off", archive({"a": b"x"})[:-9], b"", b"text"])
+@pytest.mark.parametrize("content", [b"PK\3\4 cut off", archive({"a": b"x"})[:-9], b"", b"text"],
+                         ids=["start", "cut off", "empty", "text"])
 def test_what_is_no_archive_is_not_kept(content: bytes, get, server, tmp_path: Path) -> None:
     """A server that names no length may stop anywhere."""
     server.files["/m.zip"], server.chunked = content, True
