@@ -2,19 +2,20 @@
 # From nothing to pictures: sets up Python, draws a small synthetic city (or takes your data),
 # trains, scores, runs the demo.
 #
-#   ./scripts/quickstart.sh                    # 4 to 7 minutes on 2 cores, after installation
-#   ./scripts/quickstart.sh --long             # about eight times the training
+#   ./scripts/quickstart.sh                    # about 5 minutes on 2 cores, after installation
+#   ./scripts/quickstart.sh --long             # about half an hour
 #   ./scripts/quickstart.sh --dataset camvid --data-root data/camvid --name quickstart-camvid
 #
-# Training starts on images of half the size, which teaches four times as many scenes in the same
-# time, and ends on the full size. Other options go to train.py, for example --max-steps 100.
-# Results are in runs/NAME, default runs/quickstart; a second run with the same options finds them
-# and trains no more, an interrupted one goes on.
+# The city is learned at about half its size, where four times as many scenes are seen in the same
+# time: the network sees 160x320 pixels (--eval-size 320), labels have the size of the image. With
+# --long and with your data a training at full size follows. Other options go to train.py, for
+# example --max-steps 100. Results are in runs/NAME, default runs/quickstart; a second run with the
+# same options finds them and trains no more, an interrupted one goes on.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 
-dataset=cityscapes data_root='' name='' half_steps=1200 half_batch=8 full_steps=540 full_batch=4
-options=() half_size=() scored=() cache=()
+dataset=cityscapes data_root='' name='' half_steps=1300 half_batch=8 full_steps=0 full_batch=4
+options=() half_size=() seen=() scored=() cache=()
 while [ $# -gt 0 ]; do
     case "$1" in
         -h | --help)
@@ -42,11 +43,14 @@ if [ -z "$data_root" ] && [ "$dataset" != cityscapes ]; then
 fi
 ensure_environment "$ROOT/requirements.txt" "${RUNTIME[@]}"
 run="$ROOT/runs/${name:-quickstart}"
-if [ -z "$data_root" ]; then
-    half_size=(--eval-size 128 256) cache=(--cache raw)
+if [ -n "$data_root" ]; then
+    [ "$full_steps" != 0 ] || half_steps=1200 full_steps=540
+else
+    half_size=(--eval-size 320) cache=(--cache raw)
     data_root="$ROOT/data/quickstart"
     echo "== drawing a synthetic city: $data_root"
     "$PYTHON" -m datasets.synthetic "$data_root" --train 192 --val 64 --size 256x512 --seed 0
+    images=("$data_root"/leftImg8bit/val/*/*.png)
 fi
 
 # usage: train FOLDER OPTION...   continues what was interrupted, passes over what is done
@@ -63,19 +67,27 @@ train() {
             --jitter 0.1 --hue 0 --blur 0 --class-weights enet110 ${cache[@]+"${cache[@]}"} "$@"
     fi
 }
-echo "== training on half the size: $run/half-size"
-train "$run/half-size" --max-steps "$half_steps" --warmup-steps 20 --lr 3e-3 \
+half="$run/half-size"
+[ "$full_steps" != 0 ] || half="$run" seen=(${half_size[@]+"${half_size[@]}"})
+echo "== training on half the size: $half"
+train "$half" --max-steps "$half_steps" --warmup-steps 20 --lr 3e-3 --ema 0.98 \
     --batch-size "$half_batch" --crop-size 128 128 --scale 0.4 0.7 ${half_size[@]+"${half_size[@]}"} ${options[@]+"${options[@]}"}
-echo "== training on the full size: $run"
-train "$run" --init "$run/half-size/best.pth" --max-steps "$full_steps" --warmup-steps 10 \
-    --batch-size "$full_batch" --lr 2e-3 --crop-size 256 256 --scale 0.8 1.3 --ema 0.98 ${options[@]+"${options[@]}"}
+if [ "$full_steps" != 0 ]; then
+    echo "== training on the full size: $run"
+    train "$run" --init "$half/best.pth" --max-steps "$full_steps" --warmup-steps 10 --ema 0.98 \
+        --batch-size "$full_batch" --lr 2e-3 --crop-size 256 256 --scale 0.8 1.3 ${options[@]+"${options[@]}"}
+fi
 
 echo "== scores of $run/best.pth on the val split"
 "$PYTHON" "$ROOT/evaluate.py" --snapshot "$run/best.pth" --data-root "$data_root" \
-    --json "$run/scores.json" ${scored[@]+"${scored[@]}"}
+    --json "$run/scores.json" ${seen[@]+"${seen[@]}"} ${scored[@]+"${scored[@]}"}
 
 echo "== demo on a val image"
-image="$("$PYTHON" -c 'import sys
+if [ -z "${images[*]-}" ]; then
+    images=("$("$PYTHON" -c 'import sys
 from datasets import build_dataset
-print(build_dataset(*sys.argv[1:], "val").samples[0].image)' "$dataset" "$data_root")"
-"$PYTHON" "$ROOT/demo.py" --demo-image "$image" --snapshot "$run/best.pth" --save-dir "$run/demo"
+print(build_dataset(*sys.argv[1:], "val").samples[0].image)' "$dataset" "$data_root")")
+fi
+demo=(demo.py --snapshot "$run/best.pth" ${seen[@]+"${seen[@]}"})
+"$PYTHON" "$ROOT/${demo[0]}" "${demo[@]:1}" --demo-image "${images[0]}" --save-dir "$run/demo"
+echo "== and on yours: python ${demo[*]} --demo-image FILE"

@@ -155,17 +155,27 @@ def test_nodes_and_processes_from_the_environment(recorded, monkeypatch) -> None
 
 
 def test_quickstart_draws_trains_scores_shows(recorded, monkeypatch) -> None:
-    draw, half, full, score, demo = recorded("quickstart.sh", "--name", "never", "--max-steps", "5")
+    """At half the size, which every command is told."""
+    draw, train, score, demo = recorded("quickstart.sh", "--name", "never", "--max-steps", "5")
     assert draw[:2] == ["-m", "datasets.synthetic"]
-    assert half[half.index("--run-dir") + 1] == str(ROOT / "runs/never/half-size")
-    for train in (half, full):
-        assert Path(train[0]).name == "train.py"
-        assert train[-2:] == ["--max-steps", "5"]
-        assert train[train.index("--data-root") + 1] == draw[2]
-    assert full[full.index("--init") + 1] == f"{half[half.index('--run-dir') + 1]}/best.pth"
-    for command in (half, full, score, demo):
+    assert train[train.index("--run-dir") + 1] == str(ROOT / "runs/never")
+    assert train[-2:] == ["--max-steps", "5"]
+    for command in (train, score):
+        assert command[command.index("--data-root") + 1] == draw[2]
+    for command in (train, score, demo):
         assert accepts(command, monkeypatch)
-    assert demo[demo.index("--demo-image") + 1] == "image.png"
+        assert command[command.index("--eval-size") + 1] == "320"
+    assert demo[demo.index("--demo-image") + 1].startswith(f"{draw[2]}/leftImg8bit/val/")
+
+
+def test_long_quickstart_ends_at_full_size(recorded, monkeypatch) -> None:
+    _, half, full, score, demo = recorded("quickstart.sh", "--name", "never", "--long")
+    assert half[half.index("--run-dir") + 1] == str(ROOT / "runs/never/half-size")
+    assert full[full.index("--init") + 1] == f"{half[half.index('--run-dir') + 1]}/best.pth"
+    assert "--eval-size" in half
+    for command in (full, score, demo):
+        assert accepts(command, monkeypatch)
+        assert "--eval-size" not in command
 
 
 def test_quickstart_on_real_data(recorded) -> None:
@@ -176,6 +186,8 @@ def test_quickstart_on_real_data(recorded) -> None:
     ]
     for command in commands[:3]:
         assert command[command.index("--data-root") + 1] == "my data"
+        assert "--eval-size" not in command
+    assert commands[-1][commands[-1].index("--demo-image") + 1] == "image.png"
 
 
 def test_quickstart_refuses_data_without_place(tmp_path: Path) -> None:
