@@ -76,7 +76,8 @@ def main() -> None:
     parser.add_argument("--batch-size", type=options.positive, default=8, help="crops of a step")
     parser.add_argument("--crop-size", type=options.positive, nargs=2, default=(128, 128),
                         metavar=("H", "W"), help="pixels of a crop")
-    parser.add_argument("--precision", default="auto", choices=("auto", "fp32", "bf16"))
+    parser.add_argument("--precision", default="auto", choices=("auto", "fp32", "bf16"),
+                        help="of the forward")
     parser.add_argument("--rounds", type=options.positive, default=15, help="turns of each side")
     parser.add_argument("--threads", type=options.positive, help="default: all cores")
     args = parser.parse_args()

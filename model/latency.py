@@ -5,7 +5,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -18,6 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from model import build_model, count_parameters, from_snapshot, read_snapshot
 from model.prediction import open_predictor
 from utils import distributed
+from utils.cuda_graph import AGAIN
 from utils.inference import Predictor
 from utils.pipeline import synchronize
 from utils.sliding import Inference
@@ -129,10 +130,11 @@ def measure(wanted: Wanted) -> Figures:
     device = predictor.device
     figures = Figures(name, _device_name(device), predictor.precision, torch.get_num_threads(),
                       wanted.size, count_parameters(network), 0)
+    warm_up = max(wanted.warm_up, AGAIN + 1) if predictor.replayed else wanted.warm_up
     for size in wanted.batch_sizes:
         images = draw(size, wanted.size)
         work = partial(_run, predictor, images)
-        seconds = timed(work, device, wanted.runs, wanted.warm_up)
+        seconds = timed(work, device, wanted.runs, warm_up)
         figures.seconds = figures.seconds or seconds
         figures.throughput[size] = size / float(np.median(seconds))
     figures.memory = _peak_memory(device)
@@ -157,6 +159,7 @@ def profile(wanted: Wanted, rows: int = 15) -> str:
     The device is waited for after each layer, so that the sum is more than the latency.
     """
     _, predictor, _ = open_wanted(wanted)
+    predictor = replace(predictor, replayed=False)  # hooks are for layers that run by themselves
     network, device = predictor.network, predictor.device
     images = draw(1, wanted.size).to(device)
     begun: dict[str, float] = {}

@@ -15,7 +15,7 @@ set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 
 dataset=cityscapes data_root='' name='' half_steps=1300 half_batch=8 full_steps=0 full_batch=4
-options=() half_size=() seen=() scored=() cache=()
+options=() half_size=() seen=() scored=() cache=() images=()
 while [ $# -gt 0 ]; do
     case "$1" in
         -h | --help)
@@ -26,6 +26,10 @@ while [ $# -gt 0 ]; do
         --name) name="${2:-}" && shift ;;
         --run-dir | --run_dir | --run-dir=* | --run_dir=*)
             echo "error: $1: the quickstart writes to runs/NAME; give --name NAME" >&2
+            exit 2
+            ;;
+        --eval-size | --eval_size | --eval-size=* | --eval_size=*)
+            echo "error: $1: the quickstart chooses the size; for another, use train.py" >&2
             exit 2
             ;;
         --holdout) scored+=("$1" "${2:-}") && options+=("$1" "${2:-}") && shift ;;
@@ -69,6 +73,11 @@ train() {
 }
 half="$run/half-size"
 [ "$full_steps" != 0 ] || half="$run" seen=(${half_size[@]+"${half_size[@]}"})
+if { [ "$half" = "$run" ] && [ -e "$run/half-size" ]; } ||
+    { [ "$half" != "$run" ] && [ -e "$run/last.pth" ] && [ ! -e "$half/last.pth" ]; }; then
+    echo "error: $run: was trained otherwise; give another --name, or delete it" >&2
+    exit 2
+fi
 echo "== training on half the size: $half"
 train "$half" --max-steps "$half_steps" --warmup-steps 20 --lr 3e-3 --ema 0.98 \
     --batch-size "$half_batch" --crop-size 128 128 --scale 0.4 0.7 ${half_size[@]+"${half_size[@]}"} ${options[@]+"${options[@]}"}
@@ -88,6 +97,6 @@ if [ -z "${images[*]-}" ]; then
 from datasets import build_dataset
 print(build_dataset(*sys.argv[1:], "val").samples[0].image)' "$dataset" "$data_root")")
 fi
-demo=(demo.py --snapshot "$run/best.pth" ${seen[@]+"${seen[@]}"})
-"$PYTHON" "$ROOT/${demo[0]}" "${demo[@]:1}" --demo-image "${images[0]}" --save-dir "$run/demo"
-echo "== and on yours: python ${demo[*]} --demo-image FILE"
+demo=("$PYTHON" "$ROOT/demo.py" --snapshot "$run/best.pth" ${seen[@]+"${seen[@]}"})
+"${demo[@]}" --demo-image "${images[0]}" --save-dir "$run/demo"
+echo "== and on yours: $(printf '%q ' "${demo[@]}")--demo-image FILE"

@@ -118,6 +118,16 @@ def test_momentum_rises_with_the_warmup(nesterov: bool) -> None:
         assert network.weight.item() == pytest.approx(place, rel=1e-6)
 
 
+@pytest.mark.parametrize("name", ["sgd", "adam", "adamw"])
+def test_parameters_given_one_by_one_are_updated(name: str) -> None:
+    network = nn.Linear(1, 1, bias=False)
+    network.weight.data.zero_()
+    optimizer = build_optimizer(name, [{"params": network.parameters(), "lr": 0.5}], 0.9)
+    network.weight.grad = torch.ones(1, 1)
+    optimizer.step()
+    assert network.weight.item() == pytest.approx(-0.5)
+
+
 @pytest.mark.parametrize(("name", "kind"), [("adam", torch.optim.Adam),
                                             ("adamw", torch.optim.AdamW)])
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])

@@ -3,6 +3,7 @@
 import argparse
 import importlib
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -188,6 +189,36 @@ def test_quickstart_on_real_data(recorded) -> None:
         assert command[command.index("--data-root") + 1] == "my data"
         assert "--eval-size" not in command
     assert commands[-1][commands[-1].index("--demo-image") + 1] == "image.png"
+
+
+def test_quickstart_chooses_the_size() -> None:
+    for words in (["--eval-size", "256"], ["--eval_size=256"]):
+        done = subprocess.run(["bash", str(ROOT / "scripts/quickstart.sh"), *words],
+                              capture_output=True, text=True)
+        assert done.returncode == 2
+        assert "chooses the size" in done.stderr
+
+
+def test_quickstart_refuses_what_was_trained_otherwise(tmp_path: Path) -> None:
+    """Of a copy of the scripts, with a stub for Python: where the runs are is theirs."""
+    python = tmp_path / "env" / "bin" / "python"
+    for path in (python, tmp_path / "scripts" / "x"):
+        path.parent.mkdir(parents=True)
+    python.write_text(STUB)
+    python.chmod(0o755)
+    for name in ("quickstart.sh", "environment.sh"):
+        shutil.copy(ROOT / "scripts" / name, tmp_path / "scripts")
+    env = {**os.environ, "VIRTUAL_ENV": str(tmp_path / "env"), "RECORD": str(tmp_path / "record")}
+
+    def call(*words: str) -> int:
+        return subprocess.run(["bash", str(tmp_path / "scripts/quickstart.sh"), *words], env=env,
+                              capture_output=True).returncode
+
+    (tmp_path / "runs/two/half-size").mkdir(parents=True)
+    (tmp_path / "runs/one").mkdir()
+    (tmp_path / "runs/one/last.pth").touch()
+    assert [call("--name", name) for name in ("two", "one", "none")] == [2, 0, 0]
+    assert [call("--long", "--name", name) for name in ("two", "one", "none")] == [0, 2, 0]
 
 
 def test_quickstart_refuses_data_without_place(tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ def add_compile(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--compile", action=argparse.BooleanOptionalAction, default=False,
                        help="torch.compile the network: the first image of every size takes up "
                        "to a minute longer, the others less; for many images of few sizes on a "
-                       "CPU (on a GPU networks of this project are faster without)")
+                       "CPU (on a GPU small networks are faster without)")
 
 
 def build_inference(args: argparse.Namespace) -> Inference:

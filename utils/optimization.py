@@ -41,6 +41,7 @@ def build_optimizer(
     name: str, groups: list[dict[str, Any]], momentum: float, nesterov: bool = False
 ) -> torch.optim.Optimizer:
     """SGD with momentum, Adam or AdamW; `momentum` is beta 1 of the latter two."""
+    groups = [{**group, "params": list(group["params"])} for group in groups]
     if name == "sgd":
         groups = [{**group, "initial_momentum": momentum} for group in groups]
         return torch.optim.SGD(groups, momentum=momentum, nesterov=nesterov)

@@ -8,6 +8,8 @@ import torch
 
 from utils.workers import map_in_threads
 
+WARM_UP = 5  # runs in which kernels are chosen, and on a GPU captured
+
 
 class Done(NamedTuple):
     """An item that went through."""
@@ -94,7 +96,9 @@ class Pace:
         count, total = len(self.seconds), perf_counter() - self.start
         lines = [f"end to end {count / total:.2f} {self.unit}s/s: {count} read, segmented and "
                  f"written in {total:.2f} s"]
-        if later := self.seconds[1:]:  # the first also warms up
+        first = WARM_UP if count > 2 * WARM_UP else 1
+        if later := self.seconds[first:]:
             lines.append(f"network {len(later) / sum(later):.2f} {self.unit}s/s: pixels to labels, "
-                         "waited for; without the first; while other threads read and write")
+                         f"waited for; without the first{f' {first}' if first > 1 else ''}; while "
+                         "other threads read and write")
         return "\n".join(lines)
