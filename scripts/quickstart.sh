@@ -2,7 +2,7 @@
 # From nothing to pictures: sets up Python, draws a small synthetic city (or takes your data),
 # trains, scores, runs the demo.
 #
-#   ./scripts/quickstart.sh                    # about 5 minutes on 2 cores, after installation
+#   ./scripts/quickstart.sh                    # 4 to 5 minutes on 2 cores, after installation
 #   ./scripts/quickstart.sh --long             # about half an hour
 #   ./scripts/quickstart.sh --dataset camvid --data-root data/camvid --name quickstart-camvid
 #
@@ -15,7 +15,7 @@ set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 
 dataset=cityscapes data_root='' name='' half_steps=1300 half_batch=8 full_steps=0 full_batch=4
-options=() half_size=() seen=() scored=() cache=() images=()
+options=() half_size=() seen=() scored=() cache=() images=() average=()
 while [ $# -gt 0 ]; do
     case "$1" in
         -h | --help)
@@ -72,15 +72,18 @@ train() {
     fi
 }
 half="$run/half-size"
-[ "$full_steps" != 0 ] || half="$run" seen=(${half_size[@]+"${half_size[@]}"})
+if [ "$full_steps" = 0 ]; then
+    half="$run" seen=("${half_size[@]}") average=(--ema 0.98)
+fi
 if { [ "$half" = "$run" ] && [ -e "$run/half-size" ]; } ||
     { [ "$half" != "$run" ] && [ -e "$run/last.pth" ] && [ ! -e "$half/last.pth" ]; }; then
     echo "error: $run: was trained otherwise; give another --name, or delete it" >&2
     exit 2
 fi
 echo "== training on half the size: $half"
-train "$half" --max-steps "$half_steps" --warmup-steps 20 --lr 3e-3 --ema 0.98 \
-    --batch-size "$half_batch" --crop-size 128 128 --scale 0.4 0.7 ${half_size[@]+"${half_size[@]}"} ${options[@]+"${options[@]}"}
+train "$half" --max-steps "$half_steps" --warmup-steps 20 --lr 3e-3 \
+    --batch-size "$half_batch" --crop-size 128 128 --scale 0.4 0.7 ${average[@]+"${average[@]}"} \
+    ${half_size[@]+"${half_size[@]}"} ${options[@]+"${options[@]}"}
 if [ "$full_steps" != 0 ]; then
     echo "== training on the full size: $run"
     train "$run" --init "$half/best.pth" --max-steps "$full_steps" --warmup-steps 10 --ema 0.98 \

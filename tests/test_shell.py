@@ -174,6 +174,8 @@ def test_long_quickstart_ends_at_full_size(recorded, monkeypatch) -> None:
     assert half[half.index("--run-dir") + 1] == str(ROOT / "runs/never/half-size")
     assert full[full.index("--init") + 1] == f"{half[half.index('--run-dir') + 1]}/best.pth"
     assert "--eval-size" in half
+    assert "--ema" in full
+    assert "--ema" not in half
     for command in (full, score, demo):
         assert accepts(command, monkeypatch)
         assert "--eval-size" not in command
