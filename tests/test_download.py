@@ -322,8 +322,7 @@ def test_bad_input(words: list, message: str, call, tmp_path: Path) -> None:
 
 
 def archive(files: dict[str, bytes]) -> bytes:
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as file:
+    with zipfile.ZipFile(buffer := io.BytesIO(), "w") as file:
         for name, content in files.items():
             file.writestr(name, content)
     return buffer.getvalue()
