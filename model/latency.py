@@ -18,7 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from model import build_model, count_parameters, from_snapshot, read_snapshot
 from model.prediction import open_predictor
 from utils import distributed
-from utils.cuda_graph import AGAIN
+from utils.cuda_graph import SETTLED
 from utils.inference import Predictor
 from utils.pipeline import synchronize
 from utils.sliding import Inference
@@ -130,7 +130,7 @@ def measure(wanted: Wanted) -> Figures:
     device = predictor.device
     figures = Figures(name, _device_name(device), predictor.precision, torch.get_num_threads(),
                       wanted.size, count_parameters(network), 0)
-    warm_up = max(wanted.warm_up, AGAIN + 1) if predictor.replayed else wanted.warm_up
+    warm_up = max(wanted.warm_up, SETTLED) if predictor.replayed else wanted.warm_up
     for size in wanted.batch_sizes:
         images = draw(size, wanted.size)
         work = partial(_run, predictor, images)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 AGAIN = 4  # calls with one size, one after the other, before it is worth a capture
+SETTLED = AGAIN + 1  # calls until the capture is over
 WARM_UP = 3  # runs before the capture, in which libraries choose and load their kernels
 
 

@@ -6,9 +6,8 @@ from typing import Any, NamedTuple
 
 import torch
 
+from utils.cuda_graph import SETTLED
 from utils.workers import map_in_threads
-
-WARM_UP = 5  # runs in which kernels are chosen, and on a GPU captured
 
 
 class Done(NamedTuple):
@@ -96,7 +95,7 @@ class Pace:
         count, total = len(self.seconds), perf_counter() - self.start
         lines = [f"end to end {count / total:.2f} {self.unit}s/s: {count} read, segmented and "
                  f"written in {total:.2f} s"]
-        first = WARM_UP if count > 2 * WARM_UP else 1
+        first = SETTLED if count > 2 * SETTLED else 1
         if later := self.seconds[first:]:
             lines.append(f"network {len(later) / sum(later):.2f} {self.unit}s/s: pixels to labels, "
                          f"waited for; without the first{f' {first}' if first > 1 else ''}; while "
