@@ -7,9 +7,12 @@
 # No checksum is published; the number of images is compared with the known one. Run it again after
 # an interruption: it goes on.
 set -euo pipefail
-source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
-ensure_environment "$ROOT/requirements.txt" cv2 PIL tqdm # torch takes seconds to load
-url="${KITTI_URL:-https://s3.eu-central-1.amazonaws.com/avg-kitti/data_semantics.zip}"
-exec "$PYTHON" -m utils.download "$url" --to "${KITTI_DATASET:-data/kitti}" --unpack \
-    --expect "training/image_2/*.png=200" "training/semantic/*.png=200" \
-    "testing/image_2/*.png=200" "$@"
+source "$(dirname "${BASH_SOURCE[0]}")/archives.sh"
+read_options "${KITTI_DATASET:-data/kitti}" "$@"
+fetch "${KITTI_URL:-https://s3.eu-central-1.amazonaws.com/avg-kitti/data_semantics.zip}" \
+    "$folder/data_semantics.zip"
+unpack "$folder/data_semantics.zip"
+expect 200 "training/image_2/*.png"
+expect 200 "training/semantic/*.png"
+expect 200 "testing/image_2/*.png"
+echo "KITTI is in $folder"

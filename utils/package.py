@@ -2,6 +2,8 @@
 
 import contextlib
 import os
+import re
+import stat
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -12,9 +14,15 @@ import numpy as np
 from tqdm import tqdm
 
 from utils.disk import blaming
-from utils.unpack import find_fault, opened
+from utils.images import shown
 
 Size = tuple[int, int]
+
+MAX_RATIO = 200  # bytes per packed byte; data sets reach about 10
+SMALL = 64_000_000  # bytes that no packing makes dangerous
+
+_KINDS = (0, stat.S_IFREG, stat.S_IFDIR)  # 0: packed where files have no Unix mode
+_ENCRYPTED = 0x2041  # flag bits: by password, strongly, with a hidden directory
 
 
 @dataclass(frozen=True)
@@ -113,3 +121,45 @@ def open_members(path: Path) -> Iterator[list[Member]]:
                    find_fault(info))
             for info in archive.infolist() if not info.is_dir()
         ]
+
+
+@contextlib.contextmanager
+def opened(path: Path) -> Iterator[zipfile.ZipFile]:
+    """An archive to read from.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: not a zip archive, or one that is cut off.
+    """
+    try:
+        archive = zipfile.ZipFile(path)
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{shown(path)}: no such archive") from None
+    except OSError as error:
+        raise ValueError(f"{shown(path)}: cannot be read ({error.strerror})") from None
+    except Exception as error:  # zipfile raises six types for damaged files
+        raise ValueError(f"{shown(path)}: not a whole zip archive ({shown(str(error))}); delete it "
+                         "and fetch it again") from None
+    with archive:
+        yield archive
+
+
+def find_fault(info: zipfile.ZipInfo) -> str:
+    """Why a member must not be unpacked; empty if it may be."""
+    name = info.orig_filename
+    parts = name.removesuffix("/").split("/")
+    if name.startswith("/") or re.match("[A-Za-z]:", name):
+        return "an absolute path"
+    if ".." in parts:
+        return "leads out of the folder"
+    if "\\" in name or "." in parts or "" in parts or any(ord(letter) < 32 for letter in name):
+        return "not a plain path"
+    if stat.S_IFMT(info.external_attr >> 16) not in _KINDS:
+        return "a link or a device"
+    if info.flag_bits & _ENCRYPTED:
+        return "encrypted"
+    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        return f"compressed by method {info.compress_type}, which is neither stored nor deflated"
+    if info.file_size > max(SMALL, MAX_RATIO * info.compress_size):
+        return f"{info.file_size:,} bytes from {info.compress_size:,}: a bomb"
+    return ""
