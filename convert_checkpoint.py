@@ -21,11 +21,10 @@ from model import build_model, check_name, from_snapshot, load_weights
 from model.published import UnknownNetworkError, recognize
 from model.smp_names import is_smp
 from model.smp_weights import bare, count_classes, to_ours
-from utils import checkpoint, options, stub_unpickler
+from utils import checkpoint, options
 from utils.argument_types import checked
 from utils.exit_codes import run
-from utils.stub_unpickler import Stored, is_network, tensors_of
-from utils.untrusted import check_file, malicious_calls
+from utils.untrusted import check_file, is_network, load_inert, tensors_of
 
 
 def parse_args() -> argparse.Namespace:
@@ -53,7 +52,7 @@ def check_smp(name: str) -> str:
     return check_name(name)
 
 
-def choose(content: Any, key: str | None, source: Path) -> tuple[str, dict[str, Stored]]:
+def choose(content: Any, key: str | None, source: Path) -> tuple[str, dict[str, Tensor]]:
     """The words for what was taken of a file, and its named tensors.
 
     Raises:
@@ -76,7 +75,7 @@ def choose(content: Any, key: str | None, source: Path) -> tuple[str, dict[str, 
 
 def _is_state_dict(value: Any) -> bool:
     return isinstance(value, dict) and bool(value) and all(
-        isinstance(name, str) and isinstance(each, Stored) for name, each in value.items())
+        isinstance(name, str) and isinstance(each, Tensor) for name, each in value.items())
 
 
 def read_tensors(source: Path, key: str | None) -> tuple[str, dict[str, Tensor]]:
@@ -86,14 +85,10 @@ def read_tensors(source: Path, key: str | None) -> tuple[str, dict[str, Tensor]]
         FileNotFoundError, ValueError: missing, damaged, malicious, or without a network.
     """
     check_file(source)
-    if calls := malicious_calls(source):
-        raise ValueError(f"{source}: looks malicious: loading it would call {', '.join(calls)}; "
-                         "delete it")
-    content, fetch = stub_unpickler.read(source)
+    content = load_inert(source)
     if isinstance(content, dict) and "format" in content:
         raise ValueError(f"{source}: is one of train.py's already; nothing to convert")
-    words, stored = choose(content, key, source)
-    weights = {name: fetch(each) for name, each in stored.items()}
+    words, weights = choose(content, key, source)
     return words, checkpoint.state_dict(weights, source)
 
 

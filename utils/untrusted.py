@@ -1,12 +1,16 @@
-"""What a checkpoint file is, found without loading it: whole, damaged, or made to run code."""
+"""What a checkpoint file is, found without running it: whole, damaged, or made to run code."""
 
 import contextlib
 import pickletools
 import re
 import stat
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
+
+import torch
+from torch import Tensor
 
 # The names that files of weights ask for: only to word an error, torch decides what it loads.
 EXPECTED = re.compile(
@@ -18,6 +22,61 @@ MALICIOUS = re.compile(
     r"(os|posix|nt|subprocess|pty|socket|shutil|sys|importlib|runpy|ctypes|webbrowser)\..+|"
     r"(builtins|__builtin__)\.(eval|exec|execfile|compile|open|__import__)"
 )
+
+
+class Inert:
+    """Stands for an object of any class: keeps its attributes, does nothing."""
+
+    def __init__(self, *args: Any, **words: Any) -> None:
+        pass
+
+    def __setstate__(self, state: Any) -> None:
+        if isinstance(state, dict):
+            self.__dict__.update({str(key): value for key, value in state.items()})
+
+
+def load_inert(path: Path) -> Any:
+    """What a file holds, with an `Inert` object for each that is no tensor, number or text.
+
+    Raises:
+        ValueError: damaged, malicious, or a whole network as torch before 1.6 pickled it.
+    """
+    if calls := malicious_calls(path):
+        raise ValueError(f"{path}: looks malicious: loading it would call {', '.join(calls)}; "
+                         "delete it")
+    known: list[Any] = [(set, "__builtin__.set")]
+    try:
+        if zipfile.is_zipfile(path):
+            names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+            known += [(type(name.rpartition(".")[2], (Inert,), {}), name)
+                      for name in names if name != "__builtin__.set"]
+        with torch.serialization.safe_globals(known):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises seven types for damaged files
+        if not zipfile.is_zipfile(path) and _foreign_names(path):
+            raise ValueError(f"{path}: pickles a whole network as torch before 1.6 did; save its "
+                             "state_dict() with that torch, and give that file") from None
+        reason = ascii(str(error).partition("\n")[0])[1:-1][:200]
+        raise ValueError(f"{path}: cannot be read as a pickle of PyTorch ({reason})") from None
+
+
+def is_network(value: Any) -> bool:
+    """Whether an object was a network."""
+    return isinstance(value, Inert) and {"_parameters", "_modules"} <= vars(value).keys()
+
+
+def tensors_of(network: Inert) -> Iterator[tuple[str, Tensor]]:
+    """Names and tensors of a pickled network, as its `state_dict()` would name them."""
+    attributes = vars(network)
+    volatile = attributes.get("_non_persistent_buffers_set", ())
+    for kind in ("_parameters", "_buffers"):
+        for name, tensor in (attributes.get(kind) or {}).items():
+            if isinstance(tensor, Tensor) and name not in volatile:
+                yield name, tensor
+    for name, part in (attributes.get("_modules") or {}).items():
+        if isinstance(part, Inert):
+            for inner, tensor in tensors_of(part):
+                yield f"{name}.{inner}", tensor
 
 
 def check_file(path: Path) -> None:
@@ -80,14 +139,18 @@ def explain_refusal(path: Path) -> str:
     """Why torch does not load a file."""
     if calls := malicious_calls(path):
         return f"looks malicious: loading it would call {', '.join(calls)}; delete it"
-    objects = sorted(name for name in _find_imports(path) if not EXPECTED.fullmatch(name))
-    if objects:
+    if objects := _foreign_names(path):
         return (
             f"stores Python objects ({', '.join(objects[:3])}), not only weights; loading them "
             f"could run code from its author. python convert_checkpoint.py {path} OUT.pth reads "
             "its tensors and runs nothing"
         )
     return "damaged, or not a checkpoint of PyTorch; fetch or write it again"
+
+
+def _foreign_names(path: Path) -> list[str]:
+    """Classes and functions that a file asks for and files of weights do not."""
+    return sorted(name for name in _find_imports(path) if not EXPECTED.fullmatch(name))
 
 
 def _find_imports(path: Path) -> set[str]:
