@@ -85,6 +85,23 @@ def test_boundary_iou_of_each_mask(ratio: float) -> None:
         assert counts[:, number].tolist() == [(own & said).sum(), (own | said).sum()]
 
 
+@pytest.mark.parametrize(("size", "ratio", "width"), [
+    ((30, 40), 0.055, 3),  # 2.75 pixels
+    ((30, 40), 0.045, 2),  # 2.25
+    ((30, 40), 0.001, 1),  # 0.05
+    ((1024, 2048), 0.02, 46),  # 45.8, of Cityscapes
+])
+def test_width_of_the_boundary_by_hand(
+    size: tuple[int, int], ratio: float, width: int
+) -> None:
+    """Of two halves side by side: all of each but a rectangle that is `width` from all sides."""
+    height, length = size
+    truth = np.zeros(size, np.uint8)
+    truth[:, length // 2 :] = 1
+    pixels = height * length // 2 - (height - 2 * width) * (length // 2 - 2 * width)
+    assert counted(truth, truth, ratio)[0, :, :2].tolist() == [[pixels, pixels]] * 2
+
+
 def test_trimap_iou_of_each_mask() -> None:
     truth, prediction = draw(1), draw(2)
     for row, width in zip(counted(truth, prediction)[1:], (1, 3, 5, 9), strict=True):

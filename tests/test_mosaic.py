@@ -25,8 +25,10 @@ def root(data_roots: dict[str, Path]) -> Path:
     return data_roots["camvid"]
 
 
-def mosaic(root: Path, share: float = 1, uniform: float = 0.0, **options: object) -> Mosaic:
-    train = build_dataset("camvid", root, "train", TrainTransform(FULL, seed=3, **options))
+def mosaic(
+    root: Path, share: float = 1, uniform: float = 0.0, seed: int = 3, **options: object
+) -> Mosaic:
+    train = build_dataset("camvid", root, "train", TrainTransform(FULL, seed=seed, **options))
     if not uniform:
         return Mosaic(train, AllImages((5, 5)), share)
     centroids = find_centroids(train, tile=20)
@@ -83,6 +85,8 @@ def test_a_mosaic_is_a_function_of_seed_epoch_and_position(root: Path) -> None:
         assert torch.equal(a, b)
     assert keys_of(first, (0, 2, 3, None)) != keys_of(first, key)
     assert torch.equal(first[key][0], again[key][0]), "whatever epoch was before"
+    assert [keys_of(mosaic(root, seed=seed), key)[1:] == keys_of(first, key)[1:]
+            for seed in (3, 4)] == [True, False]
     others = {keys_of(first, (1, position, 3, None))[1][2] for position in range(30)}
     assert others == set(range(5))
 
@@ -93,6 +97,13 @@ def test_some_are_mosaics_and_the_rest_is_plain(root: Path) -> None:
         key = 0, position, position % 5, None
         plain += all(map(torch.equal, dataset[key], dataset.train[key]))
     assert 110 < plain < 170
+
+
+def test_seeds_make_mosaics_of_samples_of_their_own(root: Path) -> None:
+    whole = [[torch.equal(dataset[key][1], dataset.train[key][1])
+              for position in range(30) for key in [(0, position, position % 5, None)]]
+             for dataset in (mosaic(root, share=0.5, seed=seed) for seed in (3, 4))]
+    assert whole[0] != whole[1]
 
 
 def test_an_epoch_has_its_own_items_only(root: Path) -> None:

@@ -141,6 +141,29 @@ def test_color_jitter_by_hand() -> None:
     assert np.ptp(grayer[0, 0].astype(int)) <= 1
 
 
+def test_contrast_keeps_the_mean_of_the_brighter_image() -> None:
+    """Of 40 and 80 made half brighter, 60 and 120: they move away from 90."""
+    two = np.concatenate([np.full((8, 8, 3), 40, np.uint8), np.full((8, 8, 3), 80, np.uint8)])
+    changed = color_jitter(two, np.array([0.5, 0.5, 0, 0]))
+    assert changed[[0, 8], 0].tolist() == [[45] * 3, [135] * 3]
+
+
+@pytest.mark.parametrize(("saturation", "turns", "expected"), [
+    (0, 0.25, (123, 98, 177)), (0, 0.5, (80, 130, 130)), (0, -0.25, (106, 131, 53)),
+    (0, 1.0, (150, 100, 100)), (0.5, 0, (168, 93, 93)), (0.5, 0.5, (62, 137, 137)),
+])
+def test_a_color_turned_in_yiq(
+    saturation: float, turns: float, expected: tuple[int, int, int]
+) -> None:
+    """(150, 100, 100) has Y 114.95, I 29.8 and Q 10.55; a quarter turn makes it I -10.55, Q 29.8.
+
+    From there, R is Y + 0.956 I + 0.621 Q, G is Y - 0.272 I - 0.647 Q, B is Y - 1.106 I + 1.703 Q.
+    """
+    color = np.full((8, 8, 3), (150, 100, 100), np.uint8)
+    turned = color_jitter(color, np.array([0, 0, saturation, turns]))
+    assert np.abs(turned.astype(int) - expected).max() <= 1
+
+
 def bilateral_of_gray(values: np.ndarray, sigma: float) -> np.ndarray:
     """From its definition, inside of a frame of 3."""
     values = values.astype(float)
@@ -197,6 +220,19 @@ def test_eval_transform() -> None:
     assert label is ids
 
 
+def test_the_label_of_an_eval_crop_has_only_its_own_ids() -> None:
+    """Enlarged with its image, nearest; every pixel of the crop by hand."""
+    ids = np.array([[7, 200], [30, 7]], np.uint8).repeat(10, 0).repeat(10, 1)
+    image = np.stack([ids] * 3, axis=-1)
+    pixels, label = EvalTransform((60, 60), crop=(40, 50))(image, ids)
+    assert pixels.shape == (40, 50, 3)
+    expected = np.array([[7, 200], [30, 7]], np.uint8).repeat(20, 0).repeat(25, 1)
+    assert np.array_equal(label, expected)
+    _, label = EvalTransform((30, 30), crop=(40, 40))(image, ids)
+    assert set(np.unique(label)) == {7, 200, 30, IGNORE}
+    assert (label != IGNORE).sum() == 30 * 30
+
+
 def images(count: int) -> AllImages:
     return AllImages((count, count))
 
@@ -213,6 +249,13 @@ def test_sampler_covers_an_epoch_once() -> None:
         seen = [index for batch in batches for e, _, index, _ in batch if e == epoch]
         assert sorted(seen) == list(range(20))
     assert [k[2] for b in batches[:4] for k in b] != [k[2] for b in batches[4:] for k in b]
+
+
+def test_seeds_have_orders_of_their_own() -> None:
+    orders = [TrainSampler(images(50), 2, (1, 1, 5), seed=seed).order(1).tolist()
+              for seed in (0, 1, 0)]
+    assert orders[0] == orders[2] != orders[1]
+    assert sorted(orders[1]) == list(range(50))
 
 
 def test_sampler_drops_incomplete_batches() -> None:
