@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 import model
 from model.layers import IMAGENET_MEAN, IMAGENET_STD, Normalize, resize
-from utils import sliding
+from utils import inference, sliding
 from utils.images import resize_image
 from utils.inference import Predictor
 from utils.sliding import Inference, as_input, best_class, mean_scores, starts
@@ -235,6 +235,17 @@ def test_nothing_asked_is_one_plain_forward() -> None:
     assert network.seen == [(1, 3, 61, 83)]
     assert torch.equal(found, network(as_input(image)).argmax(1)[0].to(torch.uint8))
     assert torch.equal(found, best_class(scores(network, image)))
+
+
+def test_scores_are_resized_with_their_pixels_as_squares() -> None:
+    """Not from corner to corner: the first quarter of each half keeps its value."""
+    found = inference.resize(torch.tensor([[[[0.0, 8.0]]]]), (1, 4))
+    assert found.flatten().tolist() == [0, 2, 6, 8]
+    image, network = photo(40, 60), Toy(stride=4)
+    logits = network(as_input(image))
+    for size in ((60, 31), (20, 30)):
+        expected = F.interpolate(logits, size, mode="bilinear", align_corners=False).argmax(1)[0]
+        assert torch.equal(Predictor(network)(image, size), expected.to(torch.uint8))
 
 
 def test_best_class_is_the_first_of_equal_ones() -> None:

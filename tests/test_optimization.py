@@ -1,13 +1,19 @@
 """Numbers of parameter groups, clipping, running mean and accumulation, by hand."""
 
+import itertools
+import json
 import math
+from pathlib import Path
 
 import pytest
 import torch
 from conftest import run_script
-from torch import nn
+from torch import Tensor, nn
 
+import train
+from utils import distributed
 from utils.optimization import (
+    Settings,
     TrainingState,
     backward,
     build_optimizer,
@@ -182,25 +188,56 @@ def test_non_finite_stops() -> None:
     assert torch.equal(network.weight, before)
 
 
-def test_micro_batches_are_averaged() -> None:
-    """The gradient of two halves is that of the whole."""
-    images, network = torch.randn(4, 3), nn.Linear(3, 1)
-    network(images).square().mean().backward()
-    whole = network.weight.grad.clone()
-    network.zero_grad()
+class Said:
+    """A log that keeps the losses."""
+
+    def __init__(self) -> None:
+        self.losses: list[float] = []
+
+    def step(self, step: int, loss: float, figures: dict[str, float]) -> None:
+        self.losses.append(loss)
+
+
+class Brightness(nn.Module):
+    """A weight times the mean of an image."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(()))
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.weight * images.float().mean((1, 2, 3))
+
+
+def train_on(values: list[float], accumulate: int) -> tuple[float, list[float]]:
+    """The weight after SGD with rate 1, and the losses that were logged, of means of images."""
+    network, log = Brightness(), Said()
+    settings = Settings(torch.device("cpu"), "fp32", accumulate, clip=0.0, ema=0.0, ema_ramp=0,
+                        freeze_bn=False, seed=0)
+    images = torch.tensor(values).view(-1, 1, 1, 1).expand(-1, 2, 2, 3)
+    target = torch.zeros(1, 2, 2, dtype=torch.uint8)
+    batches = iter([(part, target) for part in images.chunk(accumulate)])
     state = state_of(network)
-    for half in images.chunk(2):
-        backward(state, network(half).square().mean() / 2)
-    torch.testing.assert_close(network.weight.grad, whole)
+    state.network = distributed.wrap(network)
+    train.train_until(1, state, batches, lambda logits, _: logits.mean(), settings, False, log)
+    return network.weight.item(), log.losses
 
 
-def test_step_seed() -> None:
-    def draw(seed: int, step: int) -> float:
+@pytest.mark.parametrize("accumulate", [1, 2, 4])
+def test_micro_batches_are_averaged(accumulate: int) -> None:
+    """The loss of weight 1 is the mean of all, and so is its gradient."""
+    assert train_on([1, 3, 4, 8], accumulate) == (1 - 4, [4.0])
+
+
+def test_step_seed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Draws differ between seeds, steps and ranks, and are the same again."""
+    def draw(seed: int, step: int, rank: int) -> float:
+        monkeypatch.setattr(distributed, "rank", lambda: rank)
         seed_step(seed, step)
         return torch.rand(()).item()
 
-    assert draw(0, 1) == draw(0, 1)
-    assert len({draw(seed, step) for seed in range(3) for step in range(3)}) == 9
+    assert draw(0, 1, 0) == draw(0, 1, 0)
+    assert len({draw(*numbers) for numbers in itertools.product(range(3), repeat=3)}) == 27
 
 
 def test_frozen_batch_norm() -> None:
@@ -213,31 +250,23 @@ def test_frozen_batch_norm() -> None:
 
 
 RANKS = """
-import sys, torch
-from torch import nn
+import json, sys
+from pathlib import Path
+sys.path.append(sys.argv[1])
+from test_optimization import train_on
 from utils import distributed
 distributed.start("cpu", threads=1)
-torch.manual_seed(0)
-images, network = torch.randn(8, 3), nn.Linear(3, 1)
-wrapped = distributed.wrap(network)
-mine = images.view(2, distributed.world(), -1, 3)[:, distributed.rank()]
-for micro in (0, 1):
-    with distributed.accumulate(wrapped, last=micro == 1):
-        (wrapped(mine[micro]).square().mean() / 2).backward()
-if distributed.rank() == 0:
-    torch.save(network.weight.grad, sys.argv[1])
+values = [[1, 3, 4, 8], [2, 6, 10, 14]][distributed.rank()]
+folder = Path(sys.argv[2])
+(folder / f"{distributed.rank()}.json").write_text(json.dumps(train_on(values, accumulate=2)))
 distributed.stop()
 """
 
 
 def test_two_ranks_with_accumulation_have_the_gradient_of_one(tmp_path) -> None:
+    """Of all eight images, whose mean is 6; and all ranks log the mean of all."""
     (tmp_path / "step.py").write_text(RANKS)
-    for ranks in (1, 2):
-        done = run_script(tmp_path / "step.py", tmp_path / f"{ranks}.pth", ranks=ranks)
-        assert done.returncode == 0, done.stderr
-    one, two = (torch.load(tmp_path / f"{ranks}.pth") for ranks in (1, 2))
-    torch.manual_seed(0)
-    images, network = torch.randn(8, 3), nn.Linear(3, 1)
-    network(images).square().mean().backward()
-    torch.testing.assert_close(one, network.weight.grad)
-    torch.testing.assert_close(two, network.weight.grad)
+    done = run_script(tmp_path / "step.py", Path(__file__).parent, tmp_path, ranks=2)
+    assert done.returncode == 0, done.stderr
+    for rank in (0, 1):
+        assert json.loads((tmp_path / f"{rank}.json").read_text()) == [1 - 6, [6.0]]
