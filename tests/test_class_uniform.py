@@ -1,6 +1,7 @@
 """Class-uniform sampling: equal to the published one in centroids and composition."""
 
 import json
+import os
 from collections import Counter
 from pathlib import Path
 
@@ -74,6 +75,18 @@ def test_found_once_then_cached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert len(find_centroids(dataset, 30)) != len(found)  # another tile, another cache
     write_png(dataset.samples[0].truth, np.full((60, 80), 11, np.uint8))
     assert 0 not in find_centroids(dataset, 20)[:, 0]  # another label too
+
+
+def test_labels_rewritten_at_equal_size_are_read_again(tmp_path: Path) -> None:
+    dataset = build_dataset("camvid", draw_camvid(tmp_path), "train")
+    label, sizes = dataset.samples[0].truth, set()
+    for train_id in (5, 6):
+        write_png(label, np.full((60, 80), train_id, np.uint8))
+        os.utime(label, ns=(0, train_id))  # the clock of files may be coarse
+        found = find_centroids(dataset, 20)
+        assert set(found[found[:, 0] == 0, 1]) == {train_id}
+        sizes.add(label.stat().st_size)
+    assert len(sizes) == 1
 
 
 def centroids_of(counts: list[int], images: int) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,8 @@ from breaking import (
 )
 from conftest import DRAW
 
-from datasets import DATASETS, examine
+from datasets import DATASETS, diagnose, examine
+from datasets.classes import UNKNOWN, ClassTable, lookup_table
 from datasets.doctor import check
 from datasets.doctor_report import lines
 from datasets.synthetic import write_city
@@ -229,6 +231,47 @@ def test_split_and_limit(tmp_path: Path) -> None:
     report = check("camvid", root, "later")
     assert found(report) == {"no-images": {""}}
     assert report.findings[0].fix.endswith("as --split: train, val, test")
+
+
+@pytest.mark.parametrize(("places", "expected"), [
+    ("train train", ["same-image 1"]), ("train val", ["leak 1"]),
+    ("train train val", ["same-image 1", "leak 2"]), ("train val val", ["leak 1", "leak 2"]),
+    ("val train train", ["leak 1", "leak 2"]), ("test train val", ["same-image 1", "leak 2"]),
+    ("test test test", ["same-image 1"]), ("train_extra val", ["leak 1"]),
+])
+def test_every_leak_among_equal_images_and_one_note(places: str, expected: list[str]) -> None:
+    parts: dict[str, list[examine.Picture]] = {}
+    for number, part in enumerate(places.split()):
+        picture = examine.Picture(Path(str(number)), (4, 4), b"equal")
+        parts.setdefault(part, []).append(picture)
+    parts["train"] = [*parts.get("train", []), examine.Picture(Path("9"), (4, 4), b"another")]
+    faults = diagnose.same_images(parts)
+    assert [f"{fault.kind} {fault.path}" for fault in faults] == expected
+
+
+def test_ids_that_nobody_listed() -> None:
+    """Of 200 pixels, 31 have an id without a class; 255 is ignored by agreement."""
+    table = ClassTable(["a", "b"], [(0, 0, 0)] * 2, [7, 3], lookup_table({7: 0, 3: 1}))
+    table.id_to_train_id[table.id_to_train_id == UNKNOWN] = 255  # as of data without a full table
+    counts = {7: 60, 9: 10, 255: 30}, {3: 79, 10: 20, 40: 1}
+    labels = [examine.Label(Path(f"{i}"), Path(f"{i}"), (10, 10), count, table.id_to_train_id)
+              for i, count in enumerate(counts)]
+    fault = diagnose.unlisted(labels, table)
+    assert (fault.kind, fault.detail) == ("unlisted-ids", "ids 9-10, 40: 15.5 % of the pixels")
+    assert diagnose.unlisted([replace(labels[0], counts={7: 1, 255: 9})], table) is None
+    assert diagnose.unlisted([replace(labels[0], counts={9: 1})], table) is None
+
+
+def test_notes_that_the_miniatures_deserve(tmp_path: Path) -> None:
+    """Which every other test leaves out."""
+    root = DRAW["folder"](tmp_path / "mine")
+    ids = np.stack([read_label(label) for label in files(root, "folder", "labels")])
+    report = check("folder", root, "train")
+    assert [(each.kind, each.faults[0].detail) for each in report.findings] == [
+        ("unlisted-ids", f"id 9: {100 * (ids == 9).mean():.1f} % of the pixels")]
+    details = [fault.detail for each in check("kitti", DRAW["kitti"](tmp_path / "kitti")).findings
+               for fault in each.faults]
+    assert details == ["trainval: 8 of 200", "test: 2 of 200"]
 
 
 def test_histogram_is_exact(monkeypatch: pytest.MonkeyPatch) -> None:

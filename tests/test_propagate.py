@@ -190,6 +190,20 @@ def test_steps_and_direct(root: Path, tmp_path: Path) -> None:
         assert (labels[-2 * STEP[1] :] == 255).all()
 
 
+@pytest.mark.parametrize(("method", "expected"), [
+    (Method(), [18, 19, 20]), (Method(direct=True), [18, 17, 16]),
+    (Method(upstream=True), [18, 19, 19]),
+], ids=["steps", "direct", "upstream"])
+def test_the_frame_before_each_source(
+    method: Method, expected: list[int], root: Path, tmp_path: Path
+) -> None:
+    """Of a chain of three; published code takes the labelled frame, 19, from the second on."""
+    dataset = build_dataset("cityscapes", root, "train")
+    chain = find_chains(dataset, "train", 3, tmp_path)[0]
+    before = [Propagation(dataset, None, method).find_before(chain, step) for step in range(3)]
+    assert [int(path.name.split("_")[2]) for path in before] == expected
+
+
 def test_consistency_and_upstream(root: Path, tmp_path: Path) -> None:
     there = {(19, 20): (2.5, 0), (20, 21): (2.5, 0)}
     back = {(20, 19): (-2, 0), (21, 20): (-1, 0)}  # 1.5 pixels off in the second step

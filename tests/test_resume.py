@@ -149,7 +149,7 @@ def wait_until_gone(group: int = -1, argument: str = "", patience: float = 120) 
         alive = []
         for process in Path("/proc").glob("[0-9]*"):
             try:
-                words = (process / "cmdline").read_text().split("\0")
+                words = (process / "cmdline").read_text(errors="replace").split("\0")
                 state, _, its_group = (process / "stat").read_text().rpartition(")")[2].split()[:3]
             except OSError:  # gone meanwhile
                 continue
@@ -366,7 +366,7 @@ def test_ranks(train: Trainings, reference: Any, tmp_path: Path) -> None:
         done = train.start(run, *words, ranks=2, faults=[fault])
         assert done.code != 0
         wait_until_gone(done.pid)
-        assert 0 < step_of(run / "last.pth") < 4
+        assert step_of(run / "last.pth") == (1 if name == "main dies" else 2), name
         done = train("--resume", run, ranks=2)
         assert done.code == 0, done.err
         assert_same(run, expected)

@@ -81,6 +81,32 @@ def test_scores_move_with_the_picture(cells: Cells) -> None:
     assert (new == 0).all(), "what comes into view has no past"
 
 
+def test_shares_of_cells_that_are_wider_than_high(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A frame of 32x64 in 8x8 cells of 4x8 pixels; a cell's share is that of its own pixels.
+
+    A cell's center lies between two pixels: its share is the mean of two squares, of which the
+    cell below the edge has 1 and 0 of 4 rows trusted, the cell right of it 1 and 0 of 8 columns.
+    """
+    trusted, image = np.zeros((32, 64), bool), np.zeros((32, 64, 3), np.uint8)
+    monkeypatch.setattr(smoothing, "follow", lambda *_: (np.zeros((32, 64, 2), np.float32),
+                                                         trusted))
+    monkeypatch.setattr(smoothing, "CUT", 0)
+
+    def shares() -> np.ndarray:
+        smoother = Smoother(0.5)
+        for scores in (torch.ones(1, 1, 8, 8), torch.zeros(1, 1, 8, 8)):
+            found = smoother(scores, Cells(4, False).upsample, as_batch(image))
+        return 2 * found[0, 0].numpy()
+
+    trusted[:16] = True
+    expected = np.repeat([1, 1, 1, 1, 1 / 8, 0, 0, 0], 8).reshape(8, 8)
+    np.testing.assert_allclose(shares(), expected, atol=1e-5)
+    trusted[:] = False
+    trusted[:, :32] = True
+    expected = np.tile([1, 1, 1, 1, 1 / 16, 0, 0, 0], (8, 1))
+    np.testing.assert_allclose(shares(), expected, atol=1e-5)
+
+
 def test_averages_reach_back_and_forget() -> None:
     """Of a scene at rest: an exponential average of all that was said."""
     image = clip(1)[0][0]

@@ -1,14 +1,16 @@
 """What test.py leaves: names, ids and package of every data set, going on after interruptions."""
 
 import errno
+import importlib
 import json
 import shutil
+import sys
 import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import run_script
+from conftest import CLASSES, run_script
 from test_package_check import ids_of, package_of, split_of
 
 from datasets import DATASETS, build_dataset, describe
@@ -136,6 +138,42 @@ def test_two_networks_do_not_mix(snapshots, data_roots, call, tmp_path: Path) ->
     (tmp_path / "out/settings.json").unlink()
     assert "nobody knows what made the predictions" in refused("--skip-done")
     assert (tmp_path / "out/kitti_test.zip").exists(), "a refusal changes nothing"
+
+
+ANOTHER = {  # of every option that decides about a prediction
+    "dataset": [], "cv_split": [],  # other data, which are not in this folder
+    "split": ["--split", "train"], "holdout": ["--holdout", "0001TP"],
+    "class_map": ["--class-map", "MAP"],
+    "eval_size": ["--eval-size", 64], "scales": ["--scales", 2], "flip_average": ["--flip"],
+    "window": ["--window", 64], "overlap": ["--overlap", 0.5],
+    "average": ["--average", "probabilities"], "buffer": ["--buffer", "fp16"],
+    "precision": ["--precision", "bf16"], "compile": ["--compile"],
+}
+# Whatever they are, predictions are the same; --limit and --split say which there are.
+HARMLESS = {"snapshot", "data_root", "limit", "workers", "device", "threads", "window_batch",
+            "save_dir", "skip_done", "pictures", "check_zip", "debug"}
+
+
+def test_options_are_in_one_of_the_lists(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["test.py", "--snapshot", "x", "--save-dir", "y"])
+    script = importlib.import_module("test")
+    assert set(vars(script.parse_args())) == {*ANOTHER, *HARMLESS}
+    assert script.PASSING.isdisjoint({*ANOTHER, "snapshot"})
+
+
+def test_another_setting_is_refused(snapshots, data_roots, call, tmp_path: Path) -> None:
+    """Each by its name, beside predictions that are there."""
+    words = [*predict("camvid", snapshots, data_roots, tmp_path / "out", "val"), "--skip-done"]
+    assert call(*words).returncode == 0
+    (tmp_path / "map").write_text("".join(
+        f"{name} = {name}\n" for name in CLASSES["camvid"].class_names))
+    given = [word for option in ANOTHER.values() for word in option]
+    done = call(*words, *(tmp_path / "map" if word == "MAP" else word for word in given))
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+    named = done.stderr.partition("made with another ")[2].partition(";")[0]
+    assert sorted(named.split(", ")) == sorted(name for name, option in ANOTHER.items() if option)
+    done = call(*words, "--limit", 1, "--device", "cpu")
+    assert (done.returncode, "0 of 1" in done.stdout) == (0, True), done.stderr
 
 
 def test_half_a_run_leaves_no_package(

@@ -1,18 +1,22 @@
 """What epochs consist of: propagated frames, coarse labels, class-uniform crops; training on it."""
 
+from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from conftest import blobs, draw_camvid, draw_cityscapes, paint
 from test_options import run, same
 
 from datasets import build_dataset
 from datasets.base import SegmentationDataset
 from datasets.class_uniform import ClassUniformLists
+from datasets.label_statistics import count_class_pixels
 from datasets.sampler import AllImages
 from datasets.training_lists import ListOptions, make_lists, shifted
+from train import weigh_classes
 from utils.images import write_png
 
 __all__ = ["run"]  # a fixture
@@ -156,6 +160,33 @@ def test_options_that_would_do_nothing(data_roots: dict[str, Path]) -> None:
         make_lists(train, ListOptions(0.5))
     with pytest.raises(ValueError, match="--max-cu-epoch: of --class-uniform"):
         make_lists(train, ListOptions(until=3))
+
+
+def test_class_weights_count_the_own_labels_alone(root: Path, video: Path) -> None:
+    """Not those of propagated frames and of coarse labels, which have buses and riders too."""
+    train = train_split(root)
+    expected = np.zeros(256, np.int64)
+    for index in range(FINE):
+        ids = train.to_train_ids(train.read_ids(index), index)
+        expected += np.bincount(ids.ravel(), minlength=256)
+    lists = make_lists(train, ListOptions(1.0, 16, coarse_boost=("bus",),
+                                          propagated_root=str(video), skips=(2, 3)))
+    assert len(train) > 4 * FINE
+    args = Namespace(class_weights="enet", workers=1)
+    weights = weigh_classes(args, train, lists.images[0], torch.device("cpu"))
+    shares = expected[:19] / expected[:19].sum()
+    assert weights.tolist() == pytest.approx((1 / np.log(1.02 + shares)).tolist(), rel=1e-6)
+
+
+def test_training_gives_the_number_of_own_labels(
+    run: Callable, root: Path, video: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted = []
+    monkeypatch.setattr("train.count_class_pixels", lambda dataset, threads, first: (
+        counted.append((len(dataset), first)), count_class_pixels(dataset, threads, first))[1])
+    run("--dataset", "cityscapes", "--data-root", root, "--propagated-root", video,
+        "--class-weights", "enet", "--max-steps", 1)
+    assert counted == [(FINE + 2 * (FINE - 1), FINE)]
 
 
 @pytest.fixture
