@@ -122,6 +122,7 @@ def test_figures_by_hand(city: Path, predictions: Path, call) -> None:
     bands = list(result["trimapScores"].values())
     assert bands == sorted(bands)  # the farther from boundaries, the better
     assert result["images"] == 5
+    assert result["settings"]["boundary_ratio"] == 0.02
 
 
 def test_any_number_of_processes(city: Path, predictions: Path, tmp_path: Path) -> None:

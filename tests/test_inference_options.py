@@ -80,6 +80,29 @@ def test_options_reach_every_script(call, snapshot: Path, built: list, tmp_path:
     assert json.loads((tmp_path / "scores.json").read_text())["confMatrix"] != matrix
 
 
+def test_a_class_map_reaches_scores_and_predictions(call, snapshot: Path, built: list,
+                                                    tmp_path: Path) -> None:
+    """Of a network that says building everywhere, which is to be car: id 8."""
+    content = checkpoint.read(snapshot)
+    weights = content["weights"]
+    weights["classifier.weight"].zero_()
+    weights["classifier.bias"].copy_(torch.arange(11) == 1)
+    checkpoint.write(tmp_path / "building.pth", content)
+    (tmp_path / "map").write_text("building = car\nsky = sky\n")
+    data = snapshot.parent / "camvid"
+    words = ["--snapshot", tmp_path / "building.pth", "--class-map", tmp_path / "map", "--threads",
+             1, "--data-root", data, "--workers", 0, "--precision", "fp32"]
+    done = call("evaluate.py", *words, "--json", tmp_path / "scores.json")
+    assert done.returncode == 0, done.stderr
+    truth = np.stack([read_label(path) for path in (data / "valannot").iterdir()])
+    ious = json.loads((tmp_path / "scores.json").read_text())["classScores"]
+    assert ious["car"] == (truth == 8).sum() / (truth < 11).sum()
+    assert ious["building"] == ious["sky"] == 0
+    done = call("test.py", *words, "--save-dir", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    assert (read_label(tmp_path / "out/pred/Seq05VD_1.png") == 8).all()
+
+
 @pytest.mark.parametrize(("words", "message"), [
     (["--scales", "0.5,x"], "not numbers"), (["--scales", 0], "above 0"),
     (["--scales", 50], "up to 16"), (["--scales", "nan"], "above 0"),

@@ -185,10 +185,25 @@ def test_records(run) -> None:
     _, records = run("--val-every", 2, "--log-every", 3)
     assert [r["step"] for r in records if r["kind"] == "train"] == [3, 6]
     assert [r["step"] for r in records if r["kind"] == "val"] == [4, 6]
-    other = [r["mean_iou"] for r in run()[1] if r["kind"] == "val"]
-    for words in (["--eval-size", 40, 56], ["--eval-crop", 40, 40]):
-        _, records = run(*words)
-        assert [r["mean_iou"] for r in records if r["kind"] == "val"] != other
+
+
+@pytest.mark.parametrize(("words", "size", "crop"), [
+    ([], None, None), (["--eval-size", 40, 56], (40, 56), None), (["--eval-size", 40], (40,), None),
+    (["--eval-size", 48, 64, "--eval-crop", 40, 36], (48, 64), (40, 36)),
+], ids=str)
+def test_what_validation_sees_and_scores(
+    words: list, size: tuple | None, crop: tuple | None, run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The figures in the log are those of the saved network on images of these sizes."""
+    found = []
+    monkeypatch.setattr(train, "validate", lambda predictor, dataset, *rest: (
+        found.append((dataset[0], confusion := validate(predictor, dataset, *rest))), confusion)[1])
+    _, records = run(*words, "--max-steps", 1)
+    (image, target), confusion = found[-1]
+    assert tuple(image.shape[:2]) == (crop or ((30, 40) if size == (40,) else size or (60, 80)))
+    assert tuple(target.shape) == (crop or (60, 80))
+    said = [record for record in records if record["kind"] == "val"]
+    assert [record["mean_iou"] for record in said] == [confusion.mean_iou()]
 
 
 def test_schedule_and_factor(run) -> None:

@@ -1,5 +1,6 @@
 """Augmentation: stateless, paired, in the ranges that the options state."""
 
+import cv2
 import numpy as np
 import pytest
 
@@ -121,13 +122,27 @@ def test_flip_mirrors_both() -> None:
     assert 70 < flips < 130
 
 
-@pytest.mark.parametrize("option", ["jitter", "hue", "blur"])
-def test_colors_change_and_labels_do_not(option: str) -> None:
+@pytest.mark.parametrize(("option", "places"), [
+    ("jitter", [0, 1, 2]), ("hue", [3]), ("blur", []),
+])
+def test_colors_change_and_labels_do_not(option: str, places: list[int]) -> None:
+    """Each by its own draw and no other; a blur of some images."""
     image, ids = picture(64, 64)
-    changed = TrainTransform((64, 64), scale=(1, 1), **{**PLAIN, option: 0.5})
-    results = [changed(image, ids, 0, p) for p in range(4)]
-    assert any(not np.array_equal(crop, image) for crop, _ in results)
-    assert all(np.array_equal(label, ids) for _, label in results)
+    transform = TrainTransform((64, 64), scale=(1, 1), **{**PLAIN, option: 0.5})
+    blurred = changed = 0
+    for position in range(16):
+        crop, label = transform(image, ids, 0, position)
+        draw = transform.draw((64, 64), 0, position, None)
+        assert np.flatnonzero(draw.change).tolist() == places
+        expected = color_jitter(image, draw.change)
+        if draw.sigma:
+            expected = cv2.GaussianBlur(expected, (0, 0), draw.sigma)
+            blurred += 1
+        assert np.array_equal(crop, expected)
+        changed += not np.array_equal(crop, image)
+        assert np.array_equal(label, ids)
+    assert (0 < blurred < 16) == (option == "blur")
+    assert changed >= 3
 
 
 def test_color_jitter_by_hand() -> None:
