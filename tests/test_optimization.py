@@ -270,3 +270,17 @@ def test_two_ranks_with_accumulation_have_the_gradient_of_one(tmp_path) -> None:
     assert done.returncode == 0, done.stderr
     for rank in (0, 1):
         assert json.loads((tmp_path / f"{rank}.json").read_text()) == [1 - 6, [6.0]]
+
+
+@pytest.mark.parametrize(("length", "world", "expected"), [
+    (5, 2, [[0, 2, 4], [1, 3]]), (2, 3, [[0], [1], []]), (3, 1, [[0, 1, 2]]),
+])
+def test_each_index_is_on_one_rank(
+    length: int, world: int, expected: list[list[int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(distributed, "world", lambda: world)
+    found = []
+    for rank in range(world):
+        monkeypatch.setattr(distributed, "rank", lambda rank=rank: rank)
+        found.append([*distributed.shard(length)])
+    assert found == expected
