@@ -11,7 +11,7 @@ from conftest import DRAW, blobs, draw_camvid, draw_cityscapes, draw_folder
 from PIL import Image
 
 from datasets import DATASETS, build_dataset, camvid, cityscapes_labels, find_root
-from datasets.classes import UNKNOWN
+from datasets.classes import UNKNOWN, lookup_table
 from datasets.label_statistics import count_class_pixels
 from datasets.transforms import EvalTransform, TrainTransform
 from utils.images import write_png
@@ -58,6 +58,19 @@ def test_label_and_image_stay_together(name: str, data_roots: dict[str, Path]) -
         expected = dataset.id_to_train_id[ids[nearest]]
         inside = target.numpy() != IGNORE
         assert (expected[inside] == target.numpy()[inside]).mean() > 0.9
+
+
+def test_lookup_by_hand(data_roots: dict[str, Path]) -> None:
+    """What is listed, 255 as it is, and 254 for what no data set has."""
+    table = lookup_table({7: 0, 3: 1, 9: IGNORE})
+    known = {i: int(n) for i, n in enumerate(table) if n != UNKNOWN}
+    assert known == {3: 1, 7: 0, 9: IGNORE, IGNORE: IGNORE}
+    for name in DATASETS:
+        dataset = build_dataset(name, data_roots[name], "val")
+        assert dataset.id_to_train_id[IGNORE] == IGNORE, name
+        ids = np.array([[*dataset.train_id_to_id, IGNORE]], np.uint8)
+        classes = len(dataset.class_names)
+        assert dataset.to_train_ids(ids, 0).tolist() == [[*range(classes), IGNORE]], name
 
 
 def test_cityscapes_table() -> None:

@@ -134,6 +134,19 @@ def test_ohem_keeps_the_hard_pixels() -> None:
     assert easy.item() == pytest.approx(expected.item(), rel=1e-5)
 
 
+@pytest.mark.parametrize(("threshold", "least", "kept"), [
+    (0.7, 1 / 16, [0.6, 0.5, 0.1]),  # all that are below, though one would be enough
+    (0.55, 1 / 16, [0.5, 0.1]), (0.55, 0.7, [0.6, 0.5, 0.1]), (0.95, 1 / 16, [0.9, 0.6, 0.5, 0.1]),
+])
+def test_ohem_by_hand(threshold: float, least: float, kept: list[float]) -> None:
+    p = torch.tensor([0.9, 0.6, 0.5, 0.1])
+    logits = torch.stack([p.log(), (1 - p).log()])[None, :, None]
+    target = torch.zeros(1, 1, 4, dtype=torch.int64)
+    expected = -torch.tensor(kept).log().mean().item()
+    found = ohem(logits, target, threshold=threshold, least=least).item()
+    assert found == pytest.approx(expected, rel=1e-5)
+
+
 def test_enet_weights_equal_published() -> None:
     reference = json.loads((FIXTURES / "enet_class_weights.json").read_text())
     weights = class_weights("enet", torch.tensor(reference["histogram"]))

@@ -165,6 +165,15 @@ def test_accumulation_is_the_larger_batch(run, monkeypatch: pytest.MonkeyPatch) 
     assert not same(start, whole)
 
 
+def test_seeds_have_weights_of_their_own(run) -> None:
+    """Those that nothing has trained yet."""
+    first, again, other = (run("--lr", 0, "--max-steps", 1, "--seed", seed)[0]["weights"]
+                           for seed in (1, 1, 2))
+    for name in ("encoder.0.weight", "classifier.weight"):
+        assert torch.equal(first[name], again[name])
+        assert not torch.equal(first[name], other[name])
+
+
 def test_output_stride_is_stored(run) -> None:
     assert run("--output-stride", 8)[0]["model"]["options"]["output_stride"] == 8
 

@@ -44,6 +44,33 @@ def test_fused_networks_compute_the_same(name: str) -> None:
     assert torch.equal(network(images, full_size=False), expected)  # which is left as it was
 
 
+class Uses(nn.Module):
+    """A convolution and a batch norm on its output, which something else may take too."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.kind = kind
+        self.convolution, self.norm = nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3)
+
+    def forward(self, images: torch.Tensor, full_size: bool = True) -> torch.Tensor:
+        features = self.convolution(images.to(self.convolution.weight.dtype))
+        if self.kind == "twice":
+            features = self.convolution(features)
+        result = self.norm(features)
+        return result + features if self.kind == "shared" else result
+
+
+@pytest.mark.parametrize(("kind", "norms"), [("alone", 0), ("shared", 1), ("twice", 1)])
+@torch.no_grad()
+def test_only_what_a_norm_alone_takes_is_fused(kind: str, norms: int) -> None:
+    torch.manual_seed(0)
+    network = with_statistics(Uses(kind)).double()
+    images = torch.rand(1, 3, 8, 8, dtype=torch.float64)
+    fused = fuse(network)
+    assert sum(isinstance(module, nn.BatchNorm2d) for module in fused.modules()) == norms
+    torch.testing.assert_close(fused(images), network(images))
+
+
 @pytest.mark.parametrize("align_corners", [False, True])
 @pytest.mark.parametrize(("coarse", "size"), [((5, 7), (40, 56)), ((5, 7), (37, 50)),
                                               ((9, 4), (9, 31)), ((1, 3), (20, 20))])

@@ -46,6 +46,16 @@ def test_large_images_are_counted_in_parts(monkeypatch: pytest.MonkeyPatch) -> N
     assert (score(arrays, [0]).matrix == expected).all()
 
 
+def test_instances_by_hand() -> None:
+    """Label, size, hits and hits of the category; bare labels are no instances."""
+    instances = np.array([[0, 0, 2001, 2001, 2001], [2002, 2002, 3, 1004, 7]], np.int32)
+    prediction = np.array([[0, 0, 2, 1, 0], [1, 3, 2, 1, 0]], np.uint8)
+    categories = np.eye(8, dtype=bool)
+    categories[1, 2] = categories[2, 1] = True
+    table = scoring.instance_table(to_runs(instances), prediction, categories)
+    assert table.tolist() == [[1, 1, 1, 1], [2, 3, 1, 2], [2, 2, 0, 1]]
+
+
 def test_counts_of_each_image_by_hand() -> None:
     """What is said where the truth is void is nobody's fault; void that is said is a miss."""
     void, road, walk = 0, 7, 8

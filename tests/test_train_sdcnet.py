@@ -268,6 +268,16 @@ def test_crops_and_their_flow(root: Path) -> None:
     assert not torch.equal(triplets[0, 0, 1, None][0], triplets[1, 0, 1, None][0])
 
 
+def test_crops_of_seeds_epochs_and_positions(root: Path) -> None:
+    def frames(seed: int, epoch: int, position: int) -> bytes:
+        triplets = FrameTriplets(root, "train", lambda target, *_: np.zeros((64, 64, 2)), (64, 64),
+                                 seed=seed)
+        return triplets[epoch, position, 0, None][0].numpy().tobytes()
+
+    assert frames(3, 0, 1) == frames(3, 0, 1)
+    assert len({frames(3, 0, 1), frames(4, 0, 1), frames(3, 1, 1), frames(3, 0, 2)}) == 4
+
+
 def test_frames_of_several_sizes(tmp_path: Path) -> None:
     touch(tmp_path / "val", "1.png", "2.png")
     write_png(tmp_path / "val/3.png", np.zeros((64, 81, 3), np.uint8))

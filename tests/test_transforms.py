@@ -15,6 +15,7 @@ from datasets.transforms import (
     color_jitter,
     cut,
 )
+from utils.images import resize_image
 from utils.metrics import IGNORE
 
 PLAIN = {"flip": 0, "jitter": 0, "hue": 0, "blur": 0}
@@ -82,6 +83,27 @@ def test_scale_is_in_its_range() -> None:
     windows = [transform.draw_window(rng, (500, 500), None)[2] for _ in range(500)]
     assert 32 <= min(windows) <= 33
     assert 120 <= max(windows) <= 128
+
+
+@pytest.mark.parametrize(("pre_size", "window"), [(None, 40), (200, 40), (100, 80), (400, 20)])
+def test_the_longer_side_before_the_crop(pre_size: int | None, window: int) -> None:
+    """Of an image of 100x200, and of one that is higher than wide."""
+    transform = TrainTransform((40, 40), scale=(1, 1), pre_size=pre_size)
+    for size in ((100, 200), (200, 100)):
+        draw = transform.draw(size, 0, 0, None)
+        assert draw.window[2:] == (window, window)
+
+
+def test_crops_are_averaged_where_they_shrink() -> None:
+    """Stripes of a pixel become gray at half the size, and stay stripes at double; labels stay."""
+    stripes = np.tile(np.uint8([0, 200]), (8, 4))
+    image, window = np.stack([stripes] * 3, axis=-1), (0, 0, 8, 8)
+    assert (cut(image, window, (4, 4), PADDING) == 100).all()
+    double = cut(image, window, (16, 16), PADDING)
+    assert double[0, :4, 0].tolist() == [0, 50, 150, 150]
+    assert cut(stripes, window, (16, 16), IGNORE)[0, :4].tolist() == [0, 0, 200, 200]
+    ids = np.arange(6, dtype=np.uint8)[None].repeat(6, axis=0)
+    assert cut(ids, (0, 0, 6, 6), (2, 2), IGNORE)[0].tolist() == [1, 4], "the pixel in the middle"
 
 
 def test_center_is_in_the_crop() -> None:
@@ -224,6 +246,25 @@ def test_hue_of_a_quarter_turn() -> None:
     assert (np.abs(changes) <= 0.25).all()
     np.testing.assert_allclose(changes.std(0), 0.5 / np.sqrt(12), rtol=0.05)
     np.testing.assert_allclose(changes.mean(0), 0, atol=0.02)
+
+
+@pytest.mark.parametrize(("size", "expected"), [
+    ((1, 2), [[40, 82]]),  # smaller: the mean of what a pixel covers
+    ((1, 1), [[61]]),
+    ((2, 8), [[0, 10, 30, 42, 46, 76, 132, 160], [60] * 8]),  # larger: between centers
+    ((8,), [8, 4]), ((2,), [2, 1]), ((3,), [3, 2]),
+])
+def test_resized_by_hand(size: tuple[int, ...], expected: list) -> None:
+    """Of 0 40 48 160 over 60 60 60 60, or its size alone where the longer side is given."""
+    image = np.repeat(np.uint8([[0, 40, 48, 160], [60] * 4])[..., None], 3, axis=2)
+    for turned in (False, True):
+        given = size[::-1] if turned else size
+        found = resize_image(image.transpose(1, 0, 2) if turned else image, given)
+        found = found.transpose(1, 0, 2) if turned else found
+        if len(size) == 1:
+            assert found.shape[1::-1] == tuple(expected)
+        else:
+            np.testing.assert_array_equal(found[..., 1], expected)
 
 
 def test_eval_transform() -> None:
