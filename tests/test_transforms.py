@@ -99,6 +99,8 @@ def test_crops_are_averaged_where_they_shrink() -> None:
     stripes = np.tile(np.uint8([0, 200]), (8, 4))
     image, window = np.stack([stripes] * 3, axis=-1), (0, 0, 8, 8)
     assert (cut(image, window, (4, 4), PADDING) == 100).all()
+    assert (cut(np.tile(np.uint8([[[0], [200], [200], [200]]]), (8, 2, 3)), window, (2, 2),
+                PADDING) == 150).all(), "of all four, not of the two in the middle"
     double = cut(image, window, (16, 16), PADDING)
     assert double[0, :4, 0].tolist() == [0, 50, 150, 150]
     assert cut(stripes, window, (16, 16), IGNORE)[0, :4].tolist() == [0, 0, 200, 200]
