@@ -32,7 +32,7 @@ def faults(path: Path) -> list[str]:
     ("a\x1b[2J", "plain"), ("a\nb", "plain"),
 ])
 def test_hostile_names(name: str, fault: str, tmp_path: Path) -> None:
-    info = ZipInfo("placeholder")
+    info = ZipInfo("any")
     info.filename = info.orig_filename = name  # the constructor would mend it
     first, last = faults(pack(tmp_path / "x.zip", (info, b"evil")))
     assert not first
