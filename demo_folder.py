@@ -13,6 +13,8 @@ overlay of each image, the others a video without sound: H.264, else VP8. Damage
 are passed over with a line; the exit code is then 1. Ctrl-C completes what is written.
 """
 
+import utils.openmp  # noqa: F401, before PyTorch
+
 import argparse
 import re
 import sys

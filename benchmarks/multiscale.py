@@ -11,7 +11,6 @@ own, means over lists.
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 import time
@@ -146,8 +145,7 @@ def run_alone(side: str, size: Sequence[int]) -> dict[str, object]:
     """What `measure` finds in a fresh process."""
     command = [sys.executable, "-m", "benchmarks.multiscale", "--side", side, "--size",
                *map(str, size)]
-    env = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE"}  # or threads that wait use up CPU time
-    return json.loads(subprocess.run(command, check=True, capture_output=True, env=env).stdout)
+    return json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
 
 
 def main() -> None:
