@@ -18,12 +18,13 @@ import utils.openmp  # noqa: F401, before PyTorch
 import argparse
 import re
 import sys
-from collections.abc import Generator
-from contextlib import closing
+from collections.abc import Callable, Generator, Iterable
+from contextlib import closing, suppress
 from dataclasses import replace
 from functools import partial
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -37,8 +38,8 @@ from model import read_snapshot
 from model.prediction import open_predictor
 from utils import disk, distributed, options
 from utils.exit_codes import run
-from utils.images import read_image, shown
-from utils.inference import Predictor
+from utils.images import read_image, resize_image, shown
+from utils.inference import FEW_IMAGES, Predictor, Workload
 from utils.pipeline import Done, Pace, pipeline
 from utils.predictions import Painter
 from utils.signals import Stopped, StopRequest
@@ -111,12 +112,38 @@ def open_video(args: argparse.Namespace) -> Video:
     return open_frames(frames[: args.limit], path.name)
 
 
-def open_network(args: argparse.Namespace, device: torch.device) -> tuple[Predictor, Painter]:
+def look_ahead(
+    items: Iterable[Any],
+    read: Callable[[Any], np.ndarray],
+    count: int | None,
+    seen: list[int] | None,
+) -> tuple[Workload, Iterable[Any]]:
+    """What the network will see, as far as the first item tells, and all items again.
+
+    Args:
+        items: images or frames.
+        read: as in `pipeline`.
+        count: of items, if known.
+        seen: size that they are resized to.
+    """
+    items = iter(items)
+    first = list(islice(items, 1))
+    workload = FEW_IMAGES
+    with suppress(OSError, ValueError):  # damaged: `pipeline` says so
+        for image in map(read, first):
+            height, width = (resize_image(image, seen) if seen else image).shape[:2]
+            workload = Workload((height, width), count)
+    return workload, chain(first, items)
+
+
+def open_network(
+    args: argparse.Namespace, device: torch.device, workload: Workload
+) -> tuple[Predictor, Painter]:
     """The network, and what draws its predictions."""
     snapshot = read_snapshot(args.snapshot)
     dataset = dataset_of(snapshot)
     predictor = open_predictor(snapshot, device, args.precision, options.build_inference(args),
-                               compiled=args.compile)
+                               compiled=args.compile, workload=workload)
     return predictor, Painter(dataset, args.opacity, args.legend, args.percentages)
 
 
@@ -139,15 +166,16 @@ def segment_folder(args: argparse.Namespace, device: torch.device, stop: StopReq
         raise ValueError("--save-dir is --demo-folder: the next run would take its own pictures")
     disk.check_folder(save_dir)
     names = name_pictures(files)
-    predictor, painter = open_network(args, device)
+    read = partial(read_image, upright=True)
+    workload, _ = look_ahead(files, read, len(files), args.eval_size)
+    predictor, painter = open_network(args, device, workload)
     pace = Pace(device)
 
     def write(path: Path, image: np.ndarray, prediction: Tensor) -> None:
         painter.write(save_dir, names[path], image, prediction, args.outputs)
 
     infer = pace.timed(partial(predictor.picture, seen=args.eval_size))
-    results = pipeline(files, partial(read_image, upright=True), infer, write,
-                       torch.get_num_threads(), stop)
+    results = pipeline(files, read, infer, write, torch.get_num_threads(), stop)
     written, passed_over = count(results, len(files), "image")
     print(f"{written} of {len(files)} files segmented: {save_dir}", pace, sep="\n")
     return not passed_over
@@ -158,7 +186,9 @@ def segment_video(args: argparse.Namespace, device: torch.device, stop: StopRequ
     video = open_video(args)
     disk.check_folder(Path(args.save_dir))
     codec = find_codec()
-    predictor, painter = open_network(args, device)
+    total = min((n for n in (video.count, args.limit) if n), default=None)
+    workload, frames = look_ahead(video.items, video.read, total, args.eval_size)
+    predictor, painter = open_network(args, device, workload)
     if args.smooth:
         predictor = replace(predictor, smoother=Smoother(args.smooth))
     pace = Pace(device, "frame")
@@ -176,9 +206,8 @@ def segment_video(args: argparse.Namespace, device: torch.device, stop: StopRequ
     infer = pace.timed(partial(predictor.picture, seen=args.eval_size))
     path = Path(args.save_dir) / f"{video.name}_{args.show}"
     with VideoFile(path, codec, args.fps or video.fps) as file:
-        drawn = pipeline(islice(video.items, args.limit), video.read, infer, draw,
+        drawn = pipeline(islice(frames, args.limit), video.read, infer, draw,
                          torch.get_num_threads(), stop)
-        total = min((n for n in (video.count, args.limit) if n), default=None)
         written, passed_over = count(map_in_threads(write, drawn, 1), total, "frame")
     if not file.frames:
         raise Stopped(stop.number) if stop else ValueError(f"{video.name}: no frame could be read")

@@ -38,7 +38,7 @@ from utils.argument_types import positive, share
 from utils.comparison import Comparison, change_table, read_scores
 from utils.evaluation import Scored, evaluate
 from utils.exit_codes import run
-from utils.inference import Predictor, choose_precision, read_shard
+from utils.inference import Predictor, Workload, read_shard
 from utils.outputs import KINDS as OUTPUTS
 from utils.outputs import Outputs
 from utils.provenance import origin, settings
@@ -110,8 +110,10 @@ def open_network(
     network = from_snapshot(snapshot).to(device, memory_format=torch.channels_last)
     about = {key: value for key, value in snapshot.items() if key in ("step", "best", "args")}
     about |= {"parameters": count_parameters(network), **network.config}
-    about["precision"] = choose_precision(device, args.precision)
-    predictor = Predictor(network, about["precision"], table, options.build_inference(args))
+    predictor = Predictor(network, table=table, inference=options.build_inference(args))
+    workload = Workload(scored.dataset[0][0].shape[:2], len(scored))
+    predictor = predictor.with_precision(args.precision, workload)
+    about["precision"] = predictor.precision
     return scored, predictor, about
 
 

@@ -29,7 +29,7 @@ from model import read_snapshot
 from model.prediction import open_predictor
 from utils import distributed, options
 from utils.exit_codes import run
-from utils.inference import Predictor, read_shard
+from utils.inference import Predictor, Workload, read_shard
 from utils.package_check import inspect
 from utils.results_folder import ResultsFolder, settings_of
 
@@ -112,21 +112,22 @@ def main() -> None:
     package = expected_package(name, dataset, sizes)
     results = ResultsFolder(Path(args.save_dir), package, f"{name}_{args.split}", args.pictures)
     settings = settings_of({**vars(args), "dataset": name}, PASSING, ("snapshot", "class_map"))
-    results.check(settings, go_on=args.skip_done)
+    settings = results.check(settings, go_on=args.skip_done)
     missing = results.unfinished(device) if args.skip_done else list(range(len(dataset)))
     main_rank = distributed.rank() == 0
+    workload = Workload(dataset[0][0].shape[:2], len(dataset))
+    predictor = open_predictor(snapshot, device, settings["precision"], inference, table,
+                               args.compile, workload)
     if main_rank:
-        results.start(settings)
+        results.start({**settings, "precision": predictor.precision})
     distributed.barrier()
-
-    predictor = open_predictor(snapshot, device, args.precision, inference, table,
-                               args.compile)
     predict(predictor, dataset, missing, results, args.workers)
     distributed.stop()  # all predictions are there, and the others need not wait for the package
     if main_rank:
         findings = results.pack()
-        results.finish({"snapshot": args.snapshot, "dataset": name, "split": args.split,
-                        "images": len(dataset), "package": results.zip.name})
+        results.finish({"snapshot": args.snapshot, "precision": predictor.precision,
+                        "dataset": name, "split": args.split, "images": len(dataset),
+                        "package": results.zip.name})
         print(f"{len(missing)} of {len(dataset)} images of {name} {args.split} predicted now")
         print(findings.report(results.zip, package))
 

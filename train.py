@@ -36,9 +36,10 @@ from model import MODELS, build_with_weights, check_name, checkpoint_activations
 from model.loss import CLASS_WEIGHTS, LOSSES, Loss, build_loss, class_weights
 from utils import checkpoint, distributed, optimization, options
 from utils.exit_codes import run
-from utils.inference import Predictor, autocast, choose_precision, validate
+from utils.inference import Predictor, validate
 from utils.log import Log
 from utils.optimization import Settings, TrainingState, backward, seed_step, update
+from utils.precision import autocast, choose_for_training
 from utils.predictions import compare
 from utils.run_folder import RunFolder, restore, until_stopped
 from utils.signals import Stopped, StopRequest
@@ -134,11 +135,19 @@ def weigh_classes(
     return class_weights(args.class_weights, pixels).to(device)
 
 
+def pick_precision(
+    args: argparse.Namespace, network: nn.Module, device: torch.device, batch: int, steps: int
+) -> str:
+    """The precision of the training, for auto as timed with `batch` crops a forward."""
+    optimization.train_mode(network, args.freeze_bn)
+    images = torch.empty(batch, *args.crop_size, 3, dtype=torch.uint8).permute(0, 3, 1, 2)
+    return choose_for_training(device, args.precision, network, (images,), steps * args.accumulate)
+
+
 def build_state(
     args: argparse.Namespace, network: nn.Module, settings: Settings, offsets: list[int]
 ) -> TrainingState:
     """Network, running mean, optimizer, schedule and scaler, at step 0."""
-    network = network.to(settings.device, memory_format=torch.channels_last)
     if args.sync_bn:
         network = distributed.synchronize_batch_norm(network, settings.device)
     groups = optimization.parameter_groups(network, args.lr, args.weight_decay,
@@ -159,14 +168,17 @@ def main() -> None:
     device = distributed.start(args.device, args.threads)
     rank, world = distributed.rank(), distributed.world()
     options.check_training(args, world, device.type == "cuda")
-    settings = Settings(device, choose_precision(device, args.precision), args.accumulate,
-                        args.clip, args.ema, args.ema_ramp, args.freeze_bn, args.seed)
 
     train, val, lists = build_data(args)
     batch = args.accumulate, world, args.batch_size // (args.accumulate * world)
     sampler = TrainSampler(lists, args.epochs, batch, rank, args.seed, args.max_steps)
     total_steps, epochs = sampler.offsets[-1], len(sampler.offsets) - 1
     network = build_network(args, len(train.class_names), last)
+    network = network.to(device, memory_format=torch.channels_last)
+    # In args, so that checkpoints say it and a resumed training keeps it.
+    args.precision = pick_precision(args, network, device, batch[-1], total_steps)
+    settings = Settings(device, args.precision, args.accumulate, args.clip, args.ema,
+                        args.ema_ramp, args.freeze_bn, args.seed)
     losses = options.build_loss_options(args, train.class_names)
     weights = weigh_classes(args, train, lists.images[0], device)
     state = build_state(args, network, settings, sampler.offsets)

@@ -33,9 +33,10 @@ from model.reconstruction import reconstruction_loss, warp
 from model.sdcnet import SDCNETS, SDCNet2D, load_sdcnet
 from utils import checkpoint, distributed, optimization, options, sdcnet_options
 from utils.exit_codes import run
-from utils.inference import autocast, choose_precision, read_shard
+from utils.inference import read_shard
 from utils.log import Log
 from utils.optimization import Settings, TrainingState, backward, seed_step, update
+from utils.precision import autocast, choose_for_training
 from utils.run_folder import RunFolder, restore, until_stopped
 from utils.schedules import SCHEDULES, Schedule
 from utils.signals import Stopped, StopRequest
@@ -151,14 +152,21 @@ def build_network(args: argparse.Namespace, last: dict[str, Any] | None) -> SDCN
     return network
 
 
+def pick_precision(
+    args: argparse.Namespace, network: SDCNet2D, device: torch.device, batch: int, steps: int
+) -> str:
+    """The precision of the training, for auto as timed with `batch` crops a forward."""
+    frames = torch.empty(batch, network.FRAMES, 3, *args.crop_size, dtype=torch.uint8)
+    flows = torch.empty(batch, network.FRAMES - 1, 2, *args.crop_size)
+    return choose_for_training(device, args.precision, network, (frames, flows), steps)
+
+
 def main() -> None:
     args, last = parse_args()
     stop = StopRequest()
     device = distributed.start(args.device, args.threads)
     rank, world = distributed.rank(), distributed.world()
     sdcnet_options.check_sdcnet(args, world)
-    settings = Settings(device, choose_precision(device, args.precision), accumulate=1,
-                        clip=args.clip, ema=0, ema_ramp=0, freeze_bn=False, seed=args.seed)
 
     with distributed.main_first():  # it may download weights
         motion = MOTIONS[args.motion](args.motion_weights, device)
@@ -170,6 +178,10 @@ def main() -> None:
                            (1, world, args.batch_size // world), rank, args.seed, args.max_steps)
     total = sampler.offsets[-1]
     network = build_network(args, last).to(device)
+    # In args, so that checkpoints say it and a resumed training keeps it.
+    args.precision = pick_precision(args, network, device, args.batch_size // world, total)
+    settings = Settings(device, args.precision, accumulate=1, clip=args.clip, ema=0, ema_ramp=0,
+                        freeze_bn=False, seed=args.seed)
     groups = optimization.parameter_groups(network, args.lr, 0.0, 1.0, True)
     adam = optimization.build_optimizer("adam", groups, momentum=0.9)
     scaler = torch.amp.GradScaler(device.type, enabled=settings.precision == "fp16")

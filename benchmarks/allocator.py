@@ -23,8 +23,8 @@ from model import MODELS, build_model
 from model.loss import cross_entropy
 from utils import options
 from utils.allocator import keep_freed_memory
-from utils.inference import autocast, choose_precision
 from utils.optimization import build_optimizer
+from utils.precision import autocast
 
 DEFAULT, OURS = "default", "kept"
 
@@ -34,7 +34,7 @@ class Training:
 
     def __init__(self, args: argparse.Namespace) -> None:
         device = torch.device("cpu")
-        self._autocast = partial(autocast, device, choose_precision(device, args.precision))
+        self._autocast = partial(autocast, device, args.precision)
         network = build_model(args.arch, CLASSES).to(memory_format=torch.channels_last)
         self._network = network.train()
         self._optimizer = build_optimizer("adamw", [{"params": network.parameters()}], 0.9)
@@ -76,7 +76,7 @@ def main() -> None:
     parser.add_argument("--batch-size", type=options.positive, default=8, help="crops of a step")
     parser.add_argument("--crop-size", type=options.positive, nargs=2, default=(128, 128),
                         metavar=("H", "W"), help="pixels of a crop")
-    parser.add_argument("--precision", default="auto", choices=("auto", "fp32", "bf16"),
+    parser.add_argument("--precision", default="fp32", choices=("fp32", "bf16"),
                         help="of the forward")
     parser.add_argument("--rounds", type=options.positive, default=15, help="turns of each side")
     parser.add_argument("--threads", type=options.positive, help="default: all cores")

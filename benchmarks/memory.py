@@ -29,7 +29,7 @@ from model.loss import cross_entropy
 from utils import distributed, options
 from utils.argument_types import checked
 from utils.exit_codes import run
-from utils.inference import autocast, choose_precision
+from utils.precision import autocast, choose_for_training
 
 CLASSES = 19
 STEPS = 2  # the first makes gradients and momentum
@@ -64,13 +64,13 @@ class Figures:
 def measure(args: argparse.Namespace, recompute: bool) -> Figures:
     """Trains some steps."""
     device = distributed.start(args.device, args.threads)
-    precision = choose_precision(device, args.precision)
     torch.manual_seed(0)
     network = build_model(args.arch, CLASSES).to(device, memory_format=torch.channels_last).train()
     if recompute:
         checkpoint_activations(network)
     optimizer = torch.optim.SGD(network.parameters(), lr=1e-3, momentum=0.9)
     images, target = draw(args.batch_size, args.crop_size, device)
+    precision = choose_for_training(device, args.precision, network, (images,), STEPS)
     kept: dict[int, int] = {}
     for step in range(STEPS):
         optimizer.zero_grad(set_to_none=False)

@@ -19,7 +19,7 @@ from model import build_model, count_parameters, from_snapshot, read_snapshot
 from model.prediction import open_predictor
 from utils import distributed
 from utils.cuda_graph import SETTLED
-from utils.inference import Predictor
+from utils.inference import Predictor, Workload
 from utils.pipeline import synchronize
 from utils.sliding import Inference
 
@@ -86,7 +86,8 @@ def open_wanted(wanted: Wanted) -> tuple[str, Predictor, nn.Module]:
         network, name = build_model(str(wanted.arch), wanted.num_classes), str(wanted.arch)
         snapshot = {"model": network.config, "weights": network.state_dict()}
     predictor = open_predictor(snapshot, device, wanted.precision, Inference(),
-                               compiled=wanted.compile)
+                               compiled=wanted.compile,
+                               workload=Workload(wanted.size, wanted.runs))
     return name, predictor, network
 
 

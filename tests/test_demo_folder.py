@@ -225,7 +225,8 @@ def test_interrupted(snapshot: Path, photos: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     process = subprocess.Popen(
         [sys.executable, ROOT / "demo_folder.py", "--demo-folder", photos, "--snapshot", snapshot,
-         "--save-dir", out], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+         "--save-dir", out, "--precision", "fp32"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     until = time.monotonic() + 2 * WAIT
     while not list(out.glob("*")) and time.monotonic() < until:
         time.sleep(0.01)

@@ -20,7 +20,7 @@ from conftest import FIXTURES, ROOT, draw_cityscapes
 from utils import checkpoint
 
 ADAMW = ["--optimizer", "adamw", "--lr", 0.03, "--ema", 0.9, "--batch-size", 4, "--accumulate", 2,
-         "--class-weights", "enet"]
+         "--class-weights", "enet", "--precision", "bf16"]
 SGD = ["--optimizer", "sgd", "--batch-size", 2, "--precision", "fp32", "--log-every", 3]
 CSPSG = [*SGD, "--nesterov", "--warmup-steps", 5, "--warmup-momentum", 0.5, "--schedule", "linear",
          "--ema", 0.9, "--ema-ramp", 3, "--loss", "bce", "--mosaic", 0.5]
@@ -44,7 +44,7 @@ class Trainings:
         draw_cityscapes(folder / "data", train=9, val=3, size=(48, 80))
         self.base = ["--dataset", "cityscapes", "--data-root", folder / "data", "--arch", "tiny",
                      "--crop-size", 32, 48, "--epochs", 2, "--save-every", 1, "--log-every", 1,
-                     "--workers", 0, "--threads", 1]
+                     "--workers", 0, "--threads", 1, "--precision", "fp32"]
         self.server = subprocess.Popen(
             [sys.executable, str(ROOT / "tests" / "fixtures" / "training_forks.py")],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,

@@ -21,7 +21,7 @@ from datasets.frames import FrameTriplets, find_sequences
 from model import sdcnet
 from model.flow import build_dis
 from model.sdcnet import SDCNet2D, SDCNet2DRecon, load_sdcnet
-from utils import checkpoint, optical_flow
+from utils import checkpoint, optical_flow, precision
 from utils.images import read_image, write_png
 from utils.schedules import Schedule
 
@@ -84,6 +84,18 @@ def test_what_a_training_leaves(fit) -> None:
     assert run.last["best"] == psnr["network"]
     assert run.last["complete"]
     assert type(load_sdcnet(run.folder / "best.pth")) is SDCNet2DRecon
+
+
+@pytest.mark.parametrize("arch", ["sdcnet2d", "sdcnet2d_recon"])
+def test_precision_is_timed(arch: str, fit, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("FEW", 2), ("ROUNDS", 1), ("GAIN", 0)):
+        monkeypatch.setattr(precision, name, value)
+    run = fit("--arch", arch, "--precision", "auto")
+    assert "times as fast as fp32 on this CPU" in run.said
+    assert "step 0 of 2, bf16 on cpu" in run.said
+    assert json.loads(run.last["args"])["precision"] == "bf16"
+    given = fit("--arch", arch, "--precision", "bf16", name="given")
+    assert same(run.last, given.last)
 
 
 @pytest.mark.parametrize("arch", ["sdcnet2d", "sdcnet2d_recon"])

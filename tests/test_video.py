@@ -51,7 +51,7 @@ def clip(tmp_path: Path, frames: list[np.ndarray], vp8: video_file.Codec) -> Pat
 def demo(call: Callable, snapshot: Path, tmp_path: Path, vp8: video_file.Codec) -> Callable:
     """Runs the script; it writes to `out`."""
     return lambda *words: call("demo_folder.py", "--snapshot", snapshot, "--threads", 1,
-                               "--save-dir", tmp_path / "out", *words)
+                               "--precision", "fp32", "--save-dir", tmp_path / "out", *words)
 
 
 def read_all(path: Path) -> tuple[float, np.ndarray]:
@@ -275,7 +275,8 @@ def test_interrupted_video_is_complete(snapshot: Path, frames: list, tmp_path: P
         os.link(tmp_path / "in/0.png", tmp_path / f"in/{i}.png")
     process = subprocess.Popen(
         [sys.executable, ROOT / "demo_folder.py", "--video", tmp_path / "in", "--snapshot",
-         snapshot, "--save-dir", tmp_path / "out", "--threads", "1"],
+         snapshot, "--save-dir", tmp_path / "out", "--threads", "1",
+         "--precision", "fp32"],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
     until = time.monotonic() + 2 * WAIT
     while not contents(tmp_path / "out") and time.monotonic() < until:

@@ -2,9 +2,9 @@
 
 import signal
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from utils.cells import largest_between
 from utils.cuda_graph import Replayed
 from utils.images import resize_image
 from utils.metrics import ConfusionMatrix
+from utils.precision import autocast, choose_precision
 from utils.signals import Stopped, StopRequest
 from utils.sliding import Inference, as_input, best_class, mean_scores
 from utils.smoothing import Smoother, Upsample
@@ -25,27 +26,19 @@ from utils.workers import Loader
 BLOCK = {"cpu": 1 << 20, "cuda": 1 << 27}  # logits of the rows that are judged at a time
 
 
-def autocast(device: torch.device, precision: str) -> torch.autocast:
-    """Mixed precision on `device`; `precision` is "fp32" (off), "bf16" or "fp16"."""
-    dtype = torch.float16 if precision == "fp16" else torch.bfloat16
-    return torch.autocast(device.type, dtype=dtype, enabled=precision != "fp32")
-
-
 def resize(scores: Tensor, size: Sequence[int]) -> Tensor:
     """(N, C, h, w) -> (N, C, H, W) at `size`, bilinear."""
     return F.interpolate(scores, tuple(size), mode="bilinear", align_corners=False)
 
 
-def choose_precision(device: torch.device, precision: str) -> str:
-    """ "auto" is bf16 where the hardware is fast at it, else fp32."""
-    if precision != "auto":
-        return precision
-    if device.type == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
-    if device.type == "cpu":
-        fast = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-        return "bf16" if fast else "fp32"
-    return "fp32"
+class Workload(NamedTuple):
+    """What a network is going to see."""
+
+    size: tuple[int, int]  # height and width of the first image
+    images: int | None  # None: nobody knows, as of a camera
+
+
+FEW_IMAGES = Workload((0, 0), 0)  # of any size; on a CPU auto is fp32 for them
 
 
 @dataclass(frozen=True)
@@ -138,6 +131,25 @@ class Predictor:
         """Label map of an (H, W, 3) uint8 RGB array that the network sees at size `seen`."""
         pixels = resize_image(image, seen) if seen else image
         return self(torch.from_numpy(pixels), image.shape[:2])
+
+    def with_precision(self, wanted: str, workload: Workload) -> "Predictor":
+        """Itself in fp32, bf16 or fp16; for auto in what is fast at the workload."""
+        return replace(self, precision=self._fast(workload) if wanted == "auto" else wanted)
+
+    def _fast(self, workload: Workload) -> str:
+        """Precision in which it makes a label map of the first image soonest, all included."""
+        if not sum(each.numel() for each in self.network.parameters()):
+            return "fp32"  # an ONNX file, which knows no other
+        generator = torch.Generator().manual_seed(0)
+        shape = *workload.size, 3
+        image = torch.randint(256, shape, dtype=torch.uint8, generator=generator)
+
+        def run(network: Any, precision: str) -> None:
+            replace(self, network=network, precision=precision)(image)
+
+        how = {key: value for key, value in vars(self.inference).items() if key != "resize"}
+        about = {"size": list(workload.size), "inference": how}
+        return choose_precision(self.device, "auto", self.network, about, workload.images, run)
 
 
 def validate(

@@ -35,7 +35,8 @@ def add_device(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("device")
     group.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
     group.add_argument("--precision", default="auto", choices=("auto", "fp32", "bf16", "fp16"),
-                       help="of the forward; auto is bf16 where the hardware is fast at it")
+                       help="of the forward; auto is bf16 where it is fast: on a CPU where, timed "
+                       "once, it is 5 %% faster than fp32; a resumed run keeps what it has")
     group.add_argument("--threads", type=positive, metavar="N",
                        help="CPU threads per process (default: cores / processes)")
 
@@ -191,8 +192,11 @@ def parse_resumable(parser: Parser) -> tuple[argparse.Namespace, dict[str, Any] 
         folder = Path(folder).parent
     last = run_folder.read_last(Path(folder))
     checkpoint.check_format(last, folder)
-    args = parser.parse_args(namespace=argparse.Namespace(**json.loads(last["args"])))
+    then = json.loads(last["args"])
+    args = parser.parse_args(namespace=argparse.Namespace(**then))
     args.run_dir = str(folder)
+    if args.precision == "auto":  # given anew: the choice of then continues it, bit for bit
+        args.precision = then.get("precision", "auto")
     return args, last
 
 

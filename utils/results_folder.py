@@ -46,6 +46,15 @@ def settings_of(
     return json.loads(json.dumps(settings))
 
 
+def _read(record: Path) -> dict[str, Any]:
+    """Settings; none if they cannot be read."""
+    try:
+        found = json.loads(record.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
 def check_settings(record: Path, settings: dict[str, Any], what: str) -> None:
     """Refuses to go on in a folder that was begun with other settings.
 
@@ -57,11 +66,8 @@ def check_settings(record: Path, settings: dict[str, Any], what: str) -> None:
     Raises:
         ValueError: no record, or which settings differ.
     """
-    try:
-        found = json.loads(record.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        found = None
-    if not isinstance(found, dict):
+    found = _read(record)
+    if not found:
         raise ValueError(f"{record}: missing or damaged, so nobody knows what made the {what} "
                          "beside it; choose another --save-dir")
     differ = [key for key in {**found, **settings} if found.get(key) != settings.get(key)]
@@ -86,22 +92,35 @@ class ResultsFolder:
     title: str
     pictures: bool = False
 
-    def check(self, settings: dict[str, Any], go_on: bool) -> None:
+    def check(self, settings: dict[str, Any], go_on: bool) -> dict[str, Any]:
         """Refuses to mix the predictions of two networks, or of one with different settings.
 
         Args:
             settings: all that decides what a prediction is.
             go_on: whether predictions may be there, made with the same settings.
 
+        Returns:
+            The settings; where predictions are there, with their precision instead of auto.
+
         Raises:
             ValueError: what is there, and what to do.
         """
         if not any(self.folder.glob(f"{PRED}/*")):
-            return
+            return settings
         if not go_on:
             raise ValueError(f"{self.folder / PRED}: holds predictions; --skip-done goes on with "
                              "them, and another --save-dir keeps two networks apart")
-        check_settings(self.folder / SETTINGS, settings, "predictions")
+        record = self.folder / SETTINGS
+        if settings["precision"] != "auto":
+            check_settings(record, settings, "predictions")
+            return settings
+        known = _read(record).get("precision")
+        if known not in ("fp32", "bf16", "fp16"):  # old records say auto, which may be either
+            known = "unknown"
+        settings = {**settings, "precision": known}
+        check_settings(record, settings, "predictions")
+        distributed.say(f"precision: {known}, as of the predictions in {self.folder}")
+        return settings
 
     def unfinished(self, device: torch.device) -> list[int]:
         """Indices of the images that have no prediction as it should be; the same on all ranks."""

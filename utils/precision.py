@@ -1,0 +1,156 @@
+"""The precision that a network computes in: as given, or the faster one as timed on this CPU."""
+
+import hashlib
+import json
+import platform
+from collections.abc import Callable
+from contextlib import suppress
+from copy import deepcopy
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from utils import distributed
+from utils.checkpoint import write_bytes
+
+CHOICES = ("fp32", "bf16")  # of a CPU
+KEPT = Path(".cache/streetseg/precision.json")  # in the user's home
+FEW = 20  # forwards, for which timing does not pay
+ROUNDS, LIMIT = 5, 10.0  # rounds that count, and seconds after which no other begins
+GAIN = 1.05  # times as fast as fp32 is what bf16 has to be, for its fewer digits
+
+
+def autocast(device: torch.device, precision: str) -> torch.autocast:
+    """Mixed precision on `device`; `precision` is "fp32" (off), "bf16" or "fp16"."""
+    dtype = torch.float16 if precision == "fp16" else torch.bfloat16
+    return torch.autocast(device.type, dtype=dtype, enabled=precision != "fp32")
+
+
+def choose_precision(
+    device: torch.device,
+    wanted: str,
+    network: nn.Module,
+    about: dict[str, Any],
+    forwards: int | None,
+    run: Callable[[nn.Module, str], object],
+) -> str:
+    """`wanted`; instead of "auto" the precision that is fast here, said in a line.
+
+    On CUDA that is bf16 where the hardware has it. The flags of a CPU do not tell: both are timed,
+    on the main rank, and the choice is kept for the next time.
+
+    Args:
+        device: that computes.
+        wanted: fp32, bf16, fp16 or auto.
+        network: stays as it is, and so do all random streams: a copy is timed.
+        about: what, besides the network's `config`, decides about the time of a run; as JSON.
+        forwards: that are to come; below `FEW` it is fp32, unless a choice is kept. None for many.
+        run: does one of them, given the copy and a precision.
+    """
+    if wanted != "auto":
+        return wanted
+    chosen, reason = "fp32", f"on {device.type}"
+    if device.type == "cuda":
+        chosen = "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+    if device.type == "cpu":
+        own = None
+        if distributed.rank() == 0:
+            own = _choose_on_cpu(network, about, forwards, run)
+        chosen, reason = distributed.gather(own)[0]
+    distributed.say(f"precision: {chosen}, {reason}")
+    return chosen
+
+
+def choose_for_training(
+    device: torch.device, wanted: str, network: nn.Module, inputs: tuple[Tensor, ...], steps: int
+) -> str:
+    """As `choose_precision`, timed forward and backward.
+
+    Args:
+        device: that trains.
+        wanted: fp32, bf16, fp16 or auto.
+        network: on the device, in the mode and memory format that it is trained in.
+        inputs: of a forward on this rank; their content is replaced.
+        steps: forwards that are to come.
+    """
+    for each in inputs:  # noise: sums of equal numbers could end in tiny ones, which are slow
+        each.random_(0, 256, generator=torch.Generator(each.device).manual_seed(0))
+
+    def run(network: nn.Module, precision: str) -> None:
+        with autocast(device, precision):
+            outputs = network(*inputs)
+        outputs = (outputs,) if isinstance(outputs, Tensor) else outputs
+        torch.stack([each.float().square().mean() for each in outputs]).sum().backward()
+        network.zero_grad()
+
+    about = {"training": True, "shapes": [list(each.shape) for each in inputs]}
+    return choose_precision(device, wanted, network, about, steps, run)
+
+
+def _choose_on_cpu(
+    network: nn.Module,
+    about: dict[str, Any],
+    forwards: int | None,
+    run: Callable[[nn.Module, str], object],
+) -> tuple[str, str]:
+    """The precision, and why."""
+    config: Any = network.config
+    machine = _processor(), str(torch.__version__), torch.get_num_threads()
+    decisive = json.dumps([machine, config, about], sort_keys=True, default=str)
+    key = f"{config['arch']} {hashlib.sha256(decisive.encode()).hexdigest()[:16]}"
+    kept = _read_kept()
+    if key in kept:
+        return kept[key], f"as timed before (~/{KEPT})"
+    if forwards is not None and forwards < FEW:
+        return "fp32", f"bf16 is not timed for fewer than {FEW} forwards"
+    copy = deepcopy(network)
+    with torch.random.fork_rng(devices=()):
+        seconds = _time(lambda precision: run(copy, precision))
+    gain = seconds["fp32"] / seconds["bf16"]
+    chosen = "bf16" if gain >= GAIN else "fp32"
+    with suppress(OSError, RuntimeError):  # without it, it is timed again
+        path = Path.home() / KEPT
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_bytes(path, json.dumps({**_read_kept(), key: chosen}, indent=1).encode())
+    return chosen, f"bf16 is {gain:.2f} times as fast as fp32 on this CPU"
+
+
+def _time(run: Callable[[str], object]) -> dict[str, float]:
+    """Median seconds of a run in each precision, by turns.
+
+    The first turn is to warm up, and counts only where it alone takes the time there is.
+    """
+    seconds: dict[str, list[float]] = {precision: [] for precision in CHOICES}
+    first = perf_counter()
+    run(CHOICES[0])  # loads what both need: in a turn it would count against fp32 alone
+    for _ in range(1 + ROUNDS):
+        for precision, each in seconds.items():
+            start = perf_counter()
+            run(precision)
+            each.append(perf_counter() - start)
+        if perf_counter() - first > LIMIT:
+            break
+    return {precision: median(each[1:] or each) for precision, each in seconds.items()}
+
+
+def _processor() -> str:
+    """Model and abilities of the CPU."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(errors="replace").split("\n\n")[0].splitlines()
+    except OSError:  # not Linux
+        return f"{platform.machine()} {platform.processor()}"
+    return "\n".join(x for x in lines if x.startswith(("model", "flags", "Features", "CPU part")))
+
+
+def _read_kept() -> dict[str, str]:
+    """What is kept and can be read; else it is made anew."""
+    try:
+        content = json.loads((Path.home() / KEPT).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RuntimeError):
+        return {}
+    entries = content.items() if isinstance(content, dict) else ()
+    return {key: choice for key, choice in entries if choice in CHOICES}
