@@ -76,6 +76,12 @@ def test_decision(seconds: float, scale: float, chosen: str, timed, capsys) -> N
     assert network.runs == ["fp32", *["fp32", "bf16"] * (6 if scale < 1 else 1)]
 
 
+def test_where_bf16_is_emulated_it_is_seen_soon(timed) -> None:
+    network = timed(fp32=0.01, bf16=0.08)
+    assert network.choose() == "fp32"
+    assert network.runs == ["fp32", *["fp32", "bf16"] * 2]
+
+
 def test_kept_choice(timed, capsys, monkeypatch: pytest.MonkeyPatch, nothing_kept: Path) -> None:
     network = timed(fp32=1, bf16=0.5)
     assert network.choose(size=[2, 3]) == "bf16"

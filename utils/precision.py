@@ -127,12 +127,13 @@ def _time(run: Callable[[str], object]) -> dict[str, float]:
     seconds: dict[str, list[float]] = {precision: [] for precision in CHOICES}
     first = perf_counter()
     run(CHOICES[0])  # loads what both need: in a turn it would count against fp32 alone
-    for _ in range(1 + ROUNDS):
+    for turn in range(1 + ROUNDS):
         for precision, each in seconds.items():
             start = perf_counter()
             run(precision)
             each.append(perf_counter() - start)
-        if perf_counter() - first > LIMIT:
+        hopeless = turn and seconds["bf16"][-1] > 2 * seconds["fp32"][-1]  # as where it is emulated
+        if hopeless or perf_counter() - first > LIMIT:
             break
     return {precision: median(each[1:] or each) for precision, each in seconds.items()}
 
