@@ -3,7 +3,6 @@
 examples:
   python latency.py --arch sgcpnet cspsg_n --size 1024 2048
   python latency.py --snapshot runs/NAME/best.pth --batch-sizes 1 4 16 --json latency.json
-  python latency.py --arch cspsg_s --profile
 
 A run is what a demo does with an image in memory: uint8 pixels to the device (copy), forward with
 batch norms fused, enlargement, uint8 label map (network), and back (copy). Clocks start after the
@@ -21,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from model import MODELS, check_name, read_snapshot
-from model.latency import Figures, Wanted, measure, profile
+from model.latency import Figures, Wanted, measure
 from utils import checkpoint, options
 from utils.argument_types import checked, positive
 from utils.exit_codes import run
@@ -48,8 +47,6 @@ def parse_args() -> argparse.Namespace:
     group.add_argument("--runs", type=positive, default=30, metavar="N",
                        help="of which percentiles are taken")
     group.add_argument("--warm-up", type=positive, default=5, metavar="N", help="runs before")
-    group.add_argument("--profile", action="store_true",
-                       help="print the layers that take longest, each waited for")
     group.add_argument("--json", metavar="FILE", help="write all figures there")
     options.add_compile(parser)
     options.add_device(parser)
@@ -86,8 +83,6 @@ def main() -> None:
     for each in wanted:  # a fresh process: its memory and its caches are the network's own
         with ProcessPoolExecutor(1, get_context("spawn")) as pool:
             results.append(pool.submit(measure, each).result())
-            if args.profile:
-                print(f"{results[-1].name}:\n{pool.submit(profile, each).result()}\n")
     print(results[0].about())
     print(table([list(COLUMNS), *map(row, results)]))
     for figures in results:

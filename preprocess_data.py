@@ -29,7 +29,6 @@ from tqdm import tqdm
 
 from datasets import DATASETS, build_dataset, doctor, find_root
 from datasets.base import SegmentationDataset
-from datasets.cache import CACHES
 from datasets.cache_files import open_cache
 from datasets.class_uniform import find_centroids
 from datasets.doctor_report import lines, verdict
@@ -66,7 +65,7 @@ def parse_args() -> argparse.Namespace:
                        "every tile of that many pixels, and keep them for training")
     group.add_argument("--class-weights", metavar="FILE",
                        help="write pixels, shares and weights of the classes there, as JSON")
-    options.add_cache(group, CACHES)
+    options.add_cache(group)
     group.add_argument("--verify", action=argparse.BooleanOptionalAction, default=False,
                        help="compare what --cache finds with its checksums; damage is made again")
     return parser.parse_args()
@@ -130,10 +129,10 @@ def check_options(args: argparse.Namespace) -> None:
     if args.json and not args.check:
         raise ValueError("--json: only with --check")
     if args.verify and not args.cache:
-        raise ValueError("--verify: of a cache; give --cache KIND")
+        raise ValueError("--verify: of a cache; give --cache raw")
     if not (args.check or others):
         raise ValueError("nothing to do: give --check, --train-ids, --class-weights FILE, "
-                         "--centroids TILE or --cache KIND")
+                         "--centroids TILE or --cache raw")
     if args.void_id > IGNORE:
         raise ValueError(f"--void-id {args.void_id}: 0 to 255 are possible")
 
@@ -165,9 +164,9 @@ def prepare(args: argparse.Namespace) -> None:
     dataset = build_dataset(args.dataset, root, split, holdout=args.holdout,
                             cv_split=args.cv_split, limit=args.limit)
     if args.cache:
-        cache = open_cache(dataset, args.cache, args.workers, args.verify)
+        cache = open_cache(dataset, args.workers, args.verify)
         said = ", compared with their checksums" if args.verify else ""
-        print(f"{args.cache} cache of {len(cache.entries)} samples{said}: "
+        print(f"raw cache of {len(cache.entries)} samples{said}: "
               f"{cache_folder(dataset.root)}")
     if args.centroids:
         centroids = find_centroids(dataset, args.centroids, args.workers)

@@ -24,10 +24,9 @@ from torch import Tensor, nn
 
 from datasets import DATASETS, build_dataset, describe, find_root
 from datasets.base import SegmentationDataset
-from datasets.cache import CACHES
 from datasets.cache_files import open_cache
 from datasets.label_statistics import count_class_pixels, lists_digest
-from datasets.loading import load_batches
+from datasets.mosaic import Mosaic
 from datasets.sampler import EpochLists, TrainSampler
 from datasets.splits import shared_images
 from datasets.training_lists import ListOptions, make_lists
@@ -43,12 +42,13 @@ from utils.precision import autocast, choose_for_training
 from utils.predictions import compare
 from utils.run_folder import RunFolder, restore, until_stopped
 from utils.signals import Stopped, StopRequest
+from utils.workers import Loader
 
 
 def parse_args() -> tuple[argparse.Namespace, dict[str, Any] | None]:
     parser = options.Parser(__doc__)
     options.add_data(parser, DATASETS, default="cityscapes", split=None)
-    options.add_training_data(parser, CACHES)
+    options.add_training_data(parser)
     options.add_network(parser, MODELS, check_name, list_networks)
     options.add_run(parser)
     options.add_augmentation(parser)
@@ -92,7 +92,7 @@ def build_data(
 ) -> tuple[SegmentationDataset, SegmentationDataset, EpochLists]:
     """Training and validation split, with pairs and sizes checked, and what epochs consist of."""
     crop = TrainTransform(args.crop_size, args.scale, args.flip, args.jitter, args.hue, args.blur,
-                          args.pre_size, args.seed, args.blur_kind)
+                          args.pre_size, args.seed)
     root = find_root(args.dataset, args.data_root)
     chosen = args.holdout, args.cv_split, args.limit
     train = build_dataset(args.dataset, root, args.train_split, crop, *chosen)
@@ -106,7 +106,7 @@ def build_data(
     with distributed.main_first():
         epoch_lists = make_lists(train, lists, args.workers)
     if args.cache:  # the ranks wait for one of them, longer than a barrier would
-        train.cache = open_cache(train, args.cache, args.workers)
+        train.cache = open_cache(train, args.workers)
     for dataset in (train, val):
         dataset.sizes()
     return train, val, epoch_lists
@@ -200,7 +200,8 @@ def main() -> None:
                 "dataset": describe(val, args.dataset), "args": options.to_json(args),
                 "losses": log.losses, "complete": state.epoch == epochs, **state.state_dict()}
 
-    batches = load_batches(train, sampler, args.workers, device, args.data_on_device, args.mosaic)
+    samples = Mosaic(train, lists, args.mosaic) if args.mosaic else train
+    batches = iter(Loader(samples, args.workers, device, batch_sampler=sampler))
     log.line(f"{len(train)} train and {len(val)} val images, step {state.step} of {total_steps}, "
              f"{settings.precision} on {device}: {folder.path}")
     with until_stopped(folder, content, log):

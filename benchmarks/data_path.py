@@ -72,9 +72,8 @@ def decoder(dataset: SegmentationDataset) -> Callable[[int], object]:
 def alternatives(root: Path, crop: int, height: int) -> dict[str, Callable[[int], object]]:
     """Name -> makes the sample of a number."""
     transform = TrainTransform((crop, crop), jitter=JITTER, hue=JITTER, blur=1.0)
-    plain, raw, compressed = (build_dataset("cityscapes", root, "train", transform)
-                              for _ in range(3))
-    raw.cache, compressed.cache = open_cache(raw, "raw"), open_cache(compressed, "compressed")
+    plain, raw = (build_dataset("cityscapes", root, "train", transform) for _ in range(2))
+    raw.cache = open_cache(raw)
     samples, torchvision = plain.samples, TorchvisionSample(crop, height)
     return {
         RELAXED: lambda n: pillow_sample(samples[n % len(samples)], crop, relaxed=True),
@@ -82,7 +81,6 @@ def alternatives(root: Path, crop: int, height: int) -> dict[str, Callable[[int]
         TORCHVISION: lambda n: torchvision(samples[n % len(samples)]),
         DECODER: decoder(plain),
         OURS: our_samples(plain),
-        "ours, --cache compressed": our_samples(compressed),
         RAW: our_samples(raw),
     }
 

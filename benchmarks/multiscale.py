@@ -23,9 +23,9 @@ import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from torch import Tensor, nn
 
+from utils.images import resize_image
 from utils.inference import Predictor
 from utils.sliding import Inference, starts
 
@@ -66,7 +66,7 @@ def published(network: StandIn, image: np.ndarray) -> np.ndarray:
     height, width = image.shape[:2]
     means = []
     for scale in SCALES:
-        resized = pil_bilinear(image, (int(height * scale), int(width * scale)))
+        resized = resize_image(image, (int(height * scale), int(width * scale)))
         answers = []
         for mirrored in (False, True):
             pixels = np.ascontiguousarray(resized[:, ::-1] if mirrored else resized)
@@ -104,12 +104,8 @@ def resize_classes(logits: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 def ours(network: StandIn, image: np.ndarray) -> np.ndarray:
     """(H, W) label map."""
-    how = Inference(SCALES, True, image.shape[0], OVERLAP, resize=pil_bilinear)
+    how = Inference(SCALES, True, image.shape[0], OVERLAP)
     return Predictor(network, inference=how)(torch.from_numpy(image)).numpy()
-
-
-def pil_bilinear(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    return np.array(Image.fromarray(image).resize(size[::-1], Image.Resampling.BILINEAR))
 
 
 SIDES: dict[str, Callable[[StandIn, np.ndarray], np.ndarray]] = {

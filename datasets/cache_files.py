@@ -23,7 +23,7 @@ import numpy as np
 from tqdm import tqdm
 
 from datasets.base import SegmentationDataset
-from datasets.cache import Cache, Entry, compress, load_zstandard
+from datasets.cache import Cache, Entry
 from datasets.label_statistics import cache_folder
 from datasets.pairing import Sample, check_sizes
 from utils import distributed
@@ -37,32 +37,31 @@ Key = tuple[str, str]  # image and label, as an index names them
 
 
 def open_cache(
-    dataset: SegmentationDataset, kind: str, threads: int = 1, verify: bool = False
+    dataset: SegmentationDataset, threads: int = 1, verify: bool = False
 ) -> Cache:
     """The cache of all samples of a data set; what is missing or out of date is made first.
 
     Args:
         dataset: its samples, complete.
-        kind: one of `CACHES`.
-        threads: decode and compress beside each other.
+        threads: decode beside each other.
         verify: compare what is there with its checksums, and make again what differs.
 
     Raises:
-        ValueError: not enough room, a package is missing, or a file cannot be decoded.
+        ValueError: not enough room, or a file cannot be decoded.
         OSError: it cannot be written.
     """
-    return Cache(kind, CacheFiles(dataset, kind, threads).complete(verify))
+    return Cache(CacheFiles(dataset, threads).complete(verify))
 
 
 class CacheFiles:
     """The parts of a cache on disk. Arguments as of `open_cache`."""
 
-    def __init__(self, dataset: SegmentationDataset, kind: str, threads: int) -> None:
-        if kind == "compressed":
-            load_zstandard()
-        self.dataset, self.kind, self.threads = dataset, kind, max(1, threads)
+    KIND = "raw"
+
+    def __init__(self, dataset: SegmentationDataset, threads: int) -> None:
+        self.dataset, self.threads = dataset, max(1, threads)
         self.folder, self.locked = cache_folder(dataset.root), False
-        self.name = f"{kind}_{type(dataset).__name__.lower()}"
+        self.name = f"{self.KIND}_{type(dataset).__name__.lower()}"
         if self.folder.parent != dataset.root:  # a folder for all data sets of a user
             self.name += "_" + hashlib.sha256(bytes(dataset.root)).hexdigest()[:12]
 
@@ -94,7 +93,7 @@ class CacheFiles:
             if verify and not fault and not self._intact(entries):
                 fault = "damaged"
             if fault:
-                print(f"{self.kind} cache: {data} is {fault}; it is made again")
+                print(f"{self.KIND} cache: {data} is {fault}; it is made again")
                 data.with_suffix(".json").unlink(missing_ok=True)  # first: it makes the part one
                 data.unlink()
             else:
@@ -105,13 +104,13 @@ class CacheFiles:
         """Decodes and writes samples, part by part."""
         if not self.locked and distributed.world() > 1:
             raise ValueError(f"{self.folder}: several processes cannot make a cache on a file "
-                             f"system without locks; preprocess_data.py --cache {self.kind} can")
+                             f"system without locks; preprocess_data.py --cache {self.KIND} can")
         sizes = check_sizes([self.dataset.samples[i] for i in indices], self.dataset.label_size)
         counts = [4 * height * width for height, width in sizes]  # bytes of RGB and ids
         self._check_room(sum(counts), indices)
         entries: dict[Sample, Entry] = {}
         numbers = np.cumsum(counts) // PART_BYTES
-        with tqdm(total=len(indices), desc=self.kind, disable=None, unit="image") as bar:
+        with tqdm(total=len(indices), desc=self.KIND, disable=None, unit="image") as bar:
             for number in np.unique(numbers):
                 part = [i for i, n in zip(indices, numbers, strict=True) if n == number]
                 entries |= self._write_part(part, bar)
@@ -120,12 +119,12 @@ class CacheFiles:
     def _check_room(self, decoded: int, indices: list[int]) -> None:
         """Says what the cache needs; ValueError if there is less. `decoded` is in bytes."""
         about, need = "", decoded
-        if self.kind != "raw":
+        if self.KIND != "raw":
             trial = [self.encode(i) for i in indices[:: len(indices) // 4 + 1]]
             stored = sum(len(part) for _, parts in trial for part in parts)
             need = int(decoded * stored / sum(4 * height * width for (height, width), _ in trial))
             about = "about "
-        print(f"{self.kind} cache: {about}{need / 1e9:.2f} GB for {len(indices)} samples, "
+        print(f"{self.KIND} cache: {about}{need / 1e9:.2f} GB for {len(indices)} samples, "
               f"{self.folder}")
         check_room(self.folder, need)
 
@@ -171,8 +170,7 @@ class CacheFiles:
             arrays.append(self.dataset.read_ids(index))
             if arrays[0].shape[:2] != arrays[1].shape:
                 raise ValueError(f"{sample.label}: not the size of its image")
-        parts = [compress(a) if self.kind == "compressed" else a.reshape(-1) for a in arrays]
-        return arrays[0].shape[:2], [*parts, b""][:2]
+        return arrays[0].shape[:2], [*(each.reshape(-1) for each in arrays), b""][:2]
 
     def _read_part(
         self, data: Path, samples: dict[Key, Sample]
@@ -196,7 +194,7 @@ class CacheFiles:
         return entries, ""
 
     def _intact(self, entries: dict[Sample, Entry]) -> bool:
-        return all(map_in_threads(Cache(self.kind, entries).intact, entries, self.threads))
+        return all(map_in_threads(Cache(entries).intact, entries, self.threads))
 
     def _key(self, sample: Sample) -> Key:
         """Names that stay when the data set is moved with its cache."""

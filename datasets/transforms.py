@@ -12,7 +12,6 @@ from utils.metrics import IGNORE
 
 PADDING = (124, 116, 104)  # the ImageNet mean, nearly zero after normalization
 SIGMA = 0.15, 1.3  # pixels, of the Gaussian blur
-SIGMAS = {"gaussian": SIGMA, "bilateral": (0.05, 0.75)}
 RGB_TO_YIQ = np.array([[0.299, 0.587, 0.114], [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]])
 YIQ_TO_RGB = np.linalg.inv(RGB_TO_YIQ)
 Pair = tuple[np.ndarray, np.ndarray | None]
@@ -37,10 +36,9 @@ class TrainTransform:
         flip: probability of mirroring.
         jitter: brightness, contrast and saturation change by up to this factor.
         hue: changes by up to this part of a turn.
-        blur: probability of one.
+        blur: probability of a Gaussian one.
         pre_size: the longer side of every image at magnification 1; None leaves its size.
         seed: of the training.
-        blur_kind: gaussian, sigma 0.15 to 1.3 pixels, or bilateral, 0.05 to 0.75.
     """
 
     crop_size: tuple[int, int]
@@ -51,7 +49,6 @@ class TrainTransform:
     blur: float = 0.5
     pre_size: int | None = None
     seed: int = 0
-    blur_kind: str = "gaussian"
 
     def __call__(
         self,
@@ -69,7 +66,7 @@ class TrainTransform:
             image, ids = cv2.flip(image, 1), cv2.flip(ids, 1)
         image = color_jitter(image, draw.change)
         if draw.sigma:
-            image = BLURS[self.blur_kind](image, draw.sigma)
+            image = cv2.GaussianBlur(image, (0, 0), draw.sigma)
         return image, ids
 
     def draw(
@@ -80,7 +77,7 @@ class TrainTransform:
         window = self.draw_window(rng, size, center)
         limits = np.array([self.jitter, self.jitter, self.jitter, self.hue])
         flip, change = rng.random() < self.flip, rng.uniform(-limits, limits)
-        sigma = rng.uniform(*SIGMAS[self.blur_kind]) if rng.random() < self.blur else 0.0
+        sigma = rng.uniform(*SIGMA) if rng.random() < self.blur else 0.0
         return Draw(window, flip, change, sigma)
 
     def draw_window(
@@ -104,36 +101,6 @@ class TrainTransform:
         return start[0], start[1], window[0], window[1]
 
 
-class Placement(NamedTuple):
-    """Which part of an image fills which part of a crop."""
-
-    source: tuple[slice, slice]
-    target: tuple[slice, slice]
-    shrinks: bool
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """(H, W) of the target."""
-        height, width = (part.stop - part.start for part in self.target)
-        return height, width
-
-
-def place(
-    window: tuple[int, int, int, int], size: tuple[int, int], shape: tuple[int, ...]
-) -> Placement:
-    """Where a window (top, left, height, width) of an image of `shape` (H, W) is in the crop."""
-    scale = [size[axis] / window[2 + axis] for axis in (0, 1)]
-    source, target = [], []
-    for axis in (0, 1):
-        start, stop = window[axis], window[axis] + window[2 + axis]
-        inside = max(start, 0), min(stop, shape[axis])
-        source.append(slice(*inside))
-        low = round((inside[0] - start) * scale[axis])
-        high = max(low + 1, round((inside[1] - start) * scale[axis]))
-        target.append(slice(low, min(high, size[axis])))
-    return Placement((source[0], source[1]), (target[0], target[1]), scale[0] < 1)
-
-
 def cut(
     array: np.ndarray,
     window: tuple[int, int, int, int],
@@ -145,19 +112,24 @@ def cut(
     Only the window's pixels are touched, not the whole image. Two-dimensional arrays are labels
     and get the nearest pixel.
     """
-    placement = place(window, size, array.shape)
+    scale = [size[axis] / window[2 + axis] for axis in (0, 1)]
+    source, filled = [], []
+    for axis in (0, 1):
+        start, stop = window[axis], window[axis] + window[2 + axis]
+        inside = max(start, 0), min(stop, array.shape[axis])
+        source.append(slice(*inside))
+        low = round((inside[0] - start) * scale[axis])
+        high = max(low + 1, round((inside[1] - start) * scale[axis]))
+        filled.append((low, min(high, size[axis])))
+    (top, bottom), (left, right) = filled
+    method = cv2.INTER_AREA if scale[0] < 1 else cv2.INTER_LINEAR
     if array.ndim == 2:
         method = cv2.INTER_NEAREST_EXACT
-    else:
-        method = cv2.INTER_AREA if placement.shrinks else cv2.INTER_LINEAR
-    resized = cv2.resize(array[placement.source], placement.size[::-1], interpolation=method)
-    if placement.size == tuple(size):
+    resized = cv2.resize(array[tuple(source)], (right - left, bottom - top), interpolation=method)
+    if resized.shape[:2] == tuple(size):
         return resized
-    (top, bottom), (left, right) = (
-        (part.start, side - part.stop) for part, side in zip(placement.target, size, strict=True)
-    )
-    return cv2.copyMakeBorder(resized, top, bottom, left, right, cv2.BORDER_CONSTANT,
-                              value=padding)
+    return cv2.copyMakeBorder(resized, top, size[0] - bottom, left, size[1] - right,
+                              cv2.BORDER_CONSTANT, value=padding)
 
 
 def color_jitter(image: np.ndarray, change: np.ndarray) -> np.ndarray:
@@ -173,33 +145,11 @@ def color_jitter(image: np.ndarray, change: np.ndarray) -> np.ndarray:
     mean = image[::8, ::8].mean() * (1 + brightness)
     table = (np.arange(256) * (1 + brightness) - mean) * (1 + contrast) + mean
     image = cv2.LUT(image, np.clip(table + 0.5, 0, 255).astype(np.uint8))
-    return cv2.transform(image, chroma_matrix(change))
-
-
-def chroma_matrix(change: np.ndarray) -> np.ndarray:
-    """(3, 3) from RGB to RGB. Chroma is a plane in YIQ: saturation scales it, hue turns it."""
+    # Chroma is a plane in YIQ: saturation scales it, hue turns it.
     saturation, hue = change[2:]
     cos, sin = ((1 + saturation) * f(2 * math.pi * hue) for f in (math.cos, math.sin))
     turn = np.array([[1, 0, 0], [0, cos, -sin], [0, sin, cos]])
-    return YIQ_TO_RGB @ turn @ RGB_TO_YIQ
-
-
-def gaussian_blur(image: np.ndarray, sigma: float) -> np.ndarray:
-    """(H, W, 3) uint8."""
-    return cv2.GaussianBlur(image, (0, 0), sigma)
-
-
-def bilateral_blur(image: np.ndarray, sigma: float) -> np.ndarray:
-    """(H, W, 3) uint8: a Gaussian of `sigma` pixels, over colors within the image's deviation.
-
-    Tomasi and Manduchi, ICCV 1998. OpenCV adds up the three differences of a color; of gray ones
-    that is sqrt(3) times their distance, which the deviation is of.
-    """
-    deviation = math.sqrt(3) * float(image[::8, ::8].std())
-    return cv2.bilateralFilter(image, 2 * math.ceil(3 * sigma) + 1, deviation, sigma)
-
-
-BLURS = {"gaussian": gaussian_blur, "bilateral": bilateral_blur}
+    return cv2.transform(image, YIQ_TO_RGB @ turn @ RGB_TO_YIQ)
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,6 @@ from datasets.pairing import Sample
 from utils.images import read_instances
 from utils.runs import to_runs
 
-NAME = "truth"
-
 
 class TruthCache(Cache):
     """Runs of every sample, see `utils.runs`."""
@@ -51,8 +49,7 @@ def read_instance_runs(path: Path, shape: tuple[int, ...]) -> np.ndarray:
 class TruthFiles(CacheFiles):
     """Makes a `TruthCache`. Arguments as of `open_truth`."""
 
-    def __init__(self, dataset: SegmentationDataset, threads: int) -> None:
-        super().__init__(dataset, NAME, threads)
+    KIND = "truth"
 
     def sources(self, sample: Sample) -> list[Path]:
         return [path for path in (sample.truth, sample.instance) if path]
@@ -71,4 +68,4 @@ def open_truth(dataset: SegmentationDataset, threads: int = 1) -> TruthCache:
 
     Raises as `datasets.cache_files.open_cache`.
     """
-    return TruthCache(NAME, TruthFiles(dataset, threads).complete())
+    return TruthCache(TruthFiles(dataset, threads).complete())

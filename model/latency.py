@@ -5,7 +5,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any
 
@@ -152,44 +152,6 @@ def measure(wanted: Wanted) -> Figures:
 
 def _run(predictor: Predictor, images: Tensor) -> Tensor:
     return predictor.channels(images.to(predictor.device)).cpu()
-
-
-def profile(wanted: Wanted, rows: int = 15) -> str:
-    """A table of the layers that take longest, with the share of all layers.
-
-    The device is waited for after each layer, so that the sum is more than the latency.
-    """
-    _, predictor, _ = open_wanted(wanted)
-    predictor = replace(predictor, replayed=False)  # hooks are for layers that run by themselves
-    network, device = predictor.network, predictor.device
-    images = draw(1, wanted.size).to(device)
-    begun: dict[str, float] = {}
-    seconds: dict[str, list[float]] = {}
-    about: dict[str, str] = {}
-
-    def begin(name: str) -> None:
-        synchronize(device)
-        begun[name] = time.perf_counter()
-
-    def end(name: str, layer: nn.Module, output: Tensor) -> None:
-        synchronize(device)
-        seconds.setdefault(name, []).append(time.perf_counter() - begun[name])
-        about[name] = f"{type(layer).__name__} -> {'x'.join(map(str, output.shape[1:]))}"
-
-    for name, layer in network.named_modules():
-        if not list(layer.children()) and not isinstance(layer, nn.Identity):
-            layer.register_forward_pre_hook(lambda layer, args, name=name: begin(name))
-            layer.register_forward_hook(
-                lambda layer, args, output, name=name: end(name, layer, output))
-    for number in range(wanted.warm_up + wanted.runs):
-        if number == wanted.warm_up:
-            seconds.clear()
-        predictor.channels(images)
-    medians = {name: float(np.median(each)) for name, each in seconds.items()}
-    total = sum(medians.values())
-    longest = sorted(medians, key=medians.__getitem__, reverse=True)[:rows]
-    return "\n".join(f"{1000 * medians[name]:9.2f} ms {100 * medians[name] / total:5.1f} %  "
-                     f"{name}  {about[name]}" for name in longest)
 
 
 def _files(image: Tensor) -> tuple[float, float]:

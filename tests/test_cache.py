@@ -1,7 +1,6 @@
 """Cached samples: equal to the files, whatever happens to them or while they are made."""
 
 import pickle
-import sys
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +11,6 @@ from conftest import DRAW, draw_camvid, draw_cityscapes
 
 from datasets import DATASETS, build_dataset, cache_files
 from datasets.base import SegmentationDataset
-from datasets.cache import CACHES, compress, decompress
 from datasets.cache_files import open_cache
 from datasets.transforms import TrainTransform
 from utils.images import write_png
@@ -27,9 +25,9 @@ def camvid(root: Path, limit: int | None = None) -> SegmentationDataset:
     return build_dataset("camvid", root, "train", limit=limit)
 
 
-def cached(root: Path, kind: str, **words: bool) -> SegmentationDataset:
+def cached(root: Path, **words: bool) -> SegmentationDataset:
     dataset = camvid(root)
-    dataset.cache = open_cache(dataset, kind, 2, **words)
+    dataset.cache = open_cache(dataset, 2, **words)
     return dataset
 
 
@@ -48,14 +46,13 @@ def data_files(root: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in (root / ".streetseg").glob("*.data")}
 
 
-@pytest.mark.parametrize("kind", CACHES)
 @pytest.mark.parametrize("name", DATASETS)
-def test_equal_to_the_files(name: str, kind: str, tmp_path: Path) -> None:
+def test_equal_to_the_files(name: str, tmp_path: Path) -> None:
     """Also after the data set went to a worker as a pickle, with its map open before."""
     root = DRAW[name](tmp_path)
     dataset = build_dataset(name, root, "train", TrainTransform((32, 48)))
     files = build_dataset(name, root, "train", TrainTransform((32, 48)))
-    dataset.cache = open_cache(dataset, kind)
+    dataset.cache = open_cache(dataset)
     check_equal(dataset, files)
     copy = pickle.loads(pickle.dumps(dataset))
     assert len(pickle.dumps(dataset)) < 10_000 * len(dataset)
@@ -64,9 +61,8 @@ def test_equal_to_the_files(name: str, kind: str, tmp_path: Path) -> None:
         assert ours.equal(theirs)
 
 
-@pytest.mark.parametrize("kind", CACHES)
-def test_samples_without_a_transform_can_be_written_to(kind: str, root: Path) -> None:
-    dataset = cached(root, kind)
+def test_samples_without_a_transform_can_be_written_to(root: Path) -> None:
+    dataset = cached(root)
     dataset[0][0][:] = 0
     check_equal(dataset, camvid(root))
 
@@ -76,7 +72,7 @@ def test_a_crop_of_a_raw_sample_leaves_the_rest_alone(root: Path) -> None:
     dataset = build_dataset("camvid", root, "train", TrainTransform((64, 64), (1, 1)), limit=1)
     write_png(dataset.samples[0].image, np.zeros((1500, 2000, 3), np.uint8))
     write_png(dataset.samples[0].truth, np.zeros((1500, 2000), np.uint8))
-    dataset.cache = open_cache(dataset, "raw")
+    dataset.cache = open_cache(dataset)
     assert np.shares_memory(dataset.read_image(0), dataset.read_image(0))
     dataset[0, 0, 0, None]
     tracemalloc.start()
@@ -84,22 +80,6 @@ def test_a_crop_of_a_raw_sample_leaves_the_rest_alone(root: Path) -> None:
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 400_000  # the crop has 16 kB, the image 9 MB, the label 3 MB
-
-
-@pytest.mark.parametrize("shape", [(1, 1, 3), (5, 1, 3), (1, 7, 3), (40, 60, 3), (1, 1), (33, 21)])
-def test_compression_is_lossless(shape: tuple[int, ...]) -> None:
-    array = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
-    assert np.array_equal(decompress(np.frombuffer(compress(array), np.uint8), shape), array)
-    flat = np.full(shape, 255, np.uint8)
-    assert np.array_equal(decompress(np.frombuffer(compress(flat), np.uint8), shape), flat)
-
-
-def test_compressed_is_smaller(root: Path) -> None:
-    for kind in CACHES:
-        cached(root, kind)
-    sizes = {name.split("_")[0]: len(data) for name, data in data_files(root).items()}
-    assert sizes["raw"] == 5 * 60 * 80 * 4
-    assert sizes["compressed"] < 0.8 * sizes["raw"]  # the drawn ones are full of noise
 
 
 @pytest.fixture
@@ -116,53 +96,51 @@ def made(monkeypatch: pytest.MonkeyPatch) -> set[str]:
     return names
 
 
-@pytest.mark.parametrize("kind", CACHES)
-def test_lists_of_samples_share_what_is_there(kind: str, root: Path, made: set[str]) -> None:
-    open_cache(camvid(root, limit=2), kind)
+def test_lists_of_samples_share_what_is_there(root: Path, made: set[str]) -> None:
+    open_cache(camvid(root, limit=2))
     first = data_files(root)
     longer, files = camvid(root), camvid(root)
     longer.samples = files.samples = files.samples + files.find("val")
     made.clear()
-    longer.cache = open_cache(longer, kind)
+    longer.cache = open_cache(longer)
     assert made == {sample.name for sample in files.samples[2:]}
     assert first.items() <= data_files(root).items()
     check_equal(longer, files)
     made.clear()
-    open_cache(camvid(root, limit=3), kind)
+    open_cache(camvid(root, limit=3))
     assert not made
 
 
 def test_other_labels_are_other_samples(tmp_path: Path) -> None:
     root = draw_cityscapes(tmp_path)
     fine = build_dataset("cityscapes", root, "train")
-    open_cache(fine, "raw")
+    open_cache(fine)
     for index, sample in enumerate(fine.samples):
         write_png(str(sample.label).replace("labelIds", "labelTrainIds"),
                   fine.to_train_ids(fine.read_ids(index), index))
         sample.truth.unlink()
     other = build_dataset("cityscapes", root, "train")
-    other.cache = open_cache(other, "raw")
+    other.cache = open_cache(other)
     check_equal(other, build_dataset("cityscapes", root, "train"))
 
 
 def test_moved_with_its_data(root: Path, tmp_path: Path, made: set[str]) -> None:
-    cached(root, "raw")
+    cached(root)
     made.clear()
-    dataset = cached(root.rename(tmp_path / "elsewhere"), "raw")
+    dataset = cached(root.rename(tmp_path / "elsewhere"))
     assert not made
     check_equal(dataset, camvid(tmp_path / "elsewhere"))
 
 
-@pytest.mark.parametrize("kind", CACHES)
 def test_changed_files_are_cached_again(
-    kind: str, root: Path, made: set[str], capsys: pytest.CaptureFixture
+    root: Path, made: set[str], capsys: pytest.CaptureFixture
 ) -> None:
-    cached(root, kind)
+    cached(root)
     sample = camvid(root).samples[3]
     write_png(sample.truth, np.full((60, 80), 7, np.uint8))
     made.clear()
     capsys.readouterr()
-    dataset = cached(root, kind)
+    dataset = cached(root)
     assert f"out of date, since {sample.name} has changed" in capsys.readouterr().out
     assert made
     assert (dataset.read_ids(3) == 7).all()
@@ -170,30 +148,25 @@ def test_changed_files_are_cached_again(
     assert len(data_files(root)) == 1
 
 
-@pytest.mark.parametrize("kind", CACHES)
-def test_damage(kind: str, root: Path, capsys: pytest.CaptureFixture) -> None:
-    """A flipped bit is found by `verify`, and in compressed samples by reading them."""
+def test_damage(root: Path, capsys: pytest.CaptureFixture) -> None:
+    """A flipped bit is found by `verify`."""
     files = camvid(root)
-    dataset = cached(root, kind)
+    dataset = cached(root)
     entry = dataset.cache.entries[dataset.samples[2]]
     content = bytearray(entry.data.read_bytes())
     content[entry.offset + sum(entry.lengths) - 1] ^= 1  # of its label
     entry.data.write_bytes(content)
-    if kind == "compressed":
-        with pytest.raises(ValueError, match=f"{files.samples[2].name} is damaged; .* --verify"):
-            cached(root, kind).read_ids(2)
-    else:
-        assert not np.array_equal(cached(root, kind).read_ids(2), files.read_ids(2))
-    dataset = cached(root, kind, verify=True)
+    assert not np.array_equal(cached(root).read_ids(2), files.read_ids(2))
+    dataset = cached(root, verify=True)
     assert "damaged" in capsys.readouterr().out
     check_equal(dataset, files)
-    check_equal(cached(root, kind, verify=True), files)
+    check_equal(cached(root, verify=True), files)
     assert "damaged" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("fault", ["truncated", "no index", "half an index", "another version"])
 def test_parts_that_are_not_whole_are_made_again(fault: str, root: Path) -> None:
-    cached(root, "raw")
+    cached(root)
     data = next((root / ".streetseg").glob("*.data"))
     index = data.with_suffix(".json")
     if fault == "truncated":
@@ -203,16 +176,9 @@ def test_parts_that_are_not_whole_are_made_again(fault: str, root: Path) -> None
     else:
         text = index.read_text()
         index.write_text(text[:50] if fault == "half an index" else text.replace(": 1,", ": 0,", 1))
-    check_equal(cached(root, "raw"), camvid(root))
+    check_equal(cached(root), camvid(root))
     assert len(data_files(root)) == 1
     assert data.name not in data_files(root)
-
-
-def test_missing_package(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "zstandard", None)
-    with pytest.raises(ValueError, match="pip install zstandard; or choose --cache raw"):
-        cached(root, "compressed")
-    check_equal(cached(root, "raw"), camvid(root))
 
 
 def test_caches_of_several_data_sets_in_one_folder(
@@ -223,7 +189,7 @@ def test_caches_of_several_data_sets_in_one_folder(
     roots = [draw_camvid(tmp_path / "a", size=(60, 80)), draw_camvid(tmp_path / "b", size=(64, 80))]
     for root in roots:
         (root / ".streetseg").write_text("in the way")
-    first, second = (cached(root, "raw") for root in roots)
+    first, second = (cached(root) for root in roots)
     check_equal(first, camvid(roots[0]))
     check_equal(second, camvid(roots[1]))
     assert len(list((tmp_path / ".cache" / "streetseg").glob("*.data"))) == 2
@@ -244,4 +210,4 @@ def test_preprocess_data(call: Callable, root: Path) -> None:
     assert "--verify: of a cache" in done.stderr
     done = call("preprocess_data.py", *words, "--verify", "--class-weights", root / "weights.json")
     assert done.returncode == 2
-    assert "give --cache KIND" in done.stderr
+    assert "give --cache raw" in done.stderr

@@ -14,7 +14,6 @@ from conftest import draw_camvid
 from test_cache import cached, camvid, check_equal, data_files, made, root
 
 from datasets import cache_files
-from datasets.cache import CACHES
 from datasets.cache_files import open_cache
 
 __all__ = ["made", "root"]  # fixtures
@@ -52,12 +51,12 @@ def test_killed_while_it_is_made(
             original(*args)
 
         setattr(os, call, count)
-        open_cache(camvid(root), "raw")
+        open_cache(camvid(root))
 
     assert wait(in_fork(make_and_die)) == -signal.SIGKILL
     left = set(os.listdir(root / ".streetseg"))
     finished = {name for name in left if name.endswith(".json") and not name.startswith(".")}
-    check_equal(cached(root, "raw"), camvid(root))
+    check_equal(cached(root), camvid(root))
     assert len(made) == 5 - len(finished)
     now = set(os.listdir(root / ".streetseg"))
     assert finished < now
@@ -65,14 +64,13 @@ def test_killed_while_it_is_made(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", CACHES)
-def test_killed_at_any_instant(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_killed_at_any_instant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = draw_camvid(tmp_path, size=(480, 640))
     monkeypatch.setattr(cache_files, "PART_BYTES", 2 * 480 * 640 * 4)
     rng, kills, files = random.Random(0), 0, camvid(root)
 
     def start() -> int:
-        return in_fork(lambda: open_cache(camvid(root), kind, 2))
+        return in_fork(lambda: open_cache(camvid(root), 2))
 
     def forget() -> None:
         for path in (root / ".streetseg").iterdir():
@@ -88,15 +86,15 @@ def test_killed_at_any_instant(kind: str, tmp_path: Path, monkeypatch: pytest.Mo
             time.sleep(rng.uniform(0, 0.8 * whole))
             os.kill(pid, signal.SIGKILL)
             kills += wait(pid) == -signal.SIGKILL
-        check_equal(cached(root, kind), files)
+        check_equal(cached(root), files)
         forget()
     assert kills > 10
-    check_equal(cached(root, kind, verify=True), files)
+    check_equal(cached(root, verify=True), files)
 
 
 def test_made_once_by_several_processes(root: Path) -> None:
     """The others wait and read what the first one made."""
-    children = [in_fork(lambda: check_equal(cached(root, "raw"), camvid(root))) for _ in range(4)]
+    children = [in_fork(lambda: check_equal(cached(root), camvid(root))) for _ in range(4)]
     assert [wait(pid) for pid in children] == [0] * 4
     assert len(data_files(root)) == 1
 
@@ -108,15 +106,15 @@ def test_a_file_system_without_locks(root: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(cache_files.fcntl, "lockf", refuse)
     monkeypatch.setattr(cache_files.distributed, "world", lambda: 2)
     with pytest.raises(ValueError, match="without locks; preprocess_data.py --cache raw can"):
-        cached(root, "raw")
+        cached(root)
     monkeypatch.setattr(cache_files.distributed, "world", lambda: 1)
-    check_equal(cached(root, "raw"), camvid(root))
+    check_equal(cached(root), camvid(root))
 
 
 def test_no_room(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=5 * 60 * 80 * 4 - 1))
     with pytest.raises(ValueError, match=r"0\.1 MB are to be written"):
-        cached(root, "raw")
+        cached(root)
     assert not data_files(root)
 
 
@@ -126,7 +124,7 @@ def test_full_disk(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(os, "fsync", fail)
     with pytest.raises(OSError, match="not written .No space left on device."):
-        cached(root, "raw")
+        cached(root)
     assert [path.suffix for path in (root / ".streetseg").iterdir()] == [".lock"]
 
 
@@ -134,5 +132,5 @@ def test_a_file_that_cannot_be_decoded(root: Path) -> None:
     image = camvid(root).samples[1].image
     image.write_bytes(image.read_bytes()[:-30])
     with pytest.raises(ValueError, match=f"{image}: truncated or damaged PNG"):
-        cached(root, "raw")
+        cached(root)
     assert not data_files(root)

@@ -19,8 +19,8 @@ from utils.inference import Predictor
 from utils.sliding import Inference
 
 ALL = ["--scales", "0.5,1", 1.5, "--flip", "--window", 40, "--sliding_overlap", "1/4",
-       "--average", "probabilities", "--buffer", "cpu", "--window-batch", 2]
-MEANT = Inference((0.5, 1.0, 1.5), True, 40, 0.25, "probabilities", "cpu", 2)
+       "--average", "probabilities", "--window-batch", 2]
+MEANT = Inference((0.5, 1.0, 1.5), True, 40, 0.25, "probabilities", 2)
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +109,6 @@ def test_a_class_map_reaches_scores_and_predictions(call, snapshot: Path, built:
     (["--window", 31], "at least 32"), (["--window", 64, "--overlap", 1], "below 1"),
     (["--window", 64, "--overlap", "1/0"], "below 1"), (["--overlap", 0.5], "--window PIXELS"),
     (["--window-batch", 2], "--window PIXELS"), (["--average", "votes"], "invalid choice"),
-    (["--buffer", "fp8"], "invalid choice"),
 ])
 def test_refusals(words: list, message: str, call, snapshot: Path, built: list) -> None:
     image = snapshot.parent / "camvid/test/Seq05VD_1.png"

@@ -9,11 +9,11 @@ import torch
 
 from datasets import build_dataset
 from datasets.class_uniform import ClassUniformLists, find_centroids
-from datasets.loading import load_batches
 from datasets.mosaic import Mosaic
 from datasets.sampler import AllImages, TrainSampler
 from datasets.transforms import PADDING, TrainTransform
 from utils.metrics import IGNORE
+from utils.workers import Loader
 
 CPU = torch.device("cpu")
 HALF = 24, 20
@@ -132,7 +132,8 @@ def test_batches_from_any_step_and_worker(start: int, root: Path) -> None:
         train = build_dataset("camvid", root, "train", TrainTransform(FULL, seed=1))
         sampler = TrainSampler(AllImages((5, 5)), 2, (1, 1, 2), seed=1)
         sampler.start_step = start
-        return list(load_batches(train, sampler, workers, CPU, False, mosaic=0.5))
+        samples = Mosaic(train, sampler.lists, 0.5)
+        return list(Loader(samples, workers, CPU, batch_sampler=sampler))
 
     whole = batches(0, 0)
     assert len(whole) == 4

@@ -63,7 +63,7 @@ def same(first: dict, second: dict) -> bool:
     ["--decay-all"], ["--schedule", "cosine"], ["--schedule", "constant"],
     ["--warmup-steps", 3], ["--clip", 0.01], ["--ema", 0.9], ["--freeze-bn"],
     ["--precision", "bf16"], ["--limit", 4], ["--holdout", "0006R0"], ["--pre-size", 60],
-    ["--train-split", "trainval"], ["--data-on-device"], ["--blur-kind", "bilateral"],
+    ["--train-split", "trainval"],
     ["--loss", "image_weighted"], ["--loss", "label_relaxation"], ["--schedule-per", "epoch"],
     ["--loss", "dice"], ["--loss", "focal"], ["--loss", "lovasz"],
     ["--loss", "bce"], ["--schedule", "linear"], ["--nesterov"], ["--mosaic", 1],
@@ -108,7 +108,7 @@ def test_classes_by_name_and_by_number_are_one(run) -> None:
     ["--workers", 2], ["--val-every", 2], ["--save-every", 1], ["--log-every", 3],
     ["--eval-size", 40, 56], ["--sync-bn"], ["--device", "cpu"], ["--crop_size", 32, 32],
     ["--max-steps", 1000], ["--cache", "raw"], ["--cache", "raw", "--workers", 2],
-    ["--cache", "compressed"], ["--eval-crop", 40, 40],
+    ["--eval-crop", 40, 40],
 ], ids=lambda words: " ".join(map(str, words)))
 def test_does_not_change_the_weights(words: list, run) -> None:
     assert same(run()[0], run(*words)[0])
@@ -128,17 +128,6 @@ def test_the_running_mean_is_what_is_validated_and_saved(run, monkeypatch) -> No
     mean, raw, validated, saved = (weights["classifier.weight"] for weights in (
         content["weights"], content["raw_weights"], seen[-1], best["weights"]))
     assert [torch.equal(mean, other) for other in (validated, saved, raw)] == [True, True, False]
-
-
-def test_data_on_device_changes_pixels_only_where_they_are_resized(run) -> None:
-    words = ["--scale", 1, 1, "--jitter", 0, "--hue", 0, "--blur", 0, "--batch-size", 2]
-    assert same(run(*words)[0], run(*words, "--data-on-device")[0])
-    _, records = run()
-    _, there = run("--data-on-device", "--cache", "raw")
-    losses, losses_there = ([r["loss"] for r in rows if r["kind"] == "train"]
-                            for rows in (records, there))
-    assert losses != losses_there
-    assert losses == pytest.approx(losses_there, rel=0.05)
 
 
 def test_cross_validation(run, tmp_path: Path) -> None:
@@ -320,8 +309,6 @@ def test_default_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     ([*RELAXED, "--relax-until", 3], "epochs are 0 to 2"),
     (["--restart-epoch", 2], "--restart-epoch: has no effect"),
     (["--schedule", "scl-poly", "--restart-epoch", 3], "the last one is 2"),
-    (["--blur-kind", "bilateral", "--data-on-device"], "give --blur-kind gaussian"),
-    (["--mosaic", 1, "--data-on-device"], "makes no --mosaic"),
     (["--mosaic", 1, "--crop-size", 32, 35], "--mosaic halves --crop-size 32 35; give even"),
     (["--nesterov", "--momentum", 0], "--momentum above 0"),
     (["--nesterov", "--optimizer", "adam"], "is an option of --optimizer sgd"),

@@ -21,16 +21,15 @@ def add_augmentation(parser: argparse.ArgumentParser) -> None:
                        help="brightness, contrast and saturation change by up to this factor")
     group.add_argument("--hue", type=share, default=0.05, metavar="X",
                        help="hue changes by up to this part of a turn")
-    group.add_argument("--blur", type=share, default=0.5, metavar="P", help="probability of a blur")
-    group.add_argument("--blur-kind", default="gaussian", choices=("gaussian", "bilateral"),
-                       help="sigma of 0.15 to 1.3 pixels; bilateral: 0.05 to 0.75, edges stay")
+    group.add_argument("--blur", type=share, default=0.5, metavar="P",
+                       help="probability of a Gaussian blur, sigma 0.15 to 1.3 pixels")
     group.add_argument("--mosaic", type=share, default=0.0, metavar="P",
                        help="probability that a crop is put together from four of half its side, "
                        "each of another image and varied by itself; it reads four images")
 
 
 def check_augmentation(args: argparse.Namespace) -> None:
-    """Refuses sizes that no crop can have, and what the device cannot do.
+    """Refuses sizes that no crop can have.
 
     Raises:
         ValueError: what was given, what is allowed.
@@ -42,8 +41,3 @@ def check_augmentation(args: argparse.Namespace) -> None:
     if args.mosaic and any(side % 2 for side in args.crop_size):
         height, width = args.crop_size
         raise ValueError(f"--mosaic halves --crop-size {height} {width}; give even numbers")
-    if args.data_on_device and args.mosaic:
-        raise ValueError("--data-on-device makes no --mosaic; leave one of them out")
-    if args.data_on_device and args.blur_kind != "gaussian":
-        raise ValueError(f"--data-on-device has no {args.blur_kind} blur; leave it out or give "
-                         "--blur-kind gaussian")

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from tqdm import tqdm
 
 from utils import distributed
 from utils.cells import largest_between
@@ -83,7 +82,7 @@ class Predictor:
             scores = mean_scores(self._coarse, self.network.upsample, image,
                                  size or (height, width), self.inference)
             scores = self._steady(scores[None].float(), resize, images[..., :height, :width])[0]
-            channels = best_class(scores).to(self.device)
+            channels = best_class(scores)
         if self.table is None:
             return channels
         return torch.from_numpy(self.table).to(self.device)[channels.int()]
@@ -157,7 +156,6 @@ def validate(
     dataset: Any,
     workers: int = 0,
     stop: StopRequest | None = None,
-    progress: bool = False,
 ) -> ConfusionMatrix:
     """Scores a network on a data set, each rank on its own part, summed over ranks.
 
@@ -169,7 +167,6 @@ def validate(
             Logits beyond its classes are void.
         workers: processes that read, per rank.
         stop: asked before each image.
-        progress: shows a bar on the main rank.
 
     Returns:
         The matrix over all ranks, the same on each.
@@ -179,9 +176,7 @@ def validate(
     """
     device = predictor.device
     confusion = ConfusionMatrix(dataset.class_names, device)
-    samples = read_shard(dataset, workers, device)
-    silent = None if progress and distributed.rank() == 0 else True
-    for image, target in tqdm(samples, disable=silent, unit="image"):
+    for image, target in read_shard(dataset, workers, device):
         if stop:
             break
         confusion.update(target.to(device), predictor(image, tuple(target.shape)))

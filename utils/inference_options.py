@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from utils.argument_types import below_one, positive
-from utils.sliding import AVERAGES, BUFFERS, Inference
+from utils.sliding import AVERAGES, Inference
 
 
 def add_inference(parser: argparse.ArgumentParser) -> None:
@@ -26,9 +26,6 @@ def add_inference(parser: argparse.ArgumentParser) -> None:
                        help="windows per forward: more are faster on a GPU and take more memory")
     group.add_argument("--average", choices=AVERAGES, default=AVERAGES[0],
                        help="what windows, scales and mirror images are averaged in")
-    group.add_argument("--buffer", choices=tuple(BUFFERS), default="fp32",
-                       help="of the averages: fp32 or fp16 on the device, cpu is fp32 in the "
-                       "computer's memory, slower")
 
 
 def add_compile(parser: argparse.ArgumentParser) -> None:
@@ -50,7 +47,7 @@ def build_inference(args: argparse.Namespace) -> Inference:
         raise ValueError("--overlap and --window-batch: without windows; give --window PIXELS too")
     overlap = Inference.overlap if args.overlap is None else args.overlap
     return Inference(tuple(args.scales), args.flip_average, args.window, overlap, args.average,
-                     args.buffer, args.window_batch)
+                     args.window_batch)
 
 
 def _numbers(text: str) -> list[float]:

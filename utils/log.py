@@ -98,8 +98,7 @@ class Log:
         """Records a validation; True, and state.best, when it is the best so far."""
         summary = confusion.summary()
         best = self._validated(state, summary["mean_iou"])
-        figures = ("mean_iou", "pixel_accuracy", "mean_accuracy", "iou")
-        self.record("val", state.step, {name: summary[name] for name in figures})
+        self.record("val", state.step, summary)
         self.line(
             f"step {state.step}/{self.total_steps}  val mIoU {100 * summary['mean_iou']:.2f} %, "
             f"best {100 * state.best:.2f} %"

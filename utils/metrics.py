@@ -46,56 +46,18 @@ class ConfusionMatrix:
         hits = matrix.diagonal()
         return hits / (matrix.sum(1) + matrix.sum(0)[: len(hits)] - hits)
 
-    def accuracy(self) -> Tensor:
-        """(C,) float64 share of each class's pixels that are found; nan for an absent class."""
-        matrix = self.matrix.double()
-        return matrix.diagonal() / matrix.sum(1)
-
     def mean_iou(self) -> float:
         """Mean over the classes that are not nan."""
         return self.iou().nanmean().item()
 
     def summary(self) -> dict[str, Any]:
-        """All figures as plain numbers, None for nan."""
+        """What a training records, as plain numbers; IoU by class, None for nan."""
         matrix = self.matrix.double()
-        shares = (matrix.sum(1) / matrix.sum()).tolist()
-
-        def plain(values: Tensor) -> dict[str, float | None]:
-            pairs = zip(self.class_names, values.tolist(), strict=True)
-            return {name: None if value != value else value for name, value in pairs}
-
+        found = matrix.diagonal() / matrix.sum(1)
+        pairs = zip(self.class_names, self.iou().tolist(), strict=True)
         return {
             "mean_iou": self.mean_iou(),
             "pixel_accuracy": (matrix.diagonal().sum() / matrix.sum()).item(),
-            "mean_accuracy": self.accuracy().nanmean().item(),
-            "iou": plain(self.iou()),
-            "accuracy": plain(self.accuracy()),
-            "pixel_share": dict(zip(self.class_names, shares, strict=True)),
-            "images": self.images,
-            "confusion_matrix": self.matrix.tolist(),
+            "mean_accuracy": found.nanmean().item(),
+            "iou": {name: None if value != value else value for name, value in pairs},
         }
-
-    def table(self) -> str:
-        """IoU, accuracy and pixel share per class, in percent, as lines of text."""
-        width = max(len(name) for name in [*self.class_names, "mean of classes"])
-        shares = (self.matrix.sum(1) / self.matrix.sum()).tolist()
-        rows = zip(
-            self.class_names, self.iou().tolist(), self.accuracy().tolist(), shares, strict=True
-        )
-        lines = [f"{'class':{width}}    IoU    acc.  pixels"]
-        lines += [
-            f"{name:{width}}  {percent(iou)}  {percent(accuracy)}  {percent(share)}"
-            for name, iou, accuracy, share in rows
-        ]
-        summary = self.summary()
-        lines.append(
-            f"{'mean of classes':{width}}  {percent(summary['mean_iou'])}  "
-            f"{percent(summary['mean_accuracy'])}"
-        )
-        lines.append(f"{'all pixels':{width}}          {percent(summary['pixel_accuracy'])}")
-        return "\n".join(lines)
-
-
-def percent(value: float) -> str:
-    """Six characters; "  -   " for nan."""
-    return "  -   " if value != value else f"{100 * value:6.2f}"

@@ -94,7 +94,7 @@ def add_snapshot(parser: argparse.ArgumentParser, required: bool = True) -> None
     add_eval_size(group)
 
 
-def add_training_data(parser: argparse.ArgumentParser, caches: Collection[str]) -> None:
+def add_training_data(parser: argparse.ArgumentParser) -> None:
     """What an epoch consists of."""
     group = parser.add_argument_group("training data")
     group.add_argument("--train-split", default="train", metavar="SPLIT",
@@ -113,19 +113,14 @@ def add_training_data(parser: argparse.ArgumentParser, caches: Collection[str]) 
                        help="take the frames K before and after each labelled one")
     group.add_argument("--max-cu-epoch", type=positive, metavar="N",
                        help="epochs after which propagated frames and coarse labels are left out")
-    add_cache(group, caches)
-    group.add_argument("--data-on-device", action=argparse.BooleanOptionalAction, default=False,
-                       help="keep the whole training split on the device, 4 bytes a pixel, and "
-                       "augment there; for GPUs: on a CPU, --cache raw is 10 times as fast. Pixels "
-                       "differ by less than a gray level, so keep to it in a run")
+    add_cache(group)
 
 
-def add_cache(group: Any, caches: Collection[str]) -> None:
+def add_cache(group: Any) -> None:
     """Decoded samples on disk."""
-    group.add_argument("--cache", choices=tuple(caches),
+    group.add_argument("--cache", choices=("raw",),
                        help="read decoded samples from a copy beside the data, made when missing: "
-                       "raw is the fastest and takes 4 bytes a pixel (25 GB of Cityscapes), "
-                       "compressed a third as fast and 1.2 to 1.7 bytes; of big sets, make it "
+                       "raw takes 4 bytes a pixel (25 GB of Cityscapes); of big sets, make it "
                        "beforehand with preprocess_data.py")
 
 

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -21,7 +20,6 @@ from utils.images import resize_image
 SMALLEST = 32  # pixels a side that every network takes
 LARGEST = 16  # scale
 AVERAGES = ("logits", "probabilities")
-BUFFERS = {"fp32": torch.float32, "fp16": torch.float16, "cpu": torch.float32}
 BLOCK = 2**22  # values of a block of classes: with 16 MB twice as fast as with 128 MB
 
 
@@ -37,10 +35,7 @@ class Inference:
         overlap: part of its side that a window shares with the next; the last one in a row may
             share more, since it is moved inward.
         average: of "logits" or "probabilities".
-        buffer: of the averages: "fp32" or "fp16" on the network's device, or fp32 on the "cpu".
         batch: windows per forward.
-        resize: (H, W, 3) uint8 RGB and (h, w) -> (h, w, 3) uint8. The published mode takes PIL's
-            bilinear filter; the default is the filter that training images get.
 
     Raises:
         ValueError: out of range.
@@ -51,9 +46,7 @@ class Inference:
     window: int | None = None
     overlap: float = 1 / 3
     average: str = "logits"
-    buffer: str = "fp32"
     batch: int = 1
-    resize: Callable[[np.ndarray, tuple[int, int]], np.ndarray] = resize_image
 
     def __post_init__(self) -> None:
         if not self.scales or not all(0 < scale <= LARGEST for scale in self.scales):
@@ -62,11 +55,9 @@ class Inference:
             raise ValueError(f"window {self.window}: networks need at least {SMALLEST} pixels")
         if not 0 <= self.overlap < 1:
             raise ValueError(f"overlap {self.overlap}: a part of a window, 0 to below 1")
-        if self.average not in AVERAGES or self.buffer not in BUFFERS or self.batch < 1:
-            raise ValueError(
-                f"average {self.average!r}, buffer {self.buffer!r}, batch {self.batch}: expected "
-                f"are one of {AVERAGES}, one of {(*BUFFERS,)}, at least 1"
-            )
+        if self.average not in AVERAGES or self.batch < 1:
+            raise ValueError(f"average {self.average!r}, batch {self.batch}: expected are one of "
+                             f"{AVERAGES}, at least 1")
 
     @property
     def plain(self) -> bool:
@@ -142,7 +133,7 @@ def mean_scores(
     for view in _views(image, how):
         for held in _windows(forward, view, size, how.batch):
             if not len(mean):
-                mean = _zeros(held[0][1], size, how.buffer)
+                mean = held[0][1].new_zeros(held[0][1].shape[1], *size, dtype=torch.float32)
             _add(mean, held, view, upsample)
     return mean
 
@@ -178,7 +169,7 @@ def _views(image: Tensor, how: Inference) -> Iterator[View]:
         size = max(1, int(image.shape[0] * scale)), max(1, int(image.shape[1] * scale))
         seen = image
         if scale != 1:
-            seen = torch.from_numpy(how.resize(image.cpu().numpy(), size))
+            seen = torch.from_numpy(resize_image(image.cpu().numpy(), size))
         for mirrored in directions:
             pixels = as_input(seen.flip(1) if mirrored else seen)
             height, width = pixels.shape[-2:]
@@ -206,12 +197,6 @@ def _windows(forward: Forward, view: View, size: tuple[int, int], batch: int) ->
         yield held
 
 
-def _zeros(scores: Tensor, size: tuple[int, int], buffer: str) -> Tensor:
-    """(C, H, W) for the mean of (N, C, h, w) scores."""
-    device = torch.device("cpu") if buffer == "cpu" else scores.device
-    return torch.zeros(scores.shape[1], *size, dtype=BUFFERS[buffer], device=device)
-
-
 def _add(mean: Tensor, held: Held, view: View, upsample: Upsample) -> None:
     """Adds a share of the scores of windows to (C, H, W) `mean`, at its size and unmirrored."""
     height, width = view.size
@@ -228,7 +213,7 @@ def _add(mean: Tensor, held: Held, view: View, upsample: Upsample) -> None:
         if mean.shape[1:] != view.size:
             resized = F.interpolate(resized, mean.shape[1:], mode="bilinear", align_corners=False)
         resized = resized.flip(-1) if view.mirrored else resized
-        mean[classes].add_(resized[0].to(mean.device))
+        mean[classes].add_(resized[0])
 
 
 def _probabilities(forward: Forward, upsample: Upsample) -> Forward:
