@@ -33,9 +33,10 @@ from datasets.scored import ScoredSet
 from datasets.transforms import EvalTransform
 from datasets.truth_cache import open_truth
 from model import count_parameters, from_snapshot, read_snapshot
-from utils import checkpoint, distributed, options, report
+from utils import distributed, options, report
 from utils.argument_types import positive, share
 from utils.comparison import Comparison, change_table, read_scores
+from utils.disk import write_file
 from utils.evaluation import Scored, evaluate
 from utils.exit_codes import run
 from utils.inference import Predictor, Workload, read_shard
@@ -220,7 +221,7 @@ def main() -> None:
         # Files before the tables, which may go into a pipe that breaks.
         if args.json:
             text = json.dumps(plain(result), indent=1)
-            checkpoint.write_bytes(Path(args.json), text.encode())
+            write_file(Path(args.json), text.encode())
         if args.report:
             data = f"{scored.name} {args.split} in {scored.dataset.root}"
             page = report.Report(

@@ -21,8 +21,9 @@ from typing import Any
 
 from model import MODELS, check_name, read_snapshot
 from model.latency import Figures, Wanted, measure
-from utils import checkpoint, options
+from utils import options
 from utils.argument_types import checked, positive
+from utils.disk import write_file
 from utils.exit_codes import run
 from utils.parser import Parser
 
@@ -90,7 +91,7 @@ def main() -> None:
         print(f"{figures.name}: images/s by batch size: {rates}")
     if args.json:
         text = json.dumps([figures.to_json() for figures in results], indent=1)
-        checkpoint.write_bytes(Path(args.json), text.encode())
+        write_file(Path(args.json), text.encode())
 
 
 def _common(args: argparse.Namespace) -> dict[str, Any]:

@@ -29,10 +29,11 @@ from tqdm import tqdm
 from datasets import TABLES
 from datasets.classes import ClassTable
 from datasets.folder import read_classes
-from utils import checkpoint, options
+from utils import options
 from utils.colors import NONE, color_ids, is_color
+from utils.disk import shown, write_file
 from utils.exit_codes import run
-from utils.images import read_image, read_label, shown
+from utils.images import read_image, read_label
 
 KINDS = ("_id_mask.png", "_labelIds.png", "_color_mask.png")  # the first that is there is taken
 TRAIN_ID_KINDS = ("_labelTrainIds.png", *KINDS)
@@ -115,7 +116,7 @@ def write_csv(path: Path, masks: list[Mask], class_names: list[str]) -> None:
     for mask in masks:
         shares = [f"{share:.4f}" for share in percentages(mask.pixels)]
         writer.writerow([mask.name, mask.pixels.sum(), *shares])
-    checkpoint.write_bytes(path, text.getvalue().encode())
+    write_file(path, text.getvalue().encode())
 
 
 def print_table(masks: list[Mask], class_names: list[str], width: int | None) -> None:

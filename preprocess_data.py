@@ -35,8 +35,9 @@ from datasets.doctor_report import lines, verdict
 from datasets.label_statistics import cache_folder, count_class_pixels
 from datasets.pairing import Sample
 from model.loss import CLASS_WEIGHTS, class_weights
-from utils import checkpoint, options
+from utils import options
 from utils.argument_types import positive, whole
+from utils.disk import write_file
 from utils.exit_codes import run
 from utils.images import write_png
 from utils.metrics import IGNORE
@@ -150,7 +151,7 @@ def check(args: argparse.Namespace) -> None:
     print("\n".join(lines(report)), flush=True)
     if args.json:
         content = json.dumps(report.to_json(), indent=1)
-        checkpoint.write_bytes(Path(args.json), content.encode())
+        write_file(Path(args.json), content.encode())
     if report.count("error"):
         raise ValueError(verdict(report))
     print(verdict(report))
@@ -188,7 +189,7 @@ def prepare(args: argparse.Namespace) -> None:
         print(f"{written} train-id labels written, {len(dataset) - written} were there: {where}")
     if args.class_weights:
         report = weights_report(dataset, count_class_pixels(dataset, args.workers))
-        checkpoint.write_bytes(Path(args.class_weights), json.dumps(report, indent=1).encode())
+        write_file(Path(args.class_weights), json.dumps(report, indent=1).encode())
         for name, row in report.items():
             print(f"{name:16} {100 * row['share']:6.2f} %  enet {row['enet']:6.2f}  "
                   f"enet110 {row['enet110']:5.2f}")

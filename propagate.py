@@ -28,7 +28,7 @@ from tqdm import tqdm
 from datasets import build_dataset, find_root
 from datasets.propagation import Method, Propagation, bytes_needed, check_sizes, find_chains
 from model.flow import MOTIONS, smallest_side
-from utils import checkpoint, disk, distributed, options
+from utils import disk, distributed, options
 from utils.argument_types import positive
 from utils.exit_codes import run
 from utils.propagation_options import add_propagation, check_propagation
@@ -77,9 +77,8 @@ def start(folder: Path, settings: dict[str, Any]) -> None:
     """Makes the folder, records the settings, and removes what a killed attempt left."""
     with disk.blaming(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        for part in folder.rglob(".*.part"):
-            part.unlink(missing_ok=True)
-    checkpoint.write_bytes(folder / RECORD, json.dumps(settings, indent=1).encode())
+        disk.sweep(folder)
+    disk.write_file(folder / RECORD, json.dumps(settings, indent=1).encode())
 
 
 def main() -> None:

@@ -7,7 +7,6 @@ written last: a part without one is what a killed process left, and is removed.
 """
 
 import contextlib
-import fcntl
 import hashlib
 import itertools
 import json
@@ -27,8 +26,7 @@ from datasets.cache import Cache, Entry
 from datasets.label_statistics import cache_folder
 from datasets.pairing import Sample, check_sizes
 from utils import distributed
-from utils.checkpoint import write_bytes
-from utils.disk import blaming, check_room
+from utils.disk import check_room, replacing, sweep, try_lock, write_file
 from utils.workers import map_in_threads
 
 VERSION = 1  # to be raised when the same files give other bytes
@@ -79,15 +77,21 @@ class CacheFiles:
     def lock(self) -> Iterator[None]:
         """Waits until no other process makes this cache."""
         with (self.folder / f".{self.name}.lock").open("a") as file:
-            self.locked = _wait_for_lock(file)
+            for tries in itertools.count():
+                locked = try_lock(file)
+                if locked is not False:
+                    break
+                if tries == 20:
+                    distributed.say(f"waiting for the process that makes the cache: {file.name}")
+                time.sleep(0.1)
+            self.locked = bool(locked)
             yield
 
     def find(self, verify: bool = False) -> dict[Sample, Entry]:
         """The samples that are there; parts that are damaged or out of date are removed."""
         samples = {self._key(sample): sample for sample in self.dataset.samples}
         found: dict[Sample, Entry] = {}
-        for rest in self.folder.glob(f".{self.name}_*.tmp-*"):  # of a killed process
-            rest.unlink()
+        sweep(self.folder, f"{self.name}_")
         for data in sorted(self.folder.glob(f"{self.name}_*.data")):
             entries, fault = self._read_part(data, samples)
             if verify and not fault and not self._intact(entries):
@@ -131,21 +135,14 @@ class CacheFiles:
     def _write_part(self, indices: list[int], bar: tqdm) -> dict[Sample, Entry]:
         data = self.folder / f"{self.name}_{secrets.token_hex(6)}.data"  # never an earlier name
         states = [self._state(self.dataset.samples[i]) for i in indices]  # before they are read
-        temporary = data.with_name(f".{data.name}.tmp-{os.getpid()}")
-        try:
-            with blaming(data), temporary.open("wb") as file:
-                entries = self._write_samples(indices, data, file, bar)
-                file.flush()
-                os.fsync(file.fileno())
-                os.replace(temporary, data)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with replacing(data) as part, part.open("wb") as file:
+            entries = self._write_samples(indices, data, file, bar)
         if not self._intact(entries):
             raise OSError(f"{data}: reads other bytes than were written; a failing disk?")
         records = [(self._key(sample), state, *entry[1:])
                    for (sample, entry), state in zip(entries.items(), states, strict=True)]
         index = {"version": VERSION, "bytes": data.stat().st_size, "samples": records}
-        write_bytes(data.with_suffix(".json"), json.dumps(index).encode())
+        write_file(data.with_suffix(".json"), json.dumps(index).encode())
         return entries
 
     def _write_samples(
@@ -213,18 +210,3 @@ class CacheFiles:
         """Changes when the files do."""
         found = [os.stat(path) for path in self.sources(sample)]
         return [value for status in found for value in (status.st_size, status.st_mtime_ns)]
-
-
-def _wait_for_lock(file: IO) -> bool:
-    """False where the file system has no locks, as some over networks."""
-    for tries in itertools.count():
-        try:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            break
-        except (BlockingIOError, PermissionError):
-            if tries == 20:
-                distributed.say(f"waiting for the process that makes the cache: {file.name}")
-            time.sleep(0.1)
-        except OSError:
-            return False
-    return True

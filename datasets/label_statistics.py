@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from datasets.base import SegmentationDataset
 from datasets.sampler import EpochLists
-from utils.checkpoint import write_bytes
+from utils.disk import write_file
 
 
 def lists_digest(dataset: SegmentationDataset, lists: EpochLists) -> str:
@@ -76,7 +76,7 @@ def per_label(
         results = list(bar)
     content = io.BytesIO()
     np.savez(content, rows=np.concatenate(results), ends=np.cumsum([len(r) for r in results]))
-    write_bytes(path, content.getbuffer())
+    write_file(path, content.getbuffer())
     print(f"{name} of {len(dataset)} labels: {path}")
     return results
 

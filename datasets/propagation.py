@@ -17,7 +17,8 @@ import numpy as np
 from datasets.base import SegmentationDataset
 from datasets.pairing import Sample
 from datasets.training_lists import shifted
-from utils.images import read_image, read_label, read_size, write_file, write_png
+from utils.disk import write_file
+from utils.images import read_image, read_label, read_size, write_png
 from utils.metrics import IGNORE
 from utils.optical_flow import Motion, disagreement, warp, warp_labels
 
@@ -211,7 +212,7 @@ class Propagation:
             state = self.step(start if self.method.direct else state, frame, before, step == 0)
             write_png(pair.label, state.ids)
             if self.method.label_only:
-                write_file(pair.image, frame.read_bytes())
+                write_file(pair.image, frame.read_bytes(), durable=False)
             else:
                 write_png(pair.image, state.image)
             written += 1

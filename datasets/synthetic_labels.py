@@ -9,7 +9,8 @@ from datasets.cityscapes_labels import LABELS
 from datasets.polygons import draw_instances, draw_polygons
 from datasets.street.coarse import coarse_objects
 from datasets.street.outlines import trace_objects
-from utils.images import write_file, write_png
+from utils.disk import write_file
+from utils.images import write_png
 from utils.visualize import colorize
 
 KINDS = {"train": ("gtFine", "gtCoarse"), "val": ("gtFine", "gtCoarse"), "test": (),

@@ -203,8 +203,8 @@ def test_disk_that_fills_up(call, snapshot: Path, photos: Path, tmp_path: Path) 
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert done.returncode == 1
-    assert re.fullmatch(rf"error: {tmp_path}/out/2_overlay\.png: [\d,]+ bytes not saved: "
-                        "File too large", done.stderr.splitlines()[-1])
+    assert re.fullmatch(rf"error: {tmp_path}/out/2_overlay\.png: not written "
+                        r"\(File too large\); it needs 1 MB", done.stderr.splitlines()[-1])
     assert "Traceback" not in done.stderr
     left = {path.name for path in (tmp_path / "out").iterdir()}
     assert {"0_overlay.png", "1_overlay.png"} <= left <= {f"{i}_overlay.png" for i in (0, 1, 3)}

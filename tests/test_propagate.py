@@ -233,7 +233,7 @@ def test_what_is_there_is_kept_after_a_look(propagate: Callable, tmp_path: Path)
     image = out / f"leftImg8bit/train/aachen/{NAME}000017_leftImg8bit.png"
     label.write_bytes(label.read_bytes()[:-40])
     image.unlink()
-    (out / "gtFine/train/aachen/.0123.part").write_bytes(b"x")
+    (out / "gtFine/train/aachen/.a.png-0123456789abcdef.part").write_bytes(b"x")
     assert propagate().stdout.endswith(f"2 frames written, 2 were there: {out}\n")
     assert contents(out) == whole
     message = refused(propagate("--direct", "--consistency", 1))

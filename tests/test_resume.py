@@ -131,7 +131,7 @@ def assert_same(run: Path, expected: Path) -> None:
         assert got.keys() == wanted.keys()
         assert [key for key in wanted if got[key] != wanted[key]] == [], name
     assert records(run) == records(expected)
-    assert not list(run.glob(".*.tmp-*"))
+    assert not list(run.glob(".*.part"))
 
 
 def step_of(path: Path) -> int:
@@ -336,7 +336,7 @@ def test_full_disk(train: Trainings, reference: Any, tmp_path: Path) -> None:
         f"error: {tmp_path / 'last.pth'}: not written (File too large); it needs 1 MB\n"
     )
     assert step_of(tmp_path / "last.pth") == 2
-    assert not list(tmp_path.glob(".*.tmp-*"))
+    assert not list(tmp_path.glob(".*.part"))
     assert train("--resume", tmp_path).code == 0
     assert_same(tmp_path, reference(*SGD))
 

@@ -133,11 +133,13 @@ def test_command_is_kept(folder: RunFolder) -> None:
 
 
 def test_rests_of_killed_processes_are_swept(tmp_path: Path) -> None:
-    for name in (".last.pth.tmp-123", ".log.jsonl.tmp-9", "mine.tmp-1", ".nfs0001", "notes.txt"):
+    for name in (f".last.pth-{16 * '0'}.part", f".log.jsonl-{8 * '9f'}.part", ".mine.part",
+                 ".nfs0001", "notes.txt"):
         (tmp_path / name).touch()
+    (tmp_path / f".x-{16 * '0'}.part").mkdir()
     RunFolder(tmp_path, resume=False)
     assert sorted(os.listdir(tmp_path)) == [
-        ".lock", ".nfs0001", "command.txt", "mine.tmp-1", "notes.txt"]
+        ".lock", ".mine.part", ".nfs0001", f".x-{16 * '0'}.part", "command.txt", "notes.txt"]
 
 
 def test_other_ranks_write_nothing(tmp_path: Path) -> None:
@@ -161,11 +163,12 @@ def other_process(act: object) -> int:
 
 
 def test_lock(folder: RunFolder, tmp_path: Path, capfd: pytest.CaptureFixture) -> None:
-    (folder.path / ".last.pth.tmp-1").touch()  # being written by the owner
+    part = folder.path / f".last.pth-{16 * '0'}.part"
+    part.touch()  # being written by the owner
     assert other_process(lambda: RunFolder(folder.path, resume=True)) == 2
     assert capfd.readouterr().err.startswith(
         f"{folder.path}: in use by process {os.getpid()} on {os.uname().nodename}")
-    assert (folder.path / ".last.pth.tmp-1").exists()
+    assert part.exists()
     assert other_process(lambda: RunFolder(tmp_path / "other", resume=False)) == 0
     folder.lock.close()
     assert other_process(lambda: RunFolder(folder.path, resume=True)) == 0

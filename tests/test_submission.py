@@ -16,8 +16,8 @@ from test_package_check import ids_of, package_of, split_of
 from datasets import DATASETS, build_dataset, describe
 from model import build_model
 from utils import checkpoint
+from utils.disk import replacing
 from utils.images import read_image, read_label, write_png
-from utils.package import replacing
 from utils.results_folder import ResultsFolder
 
 FAST = ["--workers", 0, "--threads", 1, "--precision", "fp32"]
@@ -94,7 +94,7 @@ def test_skip_done_predicts_what_is_damaged(snapshots, data_roots, call, tmp_pat
     cut, whole, wrong = sorted((out / "pred").iterdir())
     cut.write_bytes(cut.read_bytes()[:-20])
     write_png(wrong, np.full((64, 128), 34, np.uint8))
-    (out / "pred/.0123.part").write_bytes(b"left by a process that was killed")
+    (out / "pred/.a.png-0123456789abcdef.part").write_bytes(b"left by a process that was killed")
     stamp = whole.stat().st_mtime_ns
     words = [out if word == tmp_path / "one" else word for word in words]
     done = run_script(*words, "--skip-done", ranks=2)

@@ -5,11 +5,7 @@ with no allow-list. Keys: README, "Checkpoints".
 """
 
 import argparse
-import contextlib
-import errno
 import io
-import math
-import os
 import warnings
 from pathlib import Path
 from typing import Any
@@ -19,6 +15,7 @@ import torch
 from numpy._core import multiarray
 from torch import Tensor
 
+from utils.disk import write_file
 from utils.untrusted import check_file, explain_refusal
 
 FORMAT = 1
@@ -116,31 +113,4 @@ def save(path: str | Path, content: dict[str, Any]) -> None:
     # Through memory: torch hides the errno of a full disk behind an internal assertion.
     buffer = io.BytesIO()
     torch.save(content, buffer)
-    write_bytes(Path(path), buffer.getbuffer())
-
-
-def write_bytes(path: Path, data: bytes | memoryview) -> None:
-    """Writes a file atomically and durably: temporary file, fsync, rename, fsync of the folder.
-
-    Raises:
-        OSError: no room, no permission; the old file stays.
-    """
-    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
-    try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        full = error.errno in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
-        need = f"; it needs {math.ceil(len(data) / 1e6)} MB" if full else ""
-        raise OSError(error.errno, f"{path}: not written ({error.strerror}){need}") from None
-    with contextlib.suppress(OSError):  # some network file systems cannot, and need not
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+    write_file(path, buffer.getbuffer())

@@ -1,13 +1,97 @@
-"""What a disk can refuse, said in one line: no room, no permission, another kind of thing there."""
+"""Files written whole or not at all, and what a disk can refuse, said in one line."""
 
+import fcntl
+import glob
+import math
+import os
+import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
 from utils.exit_codes import DISK_FAULTS
-from utils.images import shown
+
+PathLike = str | os.PathLike[str]
+
+
+def shown(path: PathLike) -> str:
+    """The path as it is safe to print: control characters and undecodable bytes are escaped."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in os.fsdecode(path))
+
+
+@contextmanager
+def replacing(path: PathLike, need: int = 0, durable: bool = True) -> Iterator[Path]:
+    """A file beside `path` to write into, which becomes `path` if the block succeeds, else goes.
+
+    At every instant `path` is the old file or the new one, whole. Its folder is made.
+
+    Args:
+        path: of the file.
+        need: bytes that are to be written, for the message of a full disk.
+        durable: the file and then its name are on the disk when this ends.
+
+    Raises:
+        OSError: no room, no permission; the old file stays.
+    """
+    path = Path(path)
+    # Random, so that nobody can put a link there; short, since names may be as long as they can.
+    part = path.with_name(f".{path.name[:40]}-{secrets.token_hex(8)}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield part
+        if durable:
+            with part.open("rb") as file:
+                os.fsync(file.fileno())
+        os.replace(part, path)
+    except OSError as error:
+        if error.errno is None:  # says itself what it is
+            raise
+        message = f"{shown(path)}: not written ({error.strerror})"
+        if need and error.errno in DISK_FAULTS:
+            message += f"; it needs {math.ceil(need / 1e6)} MB"
+        raise OSError(error.errno, message) from error  # the number decides on the exit code
+    finally:
+        with suppress(OSError):  # gone if all went well
+            part.unlink()
+    if durable:
+        with suppress(OSError):  # some network file systems cannot, and need not
+            folder = os.open(path.parent, os.O_RDONLY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
+
+
+def write_file(path: PathLike, data: bytes | memoryview, durable: bool = True) -> None:
+    """Writes a file whole or not at all, as `replacing` does."""
+    with replacing(path, len(data), durable) as part:
+        part.write_bytes(data)
+
+
+def sweep(folder: Path, start: str = "") -> None:
+    """Removes what killed processes left in a folder of files whose names begin with `start`."""
+    token = "[0-9a-f]" * 16
+    for part in folder.rglob(f".{glob.escape(start)}*-{token}.part"):
+        if part.is_file():
+            part.unlink(missing_ok=True)
+
+
+def try_lock(file: IO) -> bool | None:
+    """Whether this process has the lock of an open file now; None if nobody can have one there.
+
+    It ends with the process. Some file systems over networks have no locks.
+    """
+    try:
+        # Not flock: workers would inherit that and keep it after a kill of the main process.
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        return False
+    except OSError:
+        return None
+    return True
 
 
 @contextmanager

@@ -5,7 +5,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from utils.images import open_image, shown, stored_as, write_file
+from utils.disk import write_file
+from utils.images import open_image, shown, stored_as
 
 STEPS, ZERO, MOST = 64.0, 1 << 15, (1 << 16) - 1  # a pixel, no motion, the largest value
 END = b"IEND\xaeB\x60\x82"

@@ -5,15 +5,13 @@ it. PNG has checksums; in the other formats, a flipped bit may be a picture too.
 """
 
 import os
-import secrets
 import stat
 import struct
 import warnings
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from io import BytesIO
-from pathlib import Path
 from typing import BinaryIO
 
 import cv2
@@ -24,6 +22,8 @@ from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
+
+from utils.disk import PathLike, shown, write_file
 
 MAX_PIXELS = 64_000_000
 MAX_BYTES = 8 * MAX_PIXELS  # four uncompressed 16-bit channels
@@ -38,13 +38,7 @@ _FORMATS: list[tuple[str, bytes | tuple[bytes, ...], Callable[..., ImageFile]]] 
 ]
 _PNG_COLORS = {0: "gray", 2: "RGB", 3: "palette", 4: "gray with alpha", 6: "RGBA"}
 
-PathLike = str | os.PathLike[str]
 Palette = Sequence[Sequence[int]] | np.ndarray
-
-
-def shown(path: PathLike) -> str:
-    """The path as it is safe to print: control characters and undecodable bytes are escaped."""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in os.fsdecode(path))
 
 
 def read_image(path: PathLike, upright: bool = False) -> np.ndarray:
@@ -135,22 +129,7 @@ def write_png(path: PathLike, array: np.ndarray) -> None:
     if array.ndim == 3:  # cvtColor is 40 times as fast as a copy of array[..., ::-1]
         array = cv2.cvtColor(np.ascontiguousarray(array), cv2.COLOR_RGB2BGR)
     # The default parameters: 2 to 3 times as fast as PIL's fastest level, at about its size.
-    write_file(path, cv2.imencode(".png", np.ascontiguousarray(array))[1].tobytes())
-
-
-def write_file(path: PathLike, data: bytes) -> None:
-    """Writes beside the file and renames: whole or not at all. Makes its folder; raises OSError."""
-    part = Path(path).parent / f".{secrets.token_hex(8)}.part"
-    try:
-        part.parent.mkdir(parents=True, exist_ok=True)
-        part.write_bytes(data)
-        os.replace(part, path)
-    except OSError as error:
-        message = f"{shown(path)}: {len(data):,} bytes not saved: {error.strerror}"
-        raise OSError(error.errno, message) from error  # the number decides on the exit code
-    finally:
-        with suppress(OSError):  # gone if all went well
-            part.unlink()
+    write_file(path, cv2.imencode(".png", np.ascontiguousarray(array))[1].tobytes(), durable=False)
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from utils import checkpoint
+from utils.disk import write_file
 from utils.metrics import ConfusionMatrix
 from utils.optimization import TrainingState
 
@@ -55,7 +55,7 @@ class Log:
         if self.file.exists():
             lines = self.file.read_text(encoding="utf-8").splitlines(keepends=True)
             kept = [line for line in lines if line.endswith("\n") and _step(line) <= start_step]
-            checkpoint.write_bytes(self.file, "".join(kept).encode())
+            write_file(self.file, "".join(kept).encode())
 
     def line(self, text: str) -> None:
         """Says a line, above the bar."""

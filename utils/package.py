@@ -1,7 +1,6 @@
 """Packages for benchmark servers: what belongs into one, how a zip is written and opened."""
 
 import contextlib
-import os
 import re
 import stat
 import zipfile
@@ -13,7 +12,6 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from tqdm import tqdm
 
-from utils.disk import blaming
 from utils.images import shown
 
 Size = tuple[int, int]
@@ -79,24 +77,6 @@ def write_zip(path: Path, folder: Path, package: Package) -> None:
             member = zipfile.ZipInfo(name)
             member.compress_type, member.external_attr = zipfile.ZIP_DEFLATED, 0o100644 << 16
             archive.writestr(member, (folder / name).read_bytes(), compresslevel=1)
-
-
-@contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A file beside `path` to write into, which becomes `path` if the block succeeds, else goes.
-
-    Raises:
-        OSError, ValueError: no room, no permission; says it in one line.
-    """
-    part = path.with_name(f".{path.name}.part")
-    with blaming(path):
-        try:
-            yield part
-            with part.open("rb") as file:
-                os.fsync(file.fileno())
-            os.replace(part, path)
-        finally:
-            part.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 import torch
 
-from utils import checkpoint, disk
+from utils import disk
 from utils.comparison import Comparison
 from utils.evaluation import Scored
 from utils.report_pictures import Picture, choose, draw_all
@@ -102,7 +102,7 @@ def write(folder: str, report: Report, show: Callable[[int], Scored], count: int
     path = Path(folder) / PAGE
     path.parent.mkdir(parents=True, exist_ok=True)
     # A file name may hold bytes that are no text.
-    checkpoint.write_bytes(path, text.encode(errors="backslashreplace"))
+    disk.write_file(path, text.encode(errors="backslashreplace"))
     return path
 
 

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 import torch
 
-from utils import checkpoint
+from utils.disk import write_file
 from utils.evaluation import Scored
 from utils.images import write_png
 from utils.results import average, image_ious
@@ -142,7 +142,7 @@ class Gallery:
         path = self.folder / FOLDER / file
         if photo:
             path.parent.mkdir(parents=True, exist_ok=True)
-            checkpoint.write_bytes(path, _encode(pixels, *FULL))
+            write_file(path, _encode(pixels, *FULL))
         else:
             write_png(path, pixels)
         small = _shrink(pixels, LARGEST)

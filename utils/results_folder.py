@@ -16,10 +16,10 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from utils import checkpoint, distributed
-from utils.disk import blaming
+from utils import distributed
+from utils.disk import blaming, replacing, sweep, write_file
 from utils.images import Palette, read_size, write_png
-from utils.package import Package, Size, replacing, write_zip
+from utils.package import Package, Size, write_zip
 from utils.package_check import THREADS, Findings, find_fault, inspect
 from utils.predictions import to_ids
 from utils.visualize import colorize, overlay
@@ -140,10 +140,10 @@ class ResultsFolder:
         """Records the settings and removes what an earlier attempt left, on the main rank."""
         with blaming(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
-            for left in (self.zip, self.folder / DONE, *self.folder.rglob(".*.part")):
+            sweep(self.folder)
+            for left in (self.zip, self.folder / DONE):
                 left.unlink(missing_ok=True)
-        data = json.dumps(settings, indent=1).encode()
-        checkpoint.write_bytes(self.folder / SETTINGS, data)
+        write_file(self.folder / SETTINGS, json.dumps(settings, indent=1).encode())
 
     def write(self, path: str, train_ids: np.ndarray) -> None:
         """Writes one prediction, (H, W) uint8 train ids, as the package has it."""
@@ -172,7 +172,7 @@ class ResultsFolder:
 
     def finish(self, about: dict[str, Any]) -> None:
         """Marks the folder as complete."""
-        checkpoint.write_bytes(self.folder / DONE, json.dumps(about, indent=1).encode())
+        write_file(self.folder / DONE, json.dumps(about, indent=1).encode())
 
     @property
     def zip(self) -> Path:

@@ -1,7 +1,6 @@
 """The folder of a training: lock, checkpoints with a spare, command line."""
 
 import contextlib
-import fcntl
 import os
 import shlex
 import socket
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from utils import checkpoint, distributed
+from utils.disk import sweep, try_lock
 from utils.log import Log
 from utils.optimization import TrainingState
 from utils.signals import Stopped
@@ -46,8 +46,7 @@ class RunFolder:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock()
-            for rest in self.path.glob(".*.tmp-*"):  # of a process killed while writing
-                rest.unlink()
+            sweep(self.path)
             with (self.path / "command.txt").open("a", encoding="utf-8") as file:
                 file.write(shlex.join([Path(sys.executable).name, *sys.argv]) + "\n")
         except OSError as error:
@@ -59,19 +58,16 @@ class RunFolder:
     def _lock(self) -> None:
         """Two trainings in one folder would mix their checkpoints."""
         self.lock = (self.path / ".lock").open("a+")
-        try:
-            # Not flock: workers would inherit that and keep it after a kill of the main process.
-            fcntl.lockf(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except (BlockingIOError, PermissionError):
+        locked = try_lock(self.lock)
+        if locked is False:
             self.lock.seek(0)
             raise ValueError(
                 f"{self.path}: in use by {self.lock.read().strip() or 'another process'}"
-            ) from None
-        except OSError:  # some network file systems have no locks
-            return
-        self.lock.truncate(0)
-        self.lock.write(f"process {os.getpid()} on {socket.gethostname()}")
-        self.lock.flush()
+            )
+        if locked:
+            self.lock.truncate(0)
+            self.lock.write(f"process {os.getpid()} on {socket.gethostname()}")
+            self.lock.flush()
 
     def save(self, content: dict[str, Any]) -> None:
         """Writes last.pth; the one before stays as last.prev.pth.
