@@ -1,11 +1,10 @@
-"""Training samples and centroids as they are commonly made, rebuilt from their description.
+"""Training samples as they are commonly made, rebuilt from their description.
 
-Zhu et al., CVPR 2019, https://arxiv.org/abs/1812.01593: relaxed labels, class-uniform sampling.
+Zhu et al., CVPR 2019, https://arxiv.org/abs/1812.01593: relaxed labels.
 """
 
 import random
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -98,19 +97,3 @@ class TorchvisionSample:
         image = v2.functional.to_image(Image.open(sample.image).convert("RGB"))
         label = self.table[np.array(Image.open(sample.truth))]
         return self.transform(image, tv_tensors.Mask(label))
-
-
-def centroids(path: Path, tile: int) -> list[tuple[int, int, int]]:
-    """Train id, x, y of each class in each tile of a label: a mask for each, and its center."""
-    train_ids = map_one_by_one(np.array(Image.open(path)))
-    found = []
-    for row in range(train_ids.shape[0] // tile):
-        for column in range(train_ids.shape[1] // tile):
-            top, left = row * tile, column * tile
-            part = train_ids[top : top + tile, left : left + tile]
-            for train_id in range(CLASSES):
-                mask = part == train_id
-                if mask.any():
-                    y, x = ndimage.center_of_mass(mask)
-                    found.append((train_id, int(x) + left, int(y) + top))
-    return found

@@ -66,17 +66,6 @@ def test_data_path(call: Callable, threads: None, tmp_path: Path) -> None:
     assert "times as long as its decoder" in lines[-1]
 
 
-def test_centroids(call: Callable, threads: None) -> None:
-    """From drawn streets; it compares the results itself."""
-    done = call("benchmarks.centroids", *TINY, "--tile", 32)
-    assert done.returncode == 0, done.stderr
-    lines = done.stdout.splitlines()
-    assert "equal centroids" in lines[0]
-    rows = [figures(line, 3) for line in lines[2:]]
-    assert len(rows) == 4
-    assert rows[0][1] == rows[1][2] == 1
-
-
 def test_loss(call: Callable, threads: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """It compares the gradients itself."""
     monkeypatch.setattr("benchmarks.loss.memory", lambda name, size: len(name) * 1e6)
@@ -167,14 +156,6 @@ def test_latency(call: Callable, threads: None) -> None:
     assert figures(lines[-3], 2)[1] == 1
 
 
-@pytest.mark.slow
-def test_allocator(call: Callable) -> None:
-    done = call("benchmarks.allocator", "--arch", "cspsg_n", "--batch-size", 4, "--rounds", 2)
-    assert done.returncode == 0, done.stderr
-    faults = {line.split(":")[0]: int(line.split()[1]) for line in done.stdout.splitlines()[-2:]}
-    assert faults["kept"] < faults["default"] / 10
-
-
 def test_multiscale(call: Callable, threads: None) -> None:
     """Of windows that fill the small image and tile the larger ones: 2 x (1 + 3 + 3) forwards."""
     done = call("benchmarks.multiscale", "--runs", 1, "--size", 128, 256)
@@ -187,20 +168,6 @@ def test_multiscale(call: Callable, threads: None) -> None:
     assert len(ratios) == 3
     assert min(ratios) > 0
     assert float(agreement.split()[-5]) > 99  # 90 if mirror images were not turned back
-
-
-def test_smoothing(call: Callable, threads: None, camvid: Path) -> None:
-    """A frame by itself has the scores of evaluate.py; the past changes labels."""
-    words = ["--snapshot", camvid / "best.pth", "--data-root", camvid, "--precision", "fp32"]
-    done = call("evaluate.py", *words, "--json", camvid / "scores.json", "--workers", 0)
-    assert done.returncode == 0, done.stderr
-    scores = json.loads((camvid / "scores.json").read_text())
-    done = call("benchmarks.smoothing", *words, "--smooth", 0.5)
-    assert done.returncode == 0, done.stderr
-    alone, smoothed = (figures(line, 5) for line in done.stdout.splitlines()[1:])
-    assert (alone[0], smoothed[0]) == (0, 0.5)
-    assert alone[2] == pytest.approx(100 * scores["averageScoreClasses"], abs=0.01)
-    assert alone[1:4] != smoothed[1:4]
 
 
 def test_propagation(call: Callable, threads: None, camvid: Path) -> None:
@@ -223,8 +190,6 @@ def test_propagation(call: Callable, threads: None, camvid: Path) -> None:
 
 
 @pytest.mark.parametrize(("words", "message"), [
-    (["smoothing", "--clips", "x", "--snapshot", "{best}"], "are not the data set's 19 (road, "),
-    (["smoothing", "--data-root", "{root}", "--snapshot", "{best}", "--smooth", "1"], "below 1"),
     (["propagation", "--data-root", "{root}", "--propagate", "2"],
      "--propagate 2: {root} has at most 1 frames after a labelled one; give fewer"),
     (["propagation", "--clips", "{city}", "--propagate", "200"], "{city} has at most 10 frames"),

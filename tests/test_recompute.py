@@ -1,13 +1,10 @@
 """Activation checkpointing: less is kept for backward, results are the same bit for bit."""
 
-from collections.abc import Callable
-
 import pytest
 import torch
 from torch import Tensor, nn
 
 import model
-from benchmarks import memory
 from model.recompute import run_stages
 from model.wide_resnet38 import stage
 from utils.optimization import train_mode
@@ -109,30 +106,3 @@ def test_compiled() -> None:
     for name, tensor in results[0].items():
         if name != "after":
             torch.testing.assert_close(results[1][name], tensor, rtol=1e-4, atol=1e-5)
-
-
-WORDS = ["--arch", "deeplabv3_resnet18", "--crop-size", "64", "64", "--rounds", "1",
-         "--threads", "1", "--precision", "fp32", "--device", "cpu"]
-
-
-def test_benchmark_measures_the_same_work(monkeypatch: pytest.MonkeyPatch) -> None:
-    threads = torch.get_num_threads()
-    monkeypatch.setattr("sys.argv", ["memory", *WORDS])
-    args = memory.parse_args()
-    plain, again = memory.measure(args, recompute=False), memory.measure(args, recompute=True)
-    torch.set_num_threads(threads)
-    assert plain.gradients == again.gradients
-    assert again.kept < 0.75 * plain.kept
-    assert min(plain.peak, again.peak) > plain.kept
-    monkeypatch.setattr(memory, "CLASSES", 18)
-    assert memory.measure(args, recompute=False).gradients != plain.gradients
-
-
-@pytest.mark.slow
-def test_benchmark(call: Callable) -> None:
-    """Each turn in a process of its own."""
-    done = call("benchmarks.memory", *WORDS)
-    assert done.returncode == 0, done.stderr
-    rows = [line.split() for line in done.stdout.splitlines()]
-    assert [row[0] for row in rows[-2:]] == ["plain", "checkpointed"]
-    assert float(rows[-1][2]) < float(rows[-2][2])

@@ -18,7 +18,7 @@ from utils.images import write_png
 from utils.inference import Predictor
 from utils.predictions import Painter
 from utils.sliding import Inference
-from utils.smoothing import Smoother, consistency, follow
+from utils.smoothing import Smoother, follow
 from utils.video import open_file
 
 SIZE = 96, 128
@@ -182,18 +182,6 @@ def test_trust_and_large_frames(monkeypatch: pytest.MonkeyPatch) -> None:
     flow, trusted = follow(images[1][:9], images[0][:9])  # too low to find motion in
     assert not trusted.any()
     assert not flow.any()
-
-
-def test_consistency_counts_what_was_in_view() -> None:
-    _, labels = clip(2)
-    flow = np.zeros((*SIZE, 2), np.float32)
-    flow[..., 0] = SHIFT
-    there = SIZE[0] * (SIZE[1] - SHIFT)
-    assert consistency(labels[1], labels[0], flow) == (there, there)
-    assert consistency(labels[1], np.full(SIZE, 255, np.uint8), flow) == (0, 0)
-    wrong = labels[1].copy()
-    wrong[:10, :10] += 1
-    assert consistency(wrong, labels[0], flow) == (there - 100, there)
 
 
 class Noisy(nn.Module):

@@ -12,9 +12,8 @@ def keep_freed_memory() -> bool:
     """Has glibc keep what is freed for the next tensor, instead of giving it back.
 
     By default every large tensor is mapped, filled with zeros by the kernel page by page, and
-    unmapped: in a training on the CPU 18,000 pages a step, a fifth of its time
-    (`python -m benchmarks.allocator`). A step needs again what the last one needed, so that the
-    most memory in use hardly changes.
+    unmapped: in a training on the CPU 18,000 pages a step, a fifth of its time. A
+    step needs again what the last one needed, so that the most memory in use hardly changes.
 
     Returns:
         Whether there is something to set: other C libraries are left alone.

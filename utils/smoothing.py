@@ -76,18 +76,6 @@ def follow(image: np.ndarray, before: np.ndarray) -> tuple[np.ndarray, np.ndarra
     return flow, cv2.resize(trusted, (width, height), interpolation=cv2.INTER_NEAREST) > 0
 
 
-def consistency(labels: np.ndarray, before: np.ndarray, flow: np.ndarray) -> tuple[int, int]:
-    """How many pixels have the label that the frame before had there, and how many were in it.
-
-    Args:
-        labels: (H, W) uint8 of a frame.
-        before: of the frame before; 255 is not counted.
-        flow: (H, W, 2) float32, backward.
-    """
-    moved = warp_labels(before, flow)
-    return int((moved == labels)[moved != 255].sum()), int((moved != 255).sum())
-
-
 def _to_cells(
     flow: np.ndarray, trusted: np.ndarray, upsample: Upsample, scores: Tensor
 ) -> tuple[Tensor, Tensor]:
