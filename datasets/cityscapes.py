@@ -1,7 +1,7 @@
 """Cityscapes: https://www.cityscapes-dataset.com, Cordts et al., CVPR 2016.
 
 Two layouts are found: flat (`leftImg8bit/`, `gtFine/`) and one folder per archive
-(`leftImg8bit_trainvaltest/leftImg8bit/`), each archive where it is.
+(`leftImg8bit_trainvaltest/leftImg8bit/`), each archive where it is. Images may be recompressed.
 """
 
 from pathlib import Path
@@ -21,6 +21,7 @@ IMAGES = (
 SEQUENCES = ("leftImg8bit_sequence", "leftImg8bit_sequence_trainvaltest/leftImg8bit_sequence")
 FINE = ("gtFine", "gtFine_trainvaltest/gtFine")
 COARSE = ("gtCoarse", "gtCoarse/gtCoarse")
+FORMATS = (".png", ".webp", ".jpg", ".jpeg")  # of images; labels must be exact
 SUFFIXES = ("_labelIds.png", "_labelTrainIds.png", "_polygons.json")  # of labels, by preference
 
 
@@ -46,9 +47,10 @@ class Cityscapes(SegmentationDataset):
             raise ValueError(f"--split {split}: Cityscapes has {', '.join(known)}")
         coarse = kind in ("extra", "coarse")
         folder = split if kind == "extra" else folder
-        clashes: list[tuple[Path, Path]] = []  # one frame in the folders of two cities
+        # One frame in the folders of two cities, or in two formats.
+        clashes: list[tuple[Path, Path]] = []
         places = SEQUENCES if kind == "sequence" else IMAGES
-        images = self._glob(places, folder, "_leftImg8bit.png", clashes)
+        images = self._glob(places, folder, "_leftImg8bit", clashes, FORMATS)
         pattern = f"{places[0]}/{folder}/CITY/*_leftImg8bit.png"
         hint = "" if images else self._hint()
         # The labels that come with test are those of an empty image.
@@ -67,10 +69,12 @@ class Cityscapes(SegmentationDataset):
         return [*self.SPLITS, "train_coarse", "val_coarse", "demoVideo"]
 
     def _glob(
-        self, folders: tuple[str, ...], split: str, suffix: str, clashes: list[tuple[Path, Path]]
+        self, folders: tuple[str, ...], split: str, suffix: str,
+        clashes: list[tuple[Path, Path]], formats: tuple[str, ...] = ("",),
     ) -> dict[str, Path]:
         for folder in folders:
-            paths = (self.root / folder / split).glob(f"*/*{suffix}")
+            paths = (path for path in (self.root / folder / split).glob(f"*/*{suffix}*")
+                     if path.name.endswith(tuple(suffix + each for each in formats)))
             if found := by_name(paths, suffix, clashes):
                 return found
         return {}

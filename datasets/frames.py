@@ -31,6 +31,7 @@ def find_sequences(root: Path, split: str) -> list[list[Path]]:
 
     Raises:
         FileNotFoundError: no such folder, or no three frames in a row.
+        ValueError: two frames of a video have one number.
     """
     folders = [root / place / split for place in (*SEQUENCES, "")]
     folder = next((folder for folder in folders if folder.is_dir()), None)
@@ -41,7 +42,9 @@ def find_sequences(root: Path, split: str) -> list[list[Path]]:
     for path in sorted(folder.rglob("*")):
         name = NUMBERED.fullmatch(path.stem)
         if name and path.suffix.lower() in SUFFIXES:
-            videos[path.parent, name[1]][int(name[2])] = path
+            other = videos[path.parent, name[1]].setdefault(int(name[2]), path)
+            if other is not path:
+                raise ValueError(f"{path}: its number is also that of {other}; delete one")
     runs = [run for frames in videos.values() for run in _runs(frames) if len(run) > 2]
     if not runs:
         raise FileNotFoundError(f"{folder}: no three frames in a row; their names are expected to "

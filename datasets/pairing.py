@@ -76,14 +76,17 @@ class Files:
 def by_name(
     paths: Iterable[Path], suffix: str = "", clashes: list[tuple[Path, Path]] | None = None
 ) -> dict[str, Path]:
-    """Name -> path, sorted; the name is the file's, without `suffix` or its own suffix.
+    """Name -> path, sorted; the name is the file's, without its own suffix and `suffix`.
+
+    `suffix` may hold the file's own (`_L.png`) or stand before it (`_L`).
 
     Hidden files (`._x.png` of unpacked Mac archives) are passed over. Of files with one name the
     first is taken, and the others are added to `clashes`, each with the first.
     """
     found: dict[str, Path] = {}
     for path in sorted(path for path in paths if not path.name.startswith(".")):
-        name = path.name.removesuffix(suffix) if suffix else path.stem
+        name = path.name if "." in suffix else path.stem
+        name = name.removesuffix(suffix)
         if found.setdefault(name, path) is not path and clashes is not None:
             clashes.append((path, found[name]))
     return found

@@ -2,11 +2,13 @@
 
 import hashlib
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from breaking import found
 from conftest import (
     MAPILLARY,
     draw_cityscapes,
@@ -14,10 +16,14 @@ from conftest import (
     draw_mapillary,
     draw_original_camvid,
 )
+from PIL import Image
 
 from datasets import DATASETS, build_dataset, camvid, cityscapes_labels, kitti
 from datasets.class_map import match_classes
 from datasets.classes import UNKNOWN
+from datasets.doctor import check
+from datasets.frames import find_sequences
+from datasets.sequences import find_sequence
 from datasets.splits import shared_images
 from datasets.transforms import EvalTransform
 from utils.images import write_png
@@ -119,6 +125,46 @@ def test_cityscapes_sequences(tmp_path: Path) -> None:
     assert dataset[0][1] is None
     with pytest.raises(FileNotFoundError, match="no leftImg8bit_sequence/train/CITY"):
         build_dataset("cityscapes", tmp_path, "train_sequence")
+
+
+def test_cityscapes_formats(tmp_path: Path) -> None:
+    """Recompressed copies are found, named and paired as the originals, in sequences too."""
+    root = draw_cityscapes(tmp_path, train=4, val=1)
+    before = build_dataset("cityscapes", root, "train")
+    formats = ["png", "webp", "jpg", "jpeg"]
+    for number, (kind, sample) in enumerate(zip(formats, before.samples, strict=True)):
+        picture = Image.open(sample.image)
+        sample.image.unlink()
+        copy = sample.image.with_suffix(f".{kind}")
+        picture.save(copy, quality=95)
+        frame = root / f"leftImg8bit_sequence/train/a/a_0_{number:06d}_leftImg8bit.{kind}"
+        frame.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(copy, frame)
+    after = build_dataset("cityscapes", root, "train")
+    assert [sample.image.suffix[1:] for sample in after.samples] == formats
+    for name in ("name", "group", "label"):
+        assert [getattr(s, name) for s in after.samples] == [
+            getattr(s, name) for s in before.samples]
+    assert after.sizes() == [(64, 128)] * 4
+    assert found(check("cityscapes", root)) == {}, "as healthy as the originals"
+    frames = build_dataset("cityscapes", root, "train_sequence").samples
+    assert [sample.name for sample in frames] == [f"a_0_{n:06d}" for n in range(4)]
+    shown = find_sequence("cityscapes", root, "aachen", None)
+    assert shown == [sample.image for sample in after.samples]
+    assert find_sequences(root, "train") == [[sample.image for sample in frames]]
+
+
+def test_cityscapes_frame_in_two_formats(tmp_path: Path) -> None:
+    root = draw_cityscapes(tmp_path, train=3, val=1)
+    image = build_dataset("cityscapes", root, "train").samples[1].image
+    Image.open(image).save(image.with_suffix(".webp"))
+    said = rf"{image.stem}\.webp: its name is also that of .*{image.name}; delete or rename one"
+    with pytest.raises(ValueError, match=said):
+        build_dataset("cityscapes", root, "train")
+    assert found(check("cityscapes", root)) == {
+        "same-name": {str(image.with_suffix(".webp").relative_to(root))}}
+    with pytest.raises(ValueError, match=r"\.webp: its number is also that of .*\.png; delete one"):
+        find_sequences(root / "leftImg8bit", "train")
 
 
 def test_cityscapes_mixes_kinds_of_labels(tmp_path: Path) -> None:
