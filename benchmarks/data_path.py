@@ -2,7 +2,7 @@
 
 examples:
   python -m benchmarks.data_path
-  python -m benchmarks.data_path --data-root data/camvid --rounds 15
+  python -m benchmarks.data_path --images 20 --rounds 15
 
 Every alternative decodes, scales by 0.5 to 2, crops, mirrors, changes colors and blurs. Ours leaves
 normalization and label relaxation to the device that trains; the others end with them. `decoder`
@@ -21,7 +21,7 @@ import torch
 
 from benchmarks.peers import JITTER, TorchvisionSample, load_gaussian, pillow_sample
 from benchmarks.streets import write_streets
-from benchmarks.timing import ratio, table, take_turns
+from benchmarks.timing import machine, ratio, table, take_turns
 from datasets import build_dataset
 from datasets.base import SegmentationDataset
 from datasets.cache_files import open_cache
@@ -40,8 +40,6 @@ RAW = "ours, --cache raw"
 def parse_args() -> argparse.Namespace:
     parser = options.Parser(__doc__)
     parser.prog = "python -m benchmarks.data_path"
-    parser.add_argument("--data-root", metavar="DIR",
-                        help="CamVid, whose images are enlarged (default: drawn streets)")
     parser.add_argument("--rounds", type=options.positive, default=9, metavar="N",
                         help="turns of each alternative, of which the median counts")
     parser.add_argument("--images", type=options.positive, default=10, metavar="N",
@@ -91,9 +89,10 @@ def main() -> None:
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     with tempfile.TemporaryDirectory() as folder:
-        size = write_streets(Path(folder), args.images, args.size, args.data_root)
+        size = write_streets(Path(folder), args.images, args.size)
+        print(machine())
         print(f"{args.images} PNGs of {args.size[0]}x{args.size[1]}, {size:.2f} MB each; crops of "
-              f"{args.crop_size}x{args.crop_size}; one thread; medians of {args.rounds} rounds")
+              f"{args.crop_size}x{args.crop_size}; medians of {args.rounds} rounds")
         times = take_turns(alternatives(Path(folder), args.crop_size, args.size[0]), args.rounds,
                            clock=time.process_time)
     print(table(times, "images", {"relaxed": RELAXED, "torchvision": TORCHVISION}))

@@ -4,7 +4,7 @@ examples:
   python -m benchmarks.evaluation
   python -m benchmarks.evaluation --images 20 --rounds 7
 
-Draws streets at 1024x2048 with instances and predictions that are wrong in part. Both sides read
+Of streets at 1024x2048 with instances, and predictions that are wrong in part. Both sides read
 the same PNGs and give class, category and instance scores, which are compared too; "cached" is
 evaluate.py --cache-truth, which decodes the predictions alone. The floor is OpenCV's PNG decoder.
 cityscapesScripts from PyPI comes without the source of its Cython extension, so its Python code is
@@ -25,11 +25,11 @@ from typing import Any
 import cv2
 import numpy as np
 
-from benchmarks.timing import medians
+from benchmarks.streets import write_streets
+from benchmarks.timing import machine, medians
 from datasets import build_dataset
 from datasets.given_predictions import read_prediction
 from datasets.scored import ScoredSet
-from datasets.synthetic import write_city
 from datasets.truth_cache import open_truth
 from utils import distributed, options
 from utils.argument_types import positive
@@ -41,9 +41,9 @@ from utils.scoring import Scores
 
 
 def prepare(folder: Path, images: int, size: tuple[int, int]) -> tuple[ScoredSet, list[Path]]:
-    """Drawn labels, and predictions that are these moved a little."""
-    write_city(folder, {"val": images}, size, workers=distributed.cores())
-    scored = ScoredSet(build_dataset("cityscapes", folder, "val"), "cityscapes", images=False)
+    """Labels of streets, and predictions that are these moved a little."""
+    write_streets(folder, images, size)
+    scored = ScoredSet(build_dataset("cityscapes", folder, "train"), "cityscapes", images=False)
     paths = []
     for sample in scored.dataset.samples:
         path = folder / "pred" / f"{sample.name}.png"
@@ -120,7 +120,8 @@ def main() -> None:
             functions[f"decoding alone, {threads} threads"] = partial(
                 decode, scored, paths, threads)
         seconds = medians(functions, args.rounds)
-    print(f"scores equal: {same}; {args.images} pairs with instances, {cores} cores")
+    print(f"{machine()}, {cores} cores")
+    print(f"scores equal: {same}; {args.images} pairs with instances")
     for name, value in seconds.items():
         print(f"{name:28} {1000 * value / args.images:7.1f} ms a pair  "
               f"{seconds['cityscapesScripts'] / value:6.2f}x")

@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from benchmarks.timing import Times, table, take_turns
+from benchmarks.timing import Times, machine, table, take_turns
 from model import MODELS, build_model, from_snapshot, read_snapshot
 from model.latency import draw
 from model.prediction import open_predictor
@@ -132,10 +132,7 @@ def main() -> None:
         sides = {PEER: peer} | build_ours(snapshot, device, args.compile)
         compare(sides, images.to(device))
         height, width = args.size
-        print(
-            f"{args.snapshot or args.arch}, {width}x{height}, {device}, "
-            f"{torch.get_num_threads()} threads"
-        )
+        print(f"{args.snapshot or args.arch}, {width}x{height}, {device}; {machine()}")
         print(table(race(sides, images.to(device), args.rounds), "images", {"published": PEER}))
 
 

@@ -4,7 +4,7 @@ examples:
   python -m benchmarks.loss
   python -m benchmarks.loss --size 512 --threads 1
 
-From the train ids of a drawn street and random logits. `target` is what is made of the train ids:
+From the train ids of streets and random logits. `target` is what is made of the train ids:
 published, a mask per class of every shift by scipy.ndimage. `loss` is forward and backward of
 logits that need a gradient, ours with its target, the published one without. Each memory figure is
 from a fresh process: how far it grows above what it holds before. All are warmed up, and medians of
@@ -23,17 +23,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from benchmarks.multiscale import resident
-from benchmarks.peers import relax
-from benchmarks.relaxation import published_loss, street_target
-from benchmarks.timing import Times, ratio, take_turns
+from benchmarks.relaxation import CLASSES, published_loss, relax, street_target
+from benchmarks.timing import Times, machine, ratio, resident, take_turns
 from model.class_sets import class_sets
 from model.label_relaxation import label_relaxation
 from utils import options
 from utils.exit_codes import run
 from utils.metrics import IGNORE
 
-CLASSES = 19
 PUBLISHED, OURS, PLAIN = "published", "ours", "cross entropy"
 Work = dict[str, Callable[[], Tensor]]
 
@@ -122,8 +119,8 @@ def main() -> None:
     work = losses(torch.randn(1, CLASSES, args.size, args.size), target)
     check_equal(work)
     several = len(class_sets(target, CLASSES, window=3).places) / target.numel()
-    print(f"{args.size}x{args.size} pixels, {100 * several:.1f} % with several classes, {CLASSES} "
-          f"classes, {torch.get_num_threads()} threads; medians of {args.rounds} rounds")
+    print(f"{machine()}; {args.size}x{args.size} pixels, {100 * several:.1f} % with several "
+          f"classes, {CLASSES} classes; medians of {args.rounds} rounds")
     clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
     for title, alternatives, base in (("target", targets(target), PUBLISHED),
                                       ("loss", work, PUBLISHED)):

@@ -17,7 +17,6 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import product
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -25,6 +24,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from benchmarks.timing import machine, resident
 from utils.images import resize_image
 from utils.inference import Predictor
 from utils.sliding import Inference, starts
@@ -113,12 +113,6 @@ SIDES: dict[str, Callable[[StandIn, np.ndarray], np.ndarray]] = {
 }
 
 
-def resident(key: str) -> int:
-    """Bytes of this process in main memory: now (VmRSS) or at most (VmHWM)."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return 1024 * int(next(line.split()[1] for line in lines if line.startswith(key)))
-
-
 def measure(side: str, size: Sequence[int]) -> dict[str, object]:
     """Seconds beside the network and bytes above the start of one label map, and a part of it."""
     torch.manual_seed(0)
@@ -154,6 +148,7 @@ def main() -> None:
     if args.side:
         print(json.dumps(measure(args.side, args.size)))
         return
+    print(machine())
     runs = [{side: run_alone(side, args.size) for side in SIDES} for _ in range(args.runs)]
     best = {side: np.min([run[side]["seconds"] for run in runs], axis=0) for side in SIDES}
     peak = {side: max(run[side]["bytes"] for run in runs) for side in SIDES}

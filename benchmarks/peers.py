@@ -9,11 +9,11 @@ from collections.abc import Callable
 import numpy as np
 import torch
 from PIL import Image, ImageOps
-from scipy import ndimage
 from torchvision import transforms as v1
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
+from benchmarks.relaxation import relax
 from datasets.cityscapes_labels import LABELS
 from datasets.pairing import Sample
 from datasets.transforms import PADDING, SIGMA
@@ -21,7 +21,6 @@ from utils.metrics import IGNORE
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 JITTER = 0.25
-CLASSES = 19
 MAPPING = {label.id: label.train_id % 256 for label in LABELS}  # of all 35
 
 
@@ -64,17 +63,6 @@ def pillow_sample(sample: Sample, crop: int, relaxed: bool) -> tuple[torch.Tenso
     pixels = v1.Normalize(MEAN, STD)(v1.ToTensor()(image))
     target = np.array(label)
     return pixels, torch.from_numpy(relax(target) if relaxed else target)
-
-
-def relax(target: np.ndarray) -> np.ndarray:
-    """(C + 1, H, W) uint8, the classes in the 3x3 window of each pixel; the last one is void."""
-    target = np.where(target == IGNORE, CLASSES, target)
-    classes = np.arange(CLASSES + 1)[:, None, None]
-    counts = np.zeros((CLASSES + 1, *target.shape), np.uint8)
-    for dy in (-1, 0, 1):
-        for dx in (-1, 0, 1):
-            counts = counts + (ndimage.shift(target, (dy, dx), cval=CLASSES) == classes)
-    return np.clip(counts, 0, 1)
 
 
 class TorchvisionSample:

@@ -2,13 +2,12 @@
 
 examples:
   python -m benchmarks.propagation --data-root data/camvid
-  python -m benchmarks.propagation --clips data/clips --motion none dis raft --consistency 1
-  python -m benchmarks.propagation --clips data/clips --motion sdcnet --motion-weights FILE
+  python -m benchmarks.propagation --data-root data/camvid --motion none dis raft --consistency 1
+  python -m benchmarks.propagation --data-root data/camvid --motion sdcnet --motion-weights FILE
 
 CamVid's val is one clip, labelled at half its rate: labels are carried 2, 4, ... frames of 30 Hz
-onwards, from each of its images. Drawn clips (python -m datasets.synthetic DIR --clips
---all-labels) have true labels everywhere: that of frame 19 is carried forward and backward. mIoU is
-taken over the pixels that got a label, beside it is the share that got none.
+onwards, from each of its images. mIoU is taken over the pixels that got a label, beside it is the
+share that got none.
 
 Joint and label-only propagation move labels alike, what differs is the image beside them. How well
 that fits is what --snapshot is for: the mIoU of a trained network's prediction of the moved image,
@@ -26,12 +25,10 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from datasets import build_dataset, dataset_of
+from datasets import build_dataset, dataset_of, find_root
 from datasets.base import SegmentationDataset
 from datasets.class_map import match_classes
-from datasets.clips import find_clips
 from datasets.propagation import Method, Propagation, State
-from datasets.street.motion import FRAMES, LABELLED
 from model import read_snapshot
 from model.flow import MOTIONS
 from model.prediction import open_predictor
@@ -49,13 +46,13 @@ RATE = 2  # frames of CamVid's video between its labels
 
 def parse_args() -> argparse.Namespace:
     parser = options.Parser(__doc__)
-    parser.add_argument("--data-root", metavar="DIR", help="of CamVid")
-    parser.add_argument("--clips", metavar="DIR", help="of drawn clips, instead of CamVid")
+    parser.add_argument("--data-root", metavar="DIR",
+                        help="of CamVid (default: $CAMVID_DATASET, else data/camvid)")
     parser.add_argument("--motion", nargs="+", default=["none", "dis"], choices=("none", *MOTIONS),
                         help="to compare")
     parser.add_argument("--motion-weights", metavar="FILE", help="of the motions that have some")
-    parser.add_argument("--propagate", type=positive, metavar="K",
-                        help="frames to carry labels (default: 5, of CamVid 2)")
+    parser.add_argument("--propagate", type=positive, default=2, metavar="K",
+                        help="labelled frames to carry labels on")
     parser.add_argument("--consistency", type=at_least_zero, default=1.0, metavar="PIXELS",
                         help="of the rows with a check")
     parser.add_argument("--snapshot", metavar="FILE", help="a network to ask")
@@ -72,35 +69,18 @@ class Walk:
     labels: list[Path]
 
 
-def camvid_walks(dataset: SegmentationDataset, count: int) -> Iterator[Walk]:
-    """From each image of a clip onwards."""
-    for first in range(len(dataset) - count - 1):
-        samples = dataset.samples[first : first + count + 2]
-        yield Walk([sample.image for sample in samples], [sample.truth for sample in samples])
-
-
-def drawn_walks(root: str, count: int) -> Iterator[Walk]:
-    """From the labelled frame of each clip of val onwards and backwards."""
-    for clip in find_clips(Path(root), "val"):
-        for sign in (1, -1):
-            frames = [LABELLED + sign * k for k in range(-1, count + 1)]
-            yield Walk([clip.image(frame) for frame in frames],
-                       [clip.labels(frame) for frame in frames])
-
-
-def find_walks(args: argparse.Namespace, dataset: SegmentationDataset, count: int) -> list[Walk]:
-    """From every labelled frame, `count` frames far.
+def find_walks(dataset: SegmentationDataset, count: int) -> list[Walk]:
+    """From each image of a clip onwards, `count` images far.
 
     Raises:
-        ValueError: no frames are so far from a labelled one.
+        ValueError: the clip is too short.
     """
-    root, farthest = args.data_root, len(dataset) - 2
-    if args.clips:
-        root, farthest = args.clips, FRAMES - 1 - LABELLED
+    farthest = len(dataset) - 2
     if count > farthest:
-        raise ValueError(f"--propagate {count}: {root} has at most {max(0, farthest)} frames after "
-                         "a labelled one; give fewer, or data with longer clips")
-    return list(drawn_walks(root, count) if args.clips else camvid_walks(dataset, count))
+        raise ValueError(f"--propagate {count}: {dataset.root} has at most {max(0, farthest)} "
+                         "frames after a labelled one; give fewer, or data with a longer clip")
+    pieces = (dataset.samples[k : k + count + 2] for k in range(len(dataset) - count - 1))
+    return [Walk([s.image for s in piece], [s.truth for s in piece]) for piece in pieces]
 
 
 def open_network(
@@ -186,19 +166,15 @@ def carry(propagation: Propagation, walk: Walk) -> Iterator[State]:
 
 def main() -> None:
     args = parse_args()
-    if bool(args.clips) == bool(args.data_root):
-        raise ValueError("--data-root DIR of CamVid or --clips DIR: give one of them")
     if args.class_map and not args.snapshot:
         raise ValueError("--class-map: of a network's classes; give --snapshot FILE too")
     device = distributed.start(args.device, args.threads)
     cv2.setNumThreads(torch.get_num_threads())
-    name = "cityscapes" if args.clips else "camvid"
-    dataset = build_dataset(name, args.clips or args.data_root, "val")
-    count = args.propagate or (5 if args.clips else 2)
-    walks = find_walks(args, dataset, count)
+    dataset = build_dataset("camvid", find_root("camvid", args.data_root), "val")
+    walks = find_walks(dataset, args.propagate)
     predictor = open_network(args, dataset, device)
     judge = Judge(dataset, predictor)
-    distances = [(1 if args.clips else RATE) * k for k in range(1, count + 1)]
+    distances = [RATE * k for k in range(1, args.propagate + 1)]
     print(f"{len(walks)} labels carried; mIoU %, (% without a label)"
           + (", of a network: moved image, real image" if predictor else ""))
     print(f"{'frames':28}" + "".join(f"{k:<30}" for k in distances))

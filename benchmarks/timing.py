@@ -1,9 +1,13 @@
 """Times alternatives beside each other, on machines that are never quite idle."""
 
 import itertools
+import platform
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from statistics import median
+
+import torch
 
 Times = dict[str, list[float]]  # name -> seconds of a call, one value a round
 REST = 0.05  # seconds before a turn: idle threads of another process spin a while before they sleep
@@ -67,3 +71,25 @@ def table(times: Times, unit: str, bases: Mapping[str, str]) -> str:
         figures = [1 / median(seconds), *(ratio(times, base, name) for base in bases.values())]
         rows.append(name.ljust(width) + "".join(f"{figure:16.2f}" for figure in figures))
     return "\n".join(rows)
+
+
+def bf16_flags() -> dict[str, bool]:
+    """What speeds up bfloat16 on a CPU -> whether this one has it."""
+    return {"AVX512-BF16": torch.cpu._is_avx512_bf16_supported(),
+            "AMX": torch.cpu._is_amx_tile_supported()}
+
+
+def machine() -> str:
+    """The CPU that figures are of, what speeds up bfloat16 on it, and the threads that compute."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    model = (line.partition(": ")[2] for line in lines if line.startswith("model name"))
+    has = (f"{name} {'yes' if there else 'no'}" for name, there in bf16_flags().items())
+    return (f"{next(model, platform.processor() or platform.machine())}, {', '.join(has)}, "
+            f"{torch.get_num_threads()} threads")
+
+
+def resident(key: str) -> int:
+    """Bytes of this process in main memory: now (VmRSS) or at most (VmHWM). Of Linux."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return 1024 * int(next(line.split()[1] for line in lines if line.startswith(key)))

@@ -267,7 +267,8 @@ def test_networks_upsample_each_class_by_itself(name: str) -> None:
 
 MEMORY = """
 import sys, torch
-from benchmarks.multiscale import StandIn, resident
+from benchmarks.multiscale import StandIn
+from benchmarks.timing import resident
 from utils.inference import Inference, Predictor
 torch.set_num_threads(1)
 image = torch.randint(0, 256, (512, 1024, 3), dtype=torch.uint8)
