@@ -5,18 +5,18 @@ examples:
   python demo_folder.py --video street.mp4 --snapshot best.pth --show side-by-side --legend
   python demo_folder.py --video street.mp4 --snapshot best.pth --smooth 0.7
   python demo_folder.py --video 0 --snapshot best.pth --limit 500
+  python demo_folder.py --video rtsp://192.168.0.9/stream --snapshot best.pth --limit 500
   python demo_folder.py --video stuttgart_00 --snapshot best.pth --data-root data/cityscapes
   python demo_folder.py --timelapse --city stuttgart --limit 200 --fps 10 --snapshot best.pth
 
 Images are read, segmented and written at the same time. A folder gives color mask, id mask and
-overlay of each image, the others a video without sound: H.264, else VP8. Damaged images and frames
+overlay of each image, the others a video without sound, H.264 in MP4. Damaged images and frames
 are passed over with a line; the exit code is then 1. Ctrl-C completes what is written.
 """
 
 import utils.openmp  # noqa: F401, before PyTorch
 
 import argparse
-import re
 import sys
 from collections.abc import Callable, Generator, Iterable
 from contextlib import closing, suppress
@@ -32,7 +32,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from datasets import DATASETS, dataset_of, find_root
-from datasets.folder import SUFFIXES
+from datasets.folder import list_images
 from datasets.sequences import find_sequence
 from model import read_snapshot
 from model.prediction import open_predictor
@@ -44,8 +44,8 @@ from utils.pipeline import Done, Pace, pipeline
 from utils.predictions import Painter
 from utils.signals import Stopped, StopRequest
 from utils.smoothing import Smoother
-from utils.video import Video, open_camera, open_file, open_frames
-from utils.video_file import VideoFile, find_codec
+from utils.video import Video, open_address, open_camera, open_file, open_frames
+from utils.video_file import VideoFile
 from utils.video_options import TIMELAPSE_FPS
 from utils.workers import map_in_threads
 
@@ -60,22 +60,6 @@ def parse_args() -> argparse.Namespace:
     options.add_compile(parser)
     options.add_device(parser)
     return parser.parse_args()
-
-
-def list_images(folder: Path) -> list[Path]:
-    """Its images in order, 9 before 10.
-
-    Raises:
-        FileNotFoundError: no such folder, or no images in it.
-    """
-    if not folder.is_dir():
-        raise FileNotFoundError(f"{shown(folder)}: no such folder")
-    files = [path for path in folder.iterdir()
-             if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")]
-    if not files:
-        raise FileNotFoundError(f"{shown(folder)}: no images in it")
-    return sorted(files, key=lambda path: [
-        int(part) if i % 2 else part for i, part in enumerate(re.split(r"(\d+)", path.name))])
 
 
 def name_pictures(files: list[Path]) -> dict[Path, str]:
@@ -96,6 +80,8 @@ def open_video(args: argparse.Namespace) -> Video:
         video = open_frames(paths, args.city or f"{args.dataset}_{args.split or 'val'}")
         video.fps = TIMELAPSE_FPS
         return video
+    if "://" in args.video:
+        return open_address(args.video)
     path = Path(args.video)
     if args.video.isdecimal():
         return open_camera(int(args.video))
@@ -185,7 +171,6 @@ def segment_video(args: argparse.Namespace, device: torch.device, stop: StopRequ
     """Writes a video of a video; whether all of it could be read."""
     video = open_video(args)
     disk.check_folder(Path(args.save_dir))
-    codec = find_codec()
     total = min((n for n in (video.count, args.limit) if n), default=None)
     workload, frames = look_ahead(video.items, video.read, total, args.eval_size)
     predictor, painter = open_network(args, device, workload)
@@ -205,7 +190,7 @@ def segment_video(args: argparse.Namespace, device: torch.device, stop: StopRequ
     # It may look at several frames: it is called with one after the other, in their order.
     infer = pace.timed(partial(predictor.picture, seen=args.eval_size))
     path = Path(args.save_dir) / f"{video.name}_{args.show}"
-    with VideoFile(path, codec, args.fps or video.fps) as file:
+    with VideoFile(path, args.fps or video.fps) as file:
         drawn = pipeline(islice(frames, args.limit), video.read, infer, draw,
                          torch.get_num_threads(), stop)
         written, passed_over = count(map_in_threads(write, drawn, 1), total, "frame")
@@ -214,8 +199,8 @@ def segment_video(args: argparse.Namespace, device: torch.device, stop: StopRequ
     ended = not stop and written + passed_over != args.limit
     cut_short = video.cut_short() if ended else ""
     odd = "odd sides: one more line of pixels, since those of a video are even" * file.padded
-    lines = [codec.remark, video.uneven(), odd, cut_short, f"{file.frames} frames, "
-             f"{file.frames / file.fps:.1f} s at {file.fps:g} frames/s, {codec.name}: {file.path}"]
+    lines = [video.uneven(), odd, cut_short, f"{file.frames} frames, "
+             f"{file.frames / file.fps:.1f} s at {file.fps:g} frames/s, H.264: {file.path}"]
     print(*filter(None, lines), pace, sep="\n")
     return not passed_over and not cut_short
 

@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 
 from datasets import camvid, cityscapes_labels
-from utils import exit_codes, video_file
+from utils import exit_codes
 from utils.images import write_png
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -200,11 +200,3 @@ def run_script(
         command, capture_output=True, text=True, cwd=cwd, timeout=300,
         env={**os.environ, "PYTHONPATH": str(ROOT), **(env or {})},
     )
-
-
-@pytest.fixture
-def vp8(monkeypatch: pytest.MonkeyPatch) -> video_file.Codec:
-    """The encoder that comes with OpenCV everywhere."""
-    monkeypatch.setattr(video_file, "_programs", lambda: iter(()))
-    monkeypatch.setattr(video_file, "_works", lambda letters, _: letters == "VP80")
-    return video_file.find_codec()

@@ -1,76 +1,59 @@
-"""What encodes videos: ffmpeg or OpenCV, to a file that is whole."""
+"""Frames to a video that others can show, to a file that is whole."""
 
 import errno
 import os
+import resource
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from test_demo_folder import DATASET
 from test_video import SIZE, contents, read_all
 
-from utils import exit_codes, video_file
+from utils import exit_codes
 from utils.disk import write_file
-from utils.video_file import VideoFile, find_codec
+from utils.video_file import VideoFile
 
-FRAMES = np.random.default_rng(0).integers(0, 256, (12, *SIZE, 3), np.uint8)
+NOISE = np.random.default_rng(0).integers(0, 256, (12, *SIZE, 3), np.uint8)
 
 
-def test_nothing_is_left_of_a_video_that_fails(
-    vp8: video_file.Codec, tmp_path: Path
-) -> None:
-    def write(*sizes: tuple[int, int]) -> None:
-        with VideoFile(tmp_path / "x", vp8, 25) as file:
-            for size in sizes:
-                file.write(np.zeros((*size, 3), np.uint8))
+def write(path: Path, frames: np.ndarray | list[np.ndarray], fps: float = 25) -> Path:
+    with VideoFile(path, fps) as file:
+        for frame in frames:
+            file.write(frame)
+    return file.path
 
+
+def test_nothing_is_left_of_a_video_that_fails(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="frame 1: 66x48 among frames of 64x48"):
-        write((48, 64), (48, 66))
+        write(tmp_path / "x", [np.zeros((48, 64, 3), np.uint8), np.zeros((48, 66, 3), np.uint8)])
     assert not contents(tmp_path)
-    write()
+    write(tmp_path / "x", [])
     assert not contents(tmp_path), "no frames, no file"
 
 
-@pytest.fixture
-def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Stands in for ffmpeg: keeps its last argument's file, or fails as `fail` says."""
-    path = tmp_path / "bin/ffmpeg"
-    path.parent.mkdir()
-    path.write_text(f"""#!/bin/sh
-[ "$2" = -encoders ] && echo " V....D libopenh264 x" && exit
-[ -f {tmp_path}/fail ] && cat {tmp_path}/fail >&2 && exit 1
-for last; do :; done
-cat > "${{last#file:}}"
-""")
-    path.chmod(0o755)
-    monkeypatch.setattr(video_file, "_programs", lambda: iter([str(path)]))
-    return path
-
-
-def test_ffmpeg_gets_every_byte(program: Path, tmp_path: Path) -> None:
-    codec = find_codec()
-    assert codec.name == "H.264 by ffmpeg's libopenh264"
-    with VideoFile(tmp_path / "out/x", codec, 25) as file:
-        for frame in FRAMES:
-            file.write(frame[:, ::-1])
+@pytest.mark.parametrize("share", [0.0, 0.5, 0.99], ids=["begin", "middle", "end"])
+def test_full_disk_says_so(share: float, tmp_path: Path) -> None:
+    """By a limit on files, at whatever byte; nothing is left, and the old video stays."""
+    path = write(tmp_path / "out/x", NOISE)
+    whole = path.read_bytes()
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (int(share * len(whole)), before[1]))
+    try:
+        with pytest.raises(OSError, match=r"x\.mp4: not written \(File too large\)") as caught:
+            write(tmp_path / "out/x", NOISE)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert caught.value.errno in exit_codes.DISK_FAULTS
     assert contents(tmp_path / "out") == ["x.mp4"]
-    data = np.frombuffer((tmp_path / "out/x.mp4").read_bytes(), np.uint8)
-    assert np.array_equal(data.reshape(FRAMES.shape), FRAMES[:, :, ::-1])
+    assert path.read_bytes() == whole
 
 
-def test_ffmpeg_that_fails_says_why(program: Path, tmp_path: Path) -> None:
-    (tmp_path / "fail").write_text(f"first\n{os.strerror(errno.ENOSPC)}\n")
-    big = np.zeros((1024, 1024, 3), np.uint8)  # more than a pipe holds
-
-    def write() -> None:
-        with VideoFile(tmp_path / "out/x", find_codec(), 25) as file:
-            for _ in range(3):
-                file.write(big)
-
-    with pytest.raises(OSError, match="ffmpeg: No space left on device") as caught:
-        write()
-    assert caught.value.errno == errno.ENOSPC
-    assert not contents(tmp_path / "out")
+def test_folder_that_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match=r"file/x\.mp4: not written \("):
+        write(tmp_path / "file/x", NOISE)
 
 
 def test_full_disk_is_no_wrong_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -83,25 +66,40 @@ def test_full_disk_is_no_wrong_input(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert caught.value.errno in exit_codes.DISK_FAULTS
 
 
-def test_no_encoder(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(video_file, "_programs", lambda: iter(["/nowhere/ffmpeg"]))
-    monkeypatch.setattr(video_file, "_works", lambda *_: False)
-    with pytest.raises(RuntimeError, match="imageio-ffmpeg"):
-        find_codec()
+def test_no_encoder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(av, "codecs_available", {"h264", "mpeg4"})
+    with pytest.raises(RuntimeError, match="without libx264"):
+        VideoFile(tmp_path / "x", 25)
 
 
 def test_h264_in_a_browsers_dialect(tmp_path: Path) -> None:
     """The index comes first, so that it starts to play while it loads; colors stay."""
-    codec = find_codec()
-    if "ffmpeg" not in codec.name:
-        pytest.skip("no ffmpeg at hand")
     palette = np.array(DATASET["palette"], np.uint8)
     still = np.repeat(np.repeat(palette[None], 32, 0), 32, 1)  # a stripe per class
-    with VideoFile(tmp_path / "x", codec, 25) as file:
-        for _ in range(5):
-            file.write(still)
-    data = (tmp_path / "x.mp4").read_bytes()
+    path = write(tmp_path / "x", [still] * 5)
+    data = path.read_bytes()
     assert data.index(b"moov") < data.index(b"mdat")
     assert b"colrnclx\0\1\0\1\0\1" in data, "BT.709"
-    middle = read_all(tmp_path / "x.mp4")[1][2, 16, 16::32].astype(int)
+    with av.open(path) as container:
+        (stream,) = container.streams
+        first = next(container.decode(stream))
+        assert (stream.codec_context.name, first.format.name) == ("h264", "yuv420p")
+        assert (first.colorspace, first.color_range) == (1, 1), "BT.709 and limited in the stream"
+    middle = read_all(path)[1][2, 16, 16::32].astype(int)
     assert np.abs(middle - palette).max() < 12
+
+
+@pytest.mark.parametrize(("fps", "written"), [
+    (25, (25, 1)), (30000 / 1001, (30000, 1001)), (12.5, (25, 2)), (0.1, (1, 10)), (17, (17, 1))])
+def test_rates_and_lengths_are_exact(fps: float, written: tuple, tmp_path: Path) -> None:
+    with av.open(write(tmp_path / "x", NOISE, fps)) as container:
+        (stream,) = container.streams
+        assert (stream.frames, stream.guessed_rate.as_integer_ratio()) == (12, written)
+        assert float(stream.duration * stream.time_base) == pytest.approx(12 / fps)
+
+
+def test_views_of_arrays(tmp_path: Path) -> None:
+    """Their strides may be negative."""
+    ramp = np.arange(0, 256, 2, np.uint8).repeat(3).reshape(1, 128, 3).repeat(48, 0)
+    _, found = read_all(write(tmp_path / "x", [ramp[:, ::-1], ramp[:, ::-1]]))
+    assert np.abs(found.astype(int) - ramp[:, ::-1]).max() < 12

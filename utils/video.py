@@ -1,30 +1,35 @@
-"""Videos as frames in order: of a file, a folder of frames, or a camera."""
+"""Videos as frames in order: of a file, a folder of frames, a camera or an address."""
 
-import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain, pairwise
 from operator import attrgetter
 from pathlib import Path
 from statistics import mean
-from time import monotonic
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import cv2
 import numpy as np
 
 from utils.images import read_image, read_size, shown
 from utils.workers import iterate_in_thread
+
+if TYPE_CHECKING:  # loaded only where a video is opened
+    from av.container import InputContainer
+    from av.video.stream import VideoStream
 
 ASSUMED_FPS = 25.0  # of what does not say
 CITYSCAPES_FPS = 17.0  # of its sequences and demo videos, https://www.cityscapes-dataset.com
 HIGHEST_FPS = 1000  # more is the rate of a clock
 UNEVEN = 0.25  # of the mean interval: with a frame that is off by more, the rate is variable
 ROUNDED = 0.001  # seconds, to which some containers round times
+GAPS = (-1, 60)  # seconds from a frame to the next; others are of a clock that was set
+ASPECTS = (0.2, 5)  # of pixels; others are of damaged headers
+MATRICES = (0, 1, 2, 4, 5, 6, 7, 9)  # color spaces of ISO/IEC 23091-2 that FFmpeg converts
+UNSPECIFIED = 2  # of them
+PATIENCE = (10.0, 30.0)  # seconds until an address has to answer, and to go on
 
 
 class Frame(NamedTuple):
@@ -45,7 +50,8 @@ class Video:
         read: the pixels of an item, (H, W, 3) uint8 RGB; may be called in threads.
         count: of frames, as far as it is known.
         live: frames have their time (`Frame.seconds`) and no rate.
-        times: seconds of the frames of a file that were read so far.
+        times: seconds of the frames of a file that were read so far, as it has them.
+        damaged: frames and parts of a file that could not be decoded, or not well.
     """
 
     name: str
@@ -55,9 +61,17 @@ class Video:
     count: int | None = None
     live: bool = False
     times: list[float] = field(default_factory=list)
+    damaged: int = 0
+
+    def jump(self) -> float:
+        """The longest gap in the times of frames that no video has, in seconds, else 0."""
+        gaps = [later - earlier for earlier, later in pairwise(self.times)]
+        return max((gap for gap in gaps if not GAPS[0] <= gap <= GAPS[1]), key=abs, default=0)
 
     def uneven(self) -> str:
         """A line, if the frames that were read did not come at a constant rate."""
+        if jump := self.jump():
+            return f"its clock jumps by {jump:,.0f} s: written without the gap"
         gaps = [later - earlier for earlier, later in pairwise(self.times)]
         allowed = max(ROUNDED, UNEVEN * abs(mean(gaps))) if gaps else 0
         if all(abs(gap - mean(gaps)) <= allowed for gap in gaps):
@@ -66,24 +80,25 @@ class Video:
                 "frames: written at a constant one")
 
     def cut_short(self) -> str:
-        """A line, if a file's header tells of many more seconds than could be read.
+        """A line, if a file's header tells of many more seconds than could be read, or is damaged.
 
         Not frames: some containers do not count them, and a number is made up from a rate.
         """
         last, seconds = max(self.times, default=0), (self.count or 0) / self.fps
-        if not last or last * len(self.times) / (len(self.times) - 1) >= 0.95 * seconds:
-            return ""
+        long = max(1 / self.fps, last * len(self.times) / max(1, len(self.times) - 1))
+        if not self.times or self.jump() or long >= 0.95 * seconds:
+            return (f"damaged: {self.damaged} frames or parts could not be decoded well"
+                    if self.damaged else "")
         return (f"its header tells of {seconds:.1f} s, {last:.1f} s could be decoded: damaged or "
                 "cut off")
 
     def due(self, item: Any) -> float | None:
         """Seconds when an item is to be shown; None is right after the one before."""
-        grows = len(self.times) > 1 and self.times[0] < self.times[-1]
-        return item.seconds if self.live or grows else None
+        return item.seconds if isinstance(item, Frame) else None
 
 
 def open_file(path: Path) -> Video:
-    """The frames of a video file, upright.
+    """The frames of a video file, upright and with square pixels.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -93,48 +108,46 @@ def open_file(path: Path) -> Video:
         raise FileNotFoundError(f"{shown(path)}: no such file or folder")
     if not path.is_file():  # opening a pipe would wait for its writer
         raise ValueError(f"{shown(path)}: not a file, but a pipe or a device")
-    with quiet():
-        capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
-    if not capture.isOpened():
-        raise ValueError(f"{shown(path)}: not a video that OpenCV can read; a video file, a folder "
-                         "of frames or the number of a camera is expected")
-    fps, count = capture.get(cv2.CAP_PROP_FPS), int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
-    if not 0 < fps <= HIGHEST_FPS:
-        fps, count = ASSUMED_FPS, 0  # the number was made of that rate, too
-    frames = _frames(capture)
-    first = next(frames, None)
-    if first is None:
-        raise ValueError(f"{shown(path)}: a video without frames, or with damaged ones only")
-    times: list[float] = []
-
-    def timed() -> Iterator[Frame]:
-        for frame in chain([first], frames):
-            times.append(frame.seconds)
-            yield frame
-
-    return Video(path.stem, fps, iterate_in_thread(timed()), attrgetter("pixels"),
-                 max(count, 0) or None, times=times)
+    # Of a plain name FFmpeg would take what is before a colon as a protocol.
+    return _open(path.stem, f"file:{path.resolve()}", shown(path), live=False)
 
 
 def open_camera(number: int) -> Video:
-    """What a camera sees, for ever; frames that come while none is asked for are lost.
+    """What a camera sees, for ever; its driver drops frames that nobody asks for in time.
 
     Raises:
         ValueError: it is not there, or gives no picture.
     """
-    frames: Iterator[Frame] = iter(())
-    with quiet():
-        capture = cv2.VideoCapture(min(number, 2**31 - 1))  # of which it has fewer
-    if capture.isOpened():
-        frames = _frames(capture, monotonic)
-    first = next(frames, None)
-    if first is None:
-        raise ValueError(f"--video {number}: no camera of this number, or it gives no picture; for "
-                         f"a folder of this name, ./{number}")
-    capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)  # else old frames come first
-    fps = capture.get(cv2.CAP_PROP_FPS)
-    return Video(f"camera{number}", fps if 0 < fps <= HIGHEST_FPS else ASSUMED_FPS,
-                 iterate_in_thread(chain([first], frames)), attrgetter("pixels"), live=True)
+    try:
+        device, kind, options = find_camera(number)
+        return _open(f"camera{number}", device, device, live=True, format=kind, options=options)
+    except (LookupError, ValueError) as error:
+        raise ValueError(f"--video {number}: no camera of this number, or it gives no picture "
+                         f"({error}); for a folder of this name, ./{number}") from None
+
+
+def find_camera(number: int) -> tuple[str, str, dict[str, str]]:
+    """A camera of this system as FFmpeg knows it: name, input format, options."""
+    if sys.platform == "darwin":  # whose cameras do not have the rate that FFmpeg assumes
+        return str(number), "avfoundation", {"framerate": "30"}
+    if sys.platform == "win32":
+        from av.device import enumerate_input_devices
+
+        found = [each for each in enumerate_input_devices("dshow") if "video" in each.media_types]
+        return f"video={found[number].name}", "dshow", {}
+    return f"/dev/video{number}", "v4l2", {}
+
+
+def open_address(address: str) -> Video:
+    """What a server sends, as rtsp://HOST/PATH.
+
+    Raises:
+        ValueError: nothing there, or it gives no picture.
+    """
+    path = address.partition("://")[2].partition("/")[2]  # before it there may be a password
+    name = Path(path.partition("?")[0]).stem or "stream"
+    return _open(name, address, shown(address), timeout=PATIENCE,
+                 options={"rtsp_flags": "prefer_tcp"})
 
 
 def open_frames(paths: Sequence[Path], name: str, upright: bool = False) -> Video:
@@ -156,33 +169,71 @@ def open_frames(paths: Sequence[Path], name: str, upright: bool = False) -> Vide
     return Video(name, fps, paths, partial(read_image, upright=upright), len(paths))
 
 
+def _open(name: str, source: str, where: str, live: bool | None = None, **how: Any) -> Video:
+    """A video whose first frame is there; if not said, it is `live` if its length is not known.
+
+    Raises:
+        ValueError: where, and what is wrong.
+    """
+    import av
+
+    try:
+        container = av.open(source, metadata_errors="replace", **how)
+    except (av.FFmpegError, OSError) as error:
+        raise ValueError(f"{where}: not a video that can be read ({error.strerror})") from None
+    stream = container.streams.best("video")
+    if stream is None or stream.codec_context is None:
+        raise ValueError(f"{where}: not a video, or of a codec that PyAV has no decoder for")
+    stream.thread_type = "AUTO"
+    fps, length = float(stream.guessed_rate or 0), (container.duration or 0) / 1e6
+    video = Video(name, fps, (), attrgetter("pixels"), live=not length if live is None else live)
+    if not 0 < fps <= HIGHEST_FPS:
+        video.fps, length = ASSUMED_FPS, 0
+    elif stream.duration and stream.time_base:  # the sound may be longer
+        length = float(stream.duration * stream.time_base)
+    video.count = None if live else round(length * video.fps) or None
+    frames = _frames(video, container, stream)
+    first = next(frames, None)
+    if first is None:
+        raise ValueError(f"{where}: a video without frames, or with damaged ones only "
+                         f"({stream.codec_context.name})")
+    video.items = iterate_in_thread(chain([first], frames))
+    return video
+
+
 def _frames(
-    capture: cv2.VideoCapture, clock: Callable[[], float] | None = None
+    video: Video, container: "InputContainer", stream: "VideoStream"
 ) -> Iterator[Frame]:
-    """What a capture gives; times are the file's own without a clock."""
-    start = None
-    try:
+    """What can be decoded; where its clock jumps, the times of frames go on evenly."""
+    import av
+    from av.video.reformatter import VideoReformatter
+
+    reformatter, step = VideoReformatter(), 1 / video.fps
+    aspect = float(stream.sample_aspect_ratio or 1)
+    aspect = aspect if ASPECTS[0] <= aspect <= ASPECTS[1] else 1.0
+    first, start, before = None, 0.0, 0.0
+    with container:
+        packets = container.demux(stream)
         while True:
-            there, pixels = capture.read()
-            if not there:
+            try:
+                pictures = next(packets).decode()
+            except StopIteration:
                 return
-            now = clock() if clock else capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
-            start = now if start is None else start
-            yield Frame(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), now - start)
-    finally:
-        capture.release()
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Around the opening of videos: FFmpeg and OpenCV say there what this project says itself."""
-    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # of later; read when first used
-    sys.stderr.flush()
-    kept = os.dup(2)
-    try:
-        with open(os.devnull, "wb") as nowhere:
-            os.dup2(nowhere.fileno(), 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
+            except (av.FFmpegError, OSError):  # of the packet, or of the source: then it ends
+                video.damaged += bool(video.times)  # what is cut out of a longer one begins so
+                continue
+            for picture in pictures:
+                now = before + step if picture.time is None else picture.time
+                if first is None:
+                    first = start = now
+                elif not GAPS[0] <= now - before <= GAPS[1]:
+                    start += now - before - step
+                before = now
+                if not video.live:
+                    video.times.append(now - first)
+                    video.damaged += picture.is_corrupt
+                if picture.colorspace not in MATRICES:
+                    picture.colorspace = UNSPECIFIED
+                rgb = reformatter.reformat(picture, round(picture.width * aspect), format="rgb24")
+                pixels = np.rot90(rgb.to_ndarray(), round(picture.rotation / 90))
+                yield Frame(np.ascontiguousarray(pixels), now - start)

@@ -14,9 +14,9 @@ def add_source(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("images, one of")
     group.add_argument("--demo-folder", metavar="DIR",
                        help="a folder of images: pictures of each")
-    group.add_argument("--video", metavar="FILE|DIR|N",
-                       help="a video, a folder of its frames, the number of a camera, or a "
-                       "Cityscapes sequence as stuttgart_00: a video of it")
+    group.add_argument("--video", metavar="FILE|DIR|N|URL",
+                       help="a video, a folder of its frames, the number or the address of a "
+                       "camera, or a Cityscapes sequence as stuttgart_00: a video of it")
     group.add_argument("--timelapse", action="store_true",
                        help="the images of a data set, one after the other: a video of them")
 
@@ -47,9 +47,10 @@ def check_source(args: argparse.Namespace) -> None:
     """Refuses no source, two, and options that are for another one. Raises ValueError."""
     given = [bool(args.demo_folder), args.video is not None, args.timelapse]
     if sum(given) != 1:
-        raise ValueError("--demo-folder DIR, --video FILE|DIR|N or --timelapse: give one of them")
+        raise ValueError("--demo-folder DIR, --video FILE|DIR|N|URL, --timelapse: give one of them")
     if args.video == "":
-        raise ValueError("--video '': a file, a folder or the number of a camera is expected")
+        raise ValueError("--video '': a file, a folder, the number or the address of a camera is "
+                         "expected")
     if args.fps and not 0.1 <= args.fps <= 1000:
         raise ValueError(f"--fps {args.fps:g}: 0.1 to 1000 frames per second are expected")
     if not args.timelapse and (args.city or args.split):
