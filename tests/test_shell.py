@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
+from conftest import CITY, ROOT
 
 from utils import options
 
@@ -155,30 +155,23 @@ def test_nodes_and_processes_from_the_environment(recorded, monkeypatch) -> None
     ]
 
 
-def test_quickstart_draws_trains_scores_shows(recorded, monkeypatch) -> None:
-    """At half the size, which every command is told."""
-    draw, train, score, demo = recorded("quickstart.sh", "--name", "never", "--max-steps", "5")
-    assert draw[:2] == ["-m", "datasets.synthetic"]
+@pytest.mark.parametrize("long", [False, True])
+def test_quickstart_trains_scores_shows(long: bool, recorded, monkeypatch) -> None:
+    """On the shipped city, at its size; --long sees each of its scenes more often."""
+    train, score, demo = recorded("quickstart.sh", "--name", "never", *["--long"] * long)
     assert train[train.index("--run-dir") + 1] == str(ROOT / "runs/never")
-    assert train[-2:] == ["--max-steps", "5"]
     for command in (train, score):
-        assert command[command.index("--data-root") + 1] == draw[2]
+        assert command[command.index("--data-root") + 1] == str(CITY)
     for command in (train, score, demo):
         assert accepts(command, monkeypatch)
-        assert command[command.index("--eval-size") + 1] == "320"
-    assert demo[demo.index("--demo-image") + 1].startswith(f"{draw[2]}/leftImg8bit/val/")
-
-
-def test_long_quickstart_ends_at_full_size(recorded, monkeypatch) -> None:
-    _, half, full, score, demo = recorded("quickstart.sh", "--name", "never", "--long")
-    assert half[half.index("--run-dir") + 1] == str(ROOT / "runs/never/half-size")
-    assert full[full.index("--init") + 1] == f"{half[half.index('--run-dir') + 1]}/best.pth"
-    assert "--eval-size" in half
-    assert "--ema" in full
-    assert "--ema" not in half
-    for command in (full, score, demo):
-        assert accepts(command, monkeypatch)
         assert "--eval-size" not in command
+    steps, batch = (int(train[train.index(name) + 1]) for name in ("--max-steps", "--batch-size"))
+    assert (steps * batch > 50_000) is long
+    image = Path(demo[demo.index("--demo-image") + 1])
+    assert image.is_relative_to(CITY / "leftImg8bit/val")
+    assert image.is_file()
+    train, *_ = recorded("quickstart.sh", "--name", "never", "--max-steps", "5")
+    assert train[-2:] == ["--max-steps", "5"]
 
 
 def test_quickstart_on_real_data(recorded) -> None:
@@ -187,6 +180,11 @@ def test_quickstart_on_real_data(recorded) -> None:
     assert [Path(command[0]).name for command in commands] == [
         "train.py", "train.py", "evaluate.py", "demo.py",
     ]
+    half, full = commands[:2]
+    assert half[half.index("--run-dir") + 1] == str(ROOT / "runs/never/half-size")
+    assert full[full.index("--init") + 1] == str(ROOT / "runs/never/half-size/best.pth")
+    assert "--ema" in full
+    assert "--ema" not in half
     for command in commands[:3]:
         assert command[command.index("--data-root") + 1] == "my data"
         assert "--eval-size" not in command
@@ -201,7 +199,7 @@ def test_quickstart_chooses_the_size() -> None:
         assert "chooses the size" in done.stderr
 
 
-def test_quickstart_refuses_what_was_trained_otherwise(tmp_path: Path) -> None:
+def test_quickstart_resumes_and_refuses_what_was_trained_otherwise(tmp_path: Path) -> None:
     """Of a copy of the scripts, with a stub for Python: where the runs are is theirs."""
     python = tmp_path / "env" / "bin" / "python"
     for path in (python, tmp_path / "scripts" / "x"):
@@ -219,8 +217,14 @@ def test_quickstart_refuses_what_was_trained_otherwise(tmp_path: Path) -> None:
     (tmp_path / "runs/two/half-size").mkdir(parents=True)
     (tmp_path / "runs/one").mkdir()
     (tmp_path / "runs/one/last.pth").touch()
+    own = ["--dataset", "camvid", "--data-root", "x"]
     assert [call("--name", name) for name in ("two", "one", "none")] == [2, 0, 0]
-    assert [call("--long", "--name", name) for name in ("two", "one", "none")] == [0, 2, 0]
+    assert [call(*own, "--name", name) for name in ("two", "one", "none")] == [0, 2, 0]
+    (tmp_path / "record").unlink()
+    assert call("--name", "one") == 0
+    train = (tmp_path / "record").read_text().split("--end--\n")[0].splitlines()
+    assert train[1:3] == ["--resume", str(tmp_path / "runs/one")]
+    assert "--max-steps" in train, "so that another length is refused"
 
 
 def test_quickstart_refuses_data_without_place(tmp_path: Path) -> None:
