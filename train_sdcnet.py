@@ -2,7 +2,7 @@
 
 examples:
   python train_sdcnet.py --data-root data/cityscapes --crop-size 448 448
-  python train_sdcnet.py --data-root data/clips --crop-size 128 192 --lr 3e-4 --max-steps 2000
+  python train_sdcnet.py --data-root data/videos --crop-size 128 192 --lr 3e-4 --max-steps 2000
   python train_sdcnet.py --init sdc_cityscapes_vrec.pth.tar --data-root data/cityscapes
   python train_sdcnet.py --resume runs/sdcnet2d_recon-20260101-120000
 

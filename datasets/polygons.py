@@ -6,7 +6,6 @@ the pixels on its outline too. Coordinates lose their fraction; what lies outsid
 """
 
 import json
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -36,30 +35,9 @@ def draw_polygons(source: Source) -> np.ndarray:
     size, objects = _read(source)
     image = Image.new("L", size[::-1])
     canvas = ImageDraw.Draw(image)
-    for label, _, points in _visible(source, objects):
+    for label, points in _visible(source, objects):
         canvas.polygon(points, fill=label.id)
     return np.array(image)
-
-
-def draw_instances(source: Source) -> np.ndarray:
-    """(H, W) uint16: 1000 * id + n where a class has instances, else as `draw_polygons`.
-
-    n counts the objects of a class in their order, from 0. A group keeps its bare id. Raises as
-    `draw_polygons`, and ValueError for more than 1000 objects of one class.
-    """
-    size, objects = _read(source)
-    image = Image.new("I", size[::-1])
-    canvas = ImageDraw.Draw(image)
-    count: Counter[int] = Counter()
-    for label, group, points in _visible(source, objects):
-        value = label.id
-        if label.has_instances and not group:
-            value = 1000 * label.id + count[label.id]
-            count[label.id] += 1
-            if count[label.id] > 1000:
-                raise ValueError(f"{_name(source)}: more than 1000 of {label.name}")
-        canvas.polygon(points, fill=value)
-    return np.array(image).astype(np.uint16)
 
 
 def polygons_size(source: Source) -> tuple[int, int]:
@@ -97,8 +75,8 @@ def _read(source: Source) -> tuple[tuple[int, int], list]:
     return (height, width), objects
 
 
-def _visible(source: Source, objects: list) -> Iterator[tuple[Label, bool, list]]:
-    """What is drawn: its class, whether it is a group, x and y of every corner in turn."""
+def _visible(source: Source, objects: list) -> Iterator[tuple[Label, list]]:
+    """What is drawn: its class, x and y of every corner in turn."""
     labels = {label.name: label for label in LABELS}
     for number, item in enumerate(objects):
         where = f"{_name(source)}: object {number}"
@@ -107,12 +85,11 @@ def _visible(source: Source, objects: list) -> Iterator[tuple[Label, bool, list]
         if item.get("deleted"):
             continue
         name = str(item["label"])
-        group = name not in labels and name.endswith(GROUP)
-        label = labels.get(name.removesuffix(GROUP) if group else name)
+        label = labels.get(name) or labels.get(name.removesuffix(GROUP))
         if label is None:
             raise ValueError(f"{where}: {name!r} is no label of Cityscapes")
         if label.id >= 0:
-            yield label, group, _corners(item["polygon"], where)
+            yield label, _corners(item["polygon"], where)
 
 
 def _corners(polygon: Any, where: str) -> list:

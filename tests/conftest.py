@@ -16,12 +16,13 @@ import pytest
 import torch
 from PIL import Image
 
-from datasets import camvid, cityscapes_labels
+from datasets import build_dataset, camvid, cityscapes_labels
 from utils import exit_codes
-from utils.images import write_png
+from utils.images import read_image, read_instances, read_label, write_png
 
 ROOT = Path(__file__).resolve().parent.parent
 FIXTURES = ROOT / "tests" / "fixtures"
+CITY = ROOT / "data" / "city"
 sys.path.append(str(FIXTURES))
 
 
@@ -60,6 +61,18 @@ def draw_cityscapes(root: Path, train: int = 8, val: int = 3, size: tuple = (64,
             write_png(image, paint(rng, label))
             if split != "test":
                 write_png(root / f"gtFine/{split}/{city}/{name}_gtFine_labelIds.png", label)
+    return root
+
+
+def cut_city(root: Path, count: int, train: int = 0) -> Path:
+    """Parts of 96x192 of the shipped city's pictures: val scenes with instances, and train."""
+    part = np.s_[20:116, 64:256]
+    for split, number in (("val", count), ("train", train)):
+        for sample in build_dataset("cityscapes", CITY, split).samples[:number]:
+            for path, read in ((sample.image, read_image), (sample.label, read_label),
+                               (sample.instance, read_instances)):
+                place = root / path.relative_to(CITY).with_suffix(".png")
+                write_png(place, read(path)[part])
     return root
 
 

@@ -20,13 +20,13 @@ from breaking import (
     to_train_ids,
     without,
 )
-from conftest import DRAW
+from conftest import CITY, DRAW
 
-from datasets import DATASETS, diagnose, examine
+from datasets import DATASETS, cityscapes_labels, diagnose, examine
 from datasets.classes import UNKNOWN, ClassTable, lookup_table
 from datasets.doctor import check
 from datasets.doctor_report import lines
-from datasets.synthetic import write_city
+from datasets.polygons import draw_polygons
 from utils.images import read_label, write_png
 
 
@@ -64,14 +64,26 @@ def test_other_layouts_are_healthy(tmp_path: Path) -> None:
     assert report.parts["train"].classes == flat.parts["train"].classes
 
 
-def test_synthetic_city_is_healthy(tmp_path: Path) -> None:
-    write_city(tmp_path, {"train": 2, "val": 1, "test": 1}, (32, 64))
-    kinds = found(check("cityscapes", tmp_path))
-    assert set(kinds) <= {"absent-class"}
+def test_the_shipped_city_is_healthy() -> None:
+    report = check("cityscapes", CITY)
+    assert found(report) == {}
+    train, val = report.parts["train"], report.parts["val"]
+    assert (train.labels, val.labels) == (192, 64)
+    assert len(list(CITY.rglob("*_instanceIds.png"))) == 256
+    assert sum(path.stat().st_size for path in CITY.glob("[!.]*/**/*.*")) < 4_000_000
 
 
 def test_polygons_alone_are_labels(tmp_path: Path) -> None:
-    write_city(tmp_path, {"train": 2, "val": 1}, (32, 64))
+    rng = np.random.default_rng(0)
+    for split, name in (("train", "a_0"), ("train", "a_1"), ("val", "b_0")):
+        image = tmp_path / f"leftImg8bit/{split}/c/{name}_leftImg8bit.png"
+        write_png(image, rng.integers(0, 256, (32, 64, 3), dtype=np.uint8))
+        content = {"imgHeight": 32, "imgWidth": 64, "objects": [
+            {"label": label.name, "polygon": rng.integers(0, 32, (4, 2)).tolist()}
+            for label in cityscapes_labels.LABELS]}
+        stem = tmp_path / f"gtFine/{split}/c/{name}_gtFine"
+        write_png(f"{stem}_labelIds.png", draw_polygons(content))
+        Path(f"{stem}_polygons.json").write_text(json.dumps(content))
     before = check("cityscapes", tmp_path)
     for label in tmp_path.glob("gtFine/*/*/*_labelIds.png"):
         label.unlink()
@@ -272,11 +284,3 @@ def test_notes_that_the_miniatures_deserve(tmp_path: Path) -> None:
     details = [fault.detail for each in check("kitti", DRAW["kitti"](tmp_path / "kitti")).findings
                for fault in each.faults]
     assert details == ["trainval: 8 of 200", "test: 2 of 200"]
-
-
-def test_histogram_is_exact(monkeypatch: pytest.MonkeyPatch) -> None:
-    ids = np.random.default_rng(0).integers(0, 256, (37, 50)).astype(np.uint8)
-    expected = {i: n for i, n in enumerate(np.bincount(ids.ravel())) if n}
-    assert examine.histogram(ids) == expected
-    monkeypatch.setattr(examine, "EXACT", 120)  # bands of two rows
-    assert examine.histogram(ids) == expected

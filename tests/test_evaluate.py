@@ -7,14 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import draw_folder, draw_kitti, draw_mapillary, run_script
+from conftest import cut_city, draw_folder, draw_kitti, draw_mapillary, run_script
 from PIL import Image
 
 from datasets import build_dataset
 from datasets.cityscapes_labels import LABELS, TABLE
 from datasets.given_predictions import find_predictions
 from datasets.scored import ScoredSet
-from datasets.synthetic import write_city
 from utils.images import read_instances, read_label, write_png
 
 COLORS = np.zeros((256, 3), np.uint8)
@@ -24,9 +23,7 @@ COLORS[: len(TABLE.palette)] = TABLE.palette
 @pytest.fixture(scope="module")
 def city(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Five drawn streets with instances."""
-    root = tmp_path_factory.mktemp("city")
-    write_city(root, {"val": 5}, (96, 192), seed=3)
-    return root
+    return cut_city(tmp_path_factory.mktemp("city"), 5)
 
 
 @pytest.fixture

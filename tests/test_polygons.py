@@ -1,4 +1,4 @@
-"""Label maps from polygons as Cityscapes draws them, and polygons from label maps."""
+"""Label maps from polygons, as Cityscapes draws them."""
 
 import json
 from pathlib import Path
@@ -9,7 +9,7 @@ from conftest import ROOT
 
 from datasets.cityscapes import Cityscapes
 from datasets.cityscapes_labels import LABELS
-from datasets.polygons import draw_instances, draw_polygons, polygons_size
+from datasets.polygons import draw_polygons, polygons_size
 from utils.images import write_png
 
 FIXTURE = ROOT / "tests" / "fixtures" / "cityscapes_polygons.json"
@@ -38,8 +38,7 @@ def scribble(rng: np.random.Generator, size: tuple[int, int]) -> dict:
 
 def test_equal_to_what_cityscapes_draws() -> None:
     assert np.array_equal(draw_polygons(FIXTURE), EXPECTED["label_ids"])
-    assert np.array_equal(draw_instances(FIXTURE), EXPECTED["instance_ids"])
-    assert (draw_polygons(FIXTURE).dtype, draw_instances(FIXTURE).dtype) == (np.uint8, np.uint16)
+    assert draw_polygons(FIXTURE).dtype == np.uint8
     assert polygons_size(FIXTURE) == EXPECTED["label_ids"].shape
     assert np.array_equal(draw_polygons(json.loads(FIXTURE.read_text())), EXPECTED["label_ids"])
 
@@ -47,7 +46,6 @@ def test_equal_to_what_cityscapes_draws() -> None:
 def test_equal_to_cityscapes_scripts(tmp_path: Path) -> None:
     annotation = pytest.importorskip("cityscapesscripts.helpers.annotation")
     labels = pytest.importorskip("cityscapesscripts.preparation.json2labelImg")
-    instances = pytest.importorskip("cityscapesscripts.preparation.json2instanceImg")
     rng = np.random.default_rng(0)
     for _ in range(25):
         path = tmp_path / "polygons.json"
@@ -57,8 +55,6 @@ def test_equal_to_cityscapes_scripts(tmp_path: Path) -> None:
         expected = np.array(labels.createLabelImage(theirs, "ids"))
         assert len(np.unique(expected)) > 5
         assert np.array_equal(draw_polygons(path), expected)
-        expected = np.array(instances.createInstanceImage(theirs, "ids"))
-        assert np.array_equal(draw_instances(path), expected)
 
 
 def test_the_data_set_draws_labels_that_are_only_polygons(tmp_path: Path) -> None:
@@ -92,7 +88,7 @@ def test_the_data_set_draws_labels_that_are_only_polygons(tmp_path: Path) -> Non
 def test_damaged_files_are_one_line(tmp_path: Path, damage: bytes, said: str) -> None:
     path = tmp_path / "x_polygons.json"
     path.write_bytes(damage)
-    for read in (draw_polygons, draw_instances, polygons_size):
+    for read in (draw_polygons, polygons_size):
         with pytest.raises(ValueError, match=said) as error:
             read(path)
         assert str(error.value).startswith(str(path))
@@ -119,10 +115,9 @@ def test_damaged_files_are_one_line(tmp_path: Path, damage: bytes, said: str) ->
 ])  # fmt: skip
 def test_wrong_objects_are_named_by_their_place(wrong: object, said: str) -> None:
     good = {"label": "road", "polygon": SQUARE}
-    for draw in (draw_polygons, draw_instances):
-        with pytest.raises(ValueError, match=f"polygons: object 1: .*{said}") as error:
-            draw(content(good, wrong, good))
-        assert "\n" not in str(error.value)
+    with pytest.raises(ValueError, match=f"polygons: object 1: .*{said}") as error:
+        draw_polygons(content(good, wrong, good))
+    assert "\n" not in str(error.value)
 
 
 def test_no_file(tmp_path: Path) -> None:
@@ -130,10 +125,3 @@ def test_no_file(tmp_path: Path) -> None:
         draw_polygons(tmp_path / "none.json")
     with pytest.raises(ValueError, match="directory"):
         draw_polygons(tmp_path)
-
-
-def test_too_many_instances_would_be_another_class() -> None:
-    cars = [{"label": "car", "polygon": [[k % 10, 0], [k % 10, 7]]} for k in range(1001)]
-    assert draw_instances(content(*cars[:1000])).max() == 26999
-    with pytest.raises(ValueError, match="more than 1000 of car"):
-        draw_instances(content(*cars))

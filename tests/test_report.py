@@ -12,13 +12,12 @@ import numpy as np
 import pytest
 import torch
 from browser import PROGRAM, Browser
-from conftest import draw_camvid, run_script
+from conftest import cut_city, draw_camvid, run_script
 from page import Page
 
 import evaluate
 from datasets import build_dataset, describe
 from datasets.cityscapes_labels import LABELS, TABLE
-from datasets.synthetic import write_city
 from model import build_model
 from utils import checkpoint, report_pictures
 from utils.images import read_image, read_label, write_png
@@ -34,8 +33,7 @@ ODD = "<b>&\"'#%41?"
 @pytest.fixture(scope="module")
 def city(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Seven drawn streets with instances, and predictions of them that are wrong in part."""
-    root = tmp_path_factory.mktemp("city")
-    write_city(root, {"val": 7}, (96, 192), seed=3)
+    root = cut_city(tmp_path_factory.mktemp("city"), 7)
     for i, sample in enumerate(build_dataset("cityscapes", root, "val").samples):
         ids = np.roll(read_label(sample.label), (i, 2 * i), (0, 1))
         ids[ids == 31] = 28  # trains are taken for buses

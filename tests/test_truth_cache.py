@@ -6,11 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import run_script
+from conftest import cut_city, run_script
 
 from datasets import build_dataset
 from datasets.scored import ScoredSet
-from datasets.synthetic import write_city
 from datasets.truth_cache import open_truth
 from utils.images import read_instances, read_label, write_png
 from utils.runs import from_runs, to_runs
@@ -18,8 +17,7 @@ from utils.runs import from_runs, to_runs
 
 @pytest.fixture
 def city(tmp_path: Path) -> Path:
-    root = tmp_path / "city"
-    write_city(root, {"val": 3}, (96, 192), seed=3)
+    root = cut_city(tmp_path / "city", 3)
     for sample in build_dataset("cityscapes", root, "val").samples:
         write_png(tmp_path / "pred" / f"{sample.name}.png",
                   np.roll(read_label(sample.truth), (2, 5), (0, 1)))

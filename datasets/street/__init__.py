@@ -1,1 +1,0 @@
-"""How `datasets.scene` describes streets and how `datasets.render` draws them."""
