@@ -22,7 +22,7 @@ import numpy as np
 import torch
 
 from datasets import dataset_of
-from datasets.folder import SUFFIXES
+from datasets.folder import list_images
 from model import from_snapshot, read_snapshot
 from model.exported import ExportedNetwork, quantize, write_onnx
 from utils import distributed, options
@@ -63,14 +63,8 @@ def parse_args() -> argparse.Namespace:
 
 def read_photos(args: argparse.Namespace) -> list[np.ndarray]:
     """(1, 3, H, W) uint8 each. Raises FileNotFoundError, ValueError."""
-    folder = Path(args.images)
-    if not folder.is_dir():
-        raise FileNotFoundError(f"{folder}: no such folder")
-    files = sorted(path for path in folder.iterdir()
-                   if path.suffix.lower() in SUFFIXES and not path.name.startswith("."))
-    if not files:
-        raise FileNotFoundError(f"{folder}: no images in it")
-    photos = (read_image(path, upright=True) for path in files[: args.limit])
+    files = list_images(Path(args.images))[: args.limit]
+    photos = (read_image(path, upright=True) for path in files)
     resized = (resize_image(photo, args.size) if args.size else photo for photo in photos)
     return [np.ascontiguousarray(photo.transpose(2, 0, 1)[None]) for photo in resized]
 

@@ -34,6 +34,7 @@ from utils.colors import NONE, color_ids, is_color
 from utils.disk import shown, write_file
 from utils.exit_codes import run
 from utils.images import read_image, read_label
+from utils.runs import histogram
 
 KINDS = ("_id_mask.png", "_labelIds.png", "_color_mask.png")  # the first that is there is taken
 TRAIN_ID_KINDS = ("_labelTrainIds.png", *KINDS)
@@ -94,7 +95,7 @@ def count_pixels(path: Path, table: ClassTable, train_ids: bool, root: Path) -> 
         values = read_label(path, palette=True)
         to_class = np.arange(256) if train_ids else table.id_to_train_id
     # Counted by value first: no pass over the pixels to map them.
-    counts = np.bincount(values.ravel(), minlength=256)
+    counts = histogram(values)
     column = np.minimum(to_class, classes)
     pixels = np.zeros(classes + 1, np.int64)
     np.add.at(pixels, column, counts)

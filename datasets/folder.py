@@ -4,6 +4,7 @@
 PNGs of those ids, named as their images; ids that are not listed are ignored.
 """
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +12,27 @@ import numpy as np
 from datasets.base import SegmentationDataset
 from datasets.classes import ClassTable
 from datasets.pairing import Files, by_name
+from utils.disk import shown
 from utils.images import read_label
 from utils.metrics import IGNORE
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}  # of images
+
+
+def list_images(folder: Path) -> list[Path]:
+    """The images in a folder in order, 9 before 10.
+
+    Raises:
+        FileNotFoundError: no such folder, or no images in it.
+    """
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{shown(folder)}: no such folder")
+    files = [path for path in folder.iterdir()
+             if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")]
+    if not files:
+        raise FileNotFoundError(f"{shown(folder)}: no images in it")
+    return sorted(files, key=lambda path: [
+        int(part) if i % 2 else part for i, part in enumerate(re.split(r"(\d+)", path.name))])
 
 
 def read_classes(path: Path) -> ClassTable:

@@ -9,6 +9,7 @@ from datasets.scored import ScoredSet
 from utils.colors import NONE, color_ids, is_color
 from utils.images import read_image, read_label
 from utils.metrics import IGNORE
+from utils.runs import histogram
 
 KINDS = ("auto", "ids", "train-ids", "colors")
 NEVER_SCORED = (1, 2, 3, 4, 5, 6, 9, 10, 14, 15, 16, 18)  # Cityscapes ids below 19
@@ -71,7 +72,7 @@ def recognize_kind(paths: list[Path], scored: ScoredSet) -> str:
         return "colors"
     values = np.zeros(256, np.int64)
     for path in paths[::step]:
-        values += np.bincount(read_label(path, palette=True).ravel(), minlength=256)
+        values += histogram(read_label(path, palette=True))
     classes = len(scored.dataset.class_names)
     as_train_ids = values[:classes].sum() + values[IGNORE] == values.sum()
     known = np.flatnonzero(scored.dataset.id_to_train_id < len(scored.dataset.class_names))

@@ -17,6 +17,7 @@ from tqdm import tqdm
 from datasets.base import SegmentationDataset
 from datasets.sampler import EpochLists
 from utils.disk import write_file
+from utils.runs import histogram
 
 
 def lists_digest(dataset: SegmentationDataset, lists: EpochLists) -> str:
@@ -87,10 +88,5 @@ def count_class_pixels(
     """(C,) int64 pixels of each class in the `first` labels, default all; not the ignored ones."""
     dataset = copy.copy(dataset)
     dataset.samples = dataset.samples[:first]
-    histograms = per_label(dataset, "class_pixels", _histogram, threads)
+    histograms = per_label(dataset, "class_pixels", lambda ids: histogram(ids)[None], threads)
     return torch.from_numpy(np.sum(histograms, axis=0)[0, : len(dataset.class_names)])
-
-
-def _histogram(train_ids: np.ndarray) -> np.ndarray:
-    """(1, 256) int64."""
-    return np.bincount(train_ids.ravel(), minlength=256)[None]

@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from torch import Tensor
 
 from utils.images import write_png
 from utils.inference import Predictor
 from utils.picture_options import KINDS
+from utils.runs import histogram
 from utils.visualize import colorize, legend, overlay, side_by_side
 
 
@@ -79,8 +79,7 @@ class Painter:
             return picture
         names = room = [self.dataset["class_names"][i] for i in classes]
         if self.percentages:
-            pixels = cv2.calcHist([train_ids], [0], None, [256], [0, 256])
-            shares = 100 * pixels.ravel() / train_ids.size
+            shares = 100 * histogram(train_ids) / train_ids.size
             room = [f"{name} 100.0 %" for name in names]
             names = [f"{name} {shares[i]:.1f} %" for i, name in zip(classes, names, strict=True)]
         height = len(picture)

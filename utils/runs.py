@@ -1,6 +1,28 @@
-"""Label maps as runs of equal pixels: some ten thousand of them for two million pixels."""
+"""Label maps counted, and as runs of equal pixels: ten thousand of them for two million pixels."""
 
+import cv2
 import numpy as np
+
+EXACT = 1 << 24  # largest count that a float32 of cv2.calcHist holds exactly
+
+
+def histogram(*maps: np.ndarray, bins: int = 256) -> np.ndarray:
+    """(bins,) int64 pixels by value, (bins, bins) by the pair of values of two maps, and so on.
+
+    From 4 to 8 times as fast as np.bincount.
+
+    Args:
+        maps: (H, W) uint8, of one size.
+        bins: larger values are not counted.
+    """
+    counts = np.zeros((bins,) * len(maps), np.int64)
+    rows = max(1, EXACT // maps[0].shape[1])
+    for top in range(0, len(maps[0]), rows):
+        bands = [each[top : top + rows] for each in maps]
+        found = cv2.calcHist(bands, [*range(len(maps))], None, [*counts.shape],
+                             [0, bins] * len(maps))
+        counts += found.astype(np.int64).reshape(counts.shape)
+    return counts
 
 
 def to_runs(pixels: np.ndarray) -> np.ndarray:

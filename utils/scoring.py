@@ -8,13 +8,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-import cv2
 import numpy as np
 
 from utils import distributed
 from utils.boundary import boundary_counts
-
-EXACT = 1 << 24  # largest count that a float32 of cv2.calcHist holds exactly
+from utils.runs import histogram
 
 
 class ScoredLabel(Protocol):
@@ -34,23 +32,6 @@ class ImageCounts:
     classes: np.ndarray  # (3, L): hits, pixels of the truth, false positives
     instances: np.ndarray | None  # (K, 4): label, size, hits, hits of its category
     boundary: np.ndarray | None = None  # see utils.boundary
-
-
-def joint_histogram(truth: np.ndarray, prediction: np.ndarray, labels: int) -> np.ndarray:
-    """(L, L) int64 pixels by true and predicted label; other values are not counted.
-
-    Args:
-        truth: (H, W) uint8.
-        prediction: likewise.
-        labels: L.
-    """
-    matrix = np.zeros((labels, labels), np.int64)
-    rows = max(1, EXACT // truth.shape[1])
-    for top in range(0, len(truth), rows):
-        pair = [truth[top : top + rows], prediction[top : top + rows]]
-        span = [0, labels]
-        matrix += cv2.calcHist(pair, [0, 1], None, [labels] * 2, span * 2).astype(np.int64)
-    return matrix
 
 
 def instance_table(
@@ -122,7 +103,7 @@ class Scores:
         if truth.shape != prediction.shape:
             raise ValueError(f"a prediction of {prediction.shape[1]}x{prediction.shape[0]} for a "
                              f"label of {truth.shape[1]}x{truth.shape[0]}")
-        matrix = joint_histogram(truth, prediction, len(self.labels))
+        matrix = histogram(truth, prediction, bins=len(self.labels))
         if matrix.sum() != truth.size:
             strange = np.unique(np.concatenate([truth, prediction]))
             raise ValueError(f"ids {strange[strange >= len(self.labels)].tolist()} are no labels")
