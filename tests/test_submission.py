@@ -146,7 +146,7 @@ ANOTHER = {  # of every option that decides about a prediction
     "class_map": ["--class-map", "MAP"],
     "eval_size": ["--eval-size", 64], "scales": ["--scales", 2], "flip_average": ["--flip"],
     "window": ["--window", 64], "overlap": ["--overlap", 0.5],
-    "average": ["--average", "probabilities"], "buffer": ["--buffer", "fp16"],
+    "average": ["--average", "probabilities"],
     "precision": ["--precision", "bf16"], "compile": ["--compile"],
 }
 # Whatever they are, predictions are the same; --limit and --split say which there are.

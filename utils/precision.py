@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from utils import distributed
-from utils.checkpoint import write_bytes
+from utils.disk import write_file
 
 CHOICES = ("fp32", "bf16")  # of a CPU
 KEPT = Path(".cache/streetseg/precision.json")  # in the user's home
@@ -115,7 +115,7 @@ def _choose_on_cpu(
     with suppress(OSError, RuntimeError):  # without it, it is timed again
         path = Path.home() / KEPT
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_bytes(path, json.dumps({**_read_kept(), key: chosen}, indent=1).encode())
+        write_file(path, json.dumps({**_read_kept(), key: chosen}, indent=1).encode())
     return chosen, f"bf16 is {gain:.2f} times as fast as fp32 on this CPU"
 
 
