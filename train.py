@@ -14,7 +14,6 @@ import utils.openmp  # noqa: F401, before PyTorch
 
 import argparse
 import signal
-import time
 from collections.abc import Iterator
 from itertools import islice
 from typing import Any
@@ -33,14 +32,14 @@ from datasets.training_lists import ListOptions, make_lists
 from datasets.transforms import EvalTransform, TrainTransform
 from model import MODELS, build_with_weights, check_name, checkpoint_activations, list_networks
 from model.loss import CLASS_WEIGHTS, LOSSES, Loss, build_loss, class_weights
-from utils import checkpoint, distributed, optimization, options
+from utils import distributed, optimization, options
 from utils.exit_codes import run
 from utils.inference import Predictor, validate
 from utils.log import Log
 from utils.optimization import Settings, TrainingState, backward, seed_step, update
 from utils.precision import autocast, choose_for_training
 from utils.predictions import compare
-from utils.run_folder import RunFolder, restore, until_stopped
+from utils.run_folder import Run
 from utils.signals import Stopped, StopRequest
 from utils.workers import Loader
 
@@ -172,57 +171,48 @@ def main() -> None:
     train, val, lists = build_data(args)
     batch = args.accumulate, world, args.batch_size // (args.accumulate * world)
     sampler = TrainSampler(lists, args.epochs, batch, rank, args.seed, args.max_steps)
-    total_steps, epochs = sampler.offsets[-1], len(sampler.offsets) - 1
+    epochs = len(sampler.offsets) - 1
     network = build_network(args, len(train.class_names), last)
     network = network.to(device, memory_format=torch.channels_last)
     # In args, so that checkpoints say it and a resumed training keeps it.
-    args.precision = pick_precision(args, network, device, batch[-1], total_steps)
+    args.precision = pick_precision(args, network, device, batch[-1],
+                                    sampler.offsets[-1])
     settings = Settings(device, args.precision, args.accumulate, args.clip, args.ema,
                         args.ema_ramp, args.freeze_bn, args.seed)
     losses = options.build_loss_options(args, train.class_names)
     weights = weigh_classes(args, train, lists.images[0], device)
     state = build_state(args, network, settings, sampler.offsets)
-    this = {"arch": args.arch, "optimizer": args.optimizer, "seed": args.seed,
-            "batch": args.batch_size, "steps": total_steps, "samples": lists_digest(train, lists),
-            "world": world, "threads": torch.get_num_threads(), "torch": str(torch.__version__)}
-    if last and restore(state, last, this):
-        distributed.say(f"{args.run_dir}: already complete, step {state.step} of {total_steps}")
+    this = {"optimizer": args.optimizer, "steps": sampler.offsets[-1],
+            "samples": lists_digest(train, lists)}
+    about = {"model": network.config, "dataset": describe(val, args.dataset)}
+    training = Run(args, last, state, this, about)
+    if training.complete:
         distributed.stop()
         return
     sampler.start_step = state.step
-    name = f"{args.arch.replace(':', '-')}-{args.dataset}-{time.strftime('%Y%m%d-%H%M%S')}"
-    folder = RunFolder(args.run_dir or f"runs/{name}", resume=bool(last), main=rank == 0)
-    log = Log(folder.path, total_steps, state.step, args.batch_size, args.log_every, rank == 0)
-    log.losses = last["losses"] if last else []
-
-    def content() -> dict[str, Any]:
-        return {"format": checkpoint.FORMAT, "model": network.config, "run": this,
-                "dataset": describe(val, args.dataset), "args": options.to_json(args),
-                "losses": log.losses, "complete": state.epoch == epochs, **state.state_dict()}
-
     samples = Mosaic(train, lists, args.mosaic) if args.mosaic else train
     batches = iter(Loader(samples, args.workers, device, batch_sampler=sampler))
-    log.line(f"{len(train)} train and {len(val)} val images, step {state.step} of {total_steps}, "
-             f"{settings.precision} on {device}: {folder.path}")
-    with until_stopped(folder, content, log):
+    what = f"{len(train)} train and {len(val)} val images"
+    with training.until_stopped(what, settings):
         for epoch in range(state.epoch, epochs):
             loss_function = build_loss(args.loss, epoch, weights, losses)
             while state.step < (end := sampler.offsets[epoch + 1]):
                 until = min(end, (state.step // args.save_every + 1) * args.save_every)
-                train_until(until, state, batches, loss_function, settings, stop, log)
+                train_until(until, state, batches, loss_function, settings, stop,
+                            training.log)
                 if until < end:
-                    folder.save(content())
+                    training.save()
             due = epoch + 1 == epochs or (epoch + 1) % args.val_every == 0
             if due:
                 distributed.broadcast_buffers(state.validated)
                 predictor = Predictor(state.validated.eval(), settings.precision)
                 confusion = validate(predictor, val, args.workers, stop)
-                if log.validation(state, confusion):
-                    folder.save_best(content())
-                log.pictures(state.step, compare(predictor, val, range(min(3, len(val)))))
+                if training.log.validation(state, confusion):
+                    training.save_best()
+                training.log.pictures(state.step, compare(predictor, val, range(min(3, len(val)))))
             state.epoch = epoch + 1
             if due or state.step % args.save_every == 0:
-                folder.save(content())
+                training.save(complete=epoch + 1 == epochs)
 
 
 if __name__ == "__main__":

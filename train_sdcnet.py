@@ -4,7 +4,7 @@ examples:
   python train_sdcnet.py --data-root data/cityscapes --crop-size 448 448
   python train_sdcnet.py --data-root data/videos --crop-size 128 192 --lr 3e-4 --max-steps 2000
   python train_sdcnet.py --init sdc_cityscapes_vrec.pth.tar --data-root data/cityscapes
-  python train_sdcnet.py --resume runs/sdcnet2d_recon-20260101-120000
+  python train_sdcnet.py --resume runs/sdcnet2d_recon-frames-20260101-120000
 
 It learns from frames alone. Validation prints the PSNR of frames made from the one before: by the
 network, by the flow that it was given, without any motion. A run's folder gets last.pth and
@@ -17,7 +17,6 @@ import argparse
 import math
 import os
 import signal
-import time
 from collections.abc import Iterator
 from itertools import islice
 from typing import Any
@@ -31,13 +30,13 @@ from datasets.sampler import AllImages, TrainSampler
 from model.flow import MOTIONS
 from model.reconstruction import reconstruction_loss, warp
 from model.sdcnet import SDCNETS, SDCNet2D, load_sdcnet
-from utils import checkpoint, distributed, optimization, options, sdcnet_options
+from utils import distributed, optimization, options, sdcnet_options
 from utils.exit_codes import run
 from utils.inference import read_shard
 from utils.log import Log
 from utils.optimization import Settings, TrainingState, backward, seed_step, update
 from utils.precision import autocast, choose_for_training
-from utils.run_folder import RunFolder, restore, until_stopped
+from utils.run_folder import Run
 from utils.schedules import SCHEDULES, Schedule
 from utils.signals import Stopped, StopRequest
 from utils.workers import Loader
@@ -187,37 +186,23 @@ def main() -> None:
     scaler = torch.amp.GradScaler(device.type, enabled=settings.precision == "fp16")
     state = TrainingState(distributed.wrap(network), None, adam, Schedule(args.schedule, total),
                           scaler)
-    this = {"arch": args.arch, "optimizer": "adam", "seed": args.seed, "batch": args.batch_size,
-            "steps": total, "samples": train.digest(), "world": world,
-            "threads": torch.get_num_threads(), "torch": str(torch.__version__)}
-    if last and restore(state, last, this):
-        distributed.say(f"{args.run_dir}: already complete, step {state.step} of {total}")
+    this = {"optimizer": "adam", "steps": total, "samples": train.digest()}
+    about = {"model": network.config, "dataset": {"name": "frames", "motion": args.motion}}
+    training = Run(args, last, state, this, about)
+    if training.complete:
         distributed.stop()
         return
     sampler.start_step = state.step
-    name = f"runs/{args.arch}-{time.strftime('%Y%m%d-%H%M%S')}"
-    folder = RunFolder(args.run_dir or name, resume=bool(last), main=rank == 0)
-    log = Log(folder.path, total, state.step, args.batch_size, args.log_every, rank == 0)
-    log.losses = last["losses"] if last else []
-
-    def content() -> dict[str, Any]:
-        return {"format": checkpoint.FORMAT, "model": network.config, "run": this,
-                "dataset": {"name": "frames", "motion": args.motion},
-                "args": options.to_json(args), "losses": log.losses,
-                "complete": state.step == total, **state.state_dict()}
-
     batches = iter(Loader(train, workers, device, batch_sampler=sampler))
-    log.line(f"{len(train)} train and {len(val)} val frames, step {state.step} of {total}, "
-             f"{settings.precision} on {device}: {folder.path}")
-    with until_stopped(folder, content, log):
-        while state.step < total:
+    with training.until_stopped(f"{len(train)} train and {len(val)} val frames", settings):
+        while not training.complete:
             marks = [(state.step // n + 1) * n for n in (args.save_every, args.val_every)]
-            train_until(min(total, *marks), state, batches, settings, stop, log)
+            train_until(min(total, *marks), state, batches, settings, stop, training.log)
             if state.step == total or state.step % args.val_every == 0:
                 figures = validate(network.eval(), val, settings, workers, stop)
-                if log.reconstruction(state, figures):
-                    folder.save_best(content())
-            folder.save(content())
+                if training.log.reconstruction(state, figures):
+                    training.save_best()
+            training.save(complete=state.step == total)
 
 
 if __name__ == "__main__":

@@ -196,7 +196,7 @@ def test_workers_change_nothing(train: Trainings, reference: Any, tmp_path: Path
     (ADAMW, at("os.fsync", 3)),  # best.pth, in the middle of its write
     (ADAMW, at("os.replace", 3)),
     (ADAMW, at("os.link", 2, after=True)),
-    (ADAMW, at("train.RunFolder.save_best", 1)),  # between evaluation and save
+    (ADAMW, at("train.Run.save_best", 1)),  # between evaluation and save
     (SGD, at("train.update", 1)),  # before there is anything
     (SGD, at("utils.inference.best_class", 2)),
     ([*SGD, "--save-every", 2], at("os.replace", 3, after=True)),

@@ -203,9 +203,3 @@ def check_output(path: str | None) -> None:
     """
     if path and not Path(path).resolve().parent.is_dir():
         raise ValueError(f"{path}: its folder does not exist; make it first")
-
-
-def to_json(args: argparse.Namespace) -> str:
-    """The options as a checkpoint keeps them."""
-    passing = ("resume", "debug")
-    return json.dumps({key: value for key, value in vars(args).items() if key not in passing})

@@ -1,18 +1,23 @@
-"""The folder of a training: lock, checkpoints with a spare, command line."""
+"""A training on disk: folder and lock, checkpoints with a spare, command line, log."""
 
+import argparse
 import contextlib
+import json
 import os
 import shlex
 import socket
 import sys
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from utils import checkpoint, distributed
 from utils.disk import sweep, try_lock
 from utils.log import Log
-from utils.optimization import TrainingState
+from utils.optimization import Settings, TrainingState
 from utils.signals import Stopped
 
 LAST, SPARE, BEST = "last.pth", "last.prev.pth", "best.pth"
@@ -94,26 +99,6 @@ class RunFolder:
             checkpoint.write(self.path / BEST, kept)
 
 
-@contextlib.contextmanager
-def until_stopped(
-    folder: RunFolder, content: Callable[[], dict[str, Any]], log: Log
-) -> Iterator[None]:
-    """Around the steps of a training: when it is stopped, the folder gets its content of then.
-
-    However they end, the log is closed, and this process leaves the others.
-    """
-    try:
-        yield
-    except Stopped as stopped:
-        last = content()
-        folder.save(last)
-        log.line(f"{stopped}: saved at step {last['step']}; go on with --resume {folder.path}")
-        raise
-    finally:
-        log.close()
-        distributed.stop()
-
-
 def read_last(folder: Path) -> dict[str, Any]:
     """The newest checkpoint of a training that is whole; a damaged one stays and is named.
 
@@ -158,8 +143,84 @@ def check_same_training(then: dict[str, Any], now: dict[str, Any]) -> None:
             distributed.say(f"note: {key} was {then[key]}, is {now[key]}: {effect}")
 
 
-def restore(state: TrainingState, last: dict[str, Any], this: dict[str, Any]) -> bool:
-    """Puts a training back where its last checkpoint is; True when nothing is left to do."""
-    check_same_training(last["run"], this)
-    state.load_state_dict(last)
-    return last["complete"]
+class Run:
+    """What surrounds the steps of a training: it goes on where the last checkpoint is, says what
+    it does, and saves what it is.
+
+    Args:
+        args: `run_dir`, `arch`, `seed`, `batch_size` and `log_every`; checkpoints keep them all.
+        last: checkpoint of the training that goes on, None for a new one.
+        state: becomes that of `last`.
+        this: `optimizer`, `steps` and `samples`, which have to be those of `last`.
+        about: `model` and `dataset` of the checkpoints.
+
+    Raises:
+        ValueError: another training than that of `last`, or a folder that is in use.
+    """
+
+    def __init__(
+        self, args: argparse.Namespace, last: dict[str, Any] | None, state: TrainingState,
+        this: dict[str, Any], about: dict[str, Any],
+    ) -> None:
+        self.state, self.steps, self.complete = state, this["steps"], False
+        self.constant = {
+            "format": checkpoint.FORMAT, **about, "args": _to_json(args), "run": {
+                "arch": args.arch, "seed": args.seed, "batch": args.batch_size, **this,
+                "world": distributed.world(), "threads": torch.get_num_threads(),
+                "torch": str(torch.__version__)}}
+        if last:
+            check_same_training(last["run"], self.constant["run"])
+            state.load_state_dict(last)
+            self.complete = last["complete"]
+        if self.complete:
+            distributed.say(
+                f"{args.run_dir}: already complete, step {state.step} of {self.steps}")
+            return
+        name = f"{args.arch.replace(':', '-')}-{about['dataset']['name']}"
+        path = args.run_dir or f"runs/{name}-{time.strftime('%Y%m%d-%H%M%S')}"
+        main = distributed.rank() == 0
+        self.folder = RunFolder(path, resume=bool(last), main=main)
+        self.log = Log(self.folder.path, self.steps, state.step, args.batch_size, args.log_every,
+                       main)
+        self.log.losses = last["losses"] if last else []
+
+    @contextlib.contextmanager
+    def until_stopped(self, what: str, settings: Settings) -> Iterator[None]:
+        """Around the steps: when they are stopped, the folder gets what the training is then.
+
+        However they end, the log is closed, and this process leaves the others.
+
+        Args:
+            what: is trained on, to be said first.
+            settings: of the steps.
+        """
+        self.log.line(f"{what}, step {self.state.step} of {self.steps}, {settings.precision} on "
+                      f"{settings.device}: {self.folder.path}")
+        try:
+            yield
+        except Stopped as stopped:
+            self.save()
+            self.log.line(f"{stopped}: saved at step {self.state.step}; go on with --resume "
+                          f"{self.folder.path}")
+            raise
+        finally:
+            self.log.close()
+            distributed.stop()
+
+    def save(self, complete: bool = False) -> None:
+        """Writes last.pth; nothing is left to do when it is `complete`."""
+        self.complete = complete
+        self.folder.save(self._content())
+
+    def save_best(self) -> None:
+        """Writes best.pth."""
+        self.folder.save_best(self._content())
+
+    def _content(self) -> dict[str, Any]:
+        return {**self.constant, "losses": self.log.losses, "complete": self.complete,
+                **self.state.state_dict()}
+
+
+def _to_json(args: argparse.Namespace) -> str:
+    passing = ("resume", "debug")
+    return json.dumps({key: value for key, value in vars(args).items() if key not in passing})

@@ -67,7 +67,7 @@ def add_output(parser: argparse.ArgumentParser) -> None:
     """What it writes, when."""
     group = parser.add_argument_group("output")
     group.add_argument("--run-dir", metavar="DIR",
-                       help="folder of checkpoints and logs (default: runs/ARCH-TIME)")
+                       help="folder of checkpoints and logs (default: runs/ARCH-frames-TIME)")
     group.add_argument("--resume", nargs="?", const="", metavar="DIR",
                        help="continue the training in DIR, or in --run-dir, with its options")
     group.add_argument("--val-every", type=positive, default=1000, metavar="N",
