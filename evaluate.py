@@ -34,7 +34,7 @@ from datasets.transforms import EvalTransform
 from datasets.truth_cache import open_truth
 from model import count_parameters, from_snapshot, read_snapshot
 from utils import distributed, options, report
-from utils.argument_types import positive, share
+from utils.argument_types import share
 from utils.comparison import Comparison, change_table, read_scores
 from utils.disk import write_file
 from utils.evaluation import Scored, evaluate
@@ -70,9 +70,6 @@ def parse_args() -> argparse.Namespace:
     group.add_argument("--report", metavar="DIR",
                        help="write DIR/index.html: all figures and the worst and best images, as a "
                        "page that needs no network")
-    group.add_argument("--report-images", type=positive, metavar="K",
-                       help="images in the report: the K worst, the K best and the K worst of each "
-                       "class (default: 3)")
     group.add_argument("--compare", metavar="FILE",
                        help="scores of an earlier --json, to show what changed")
     group.add_argument("--boundary", action=argparse.BooleanOptionalAction,
@@ -184,8 +181,6 @@ def check(args: argparse.Namespace) -> None:
         raise ValueError("--prediction-kind: is of --predictions")
     if args.boundary_ratio is not None and not (args.boundary and args.boundary_ratio):
         raise ValueError("--boundary-ratio: a number above 0, and only with --boundary or --report")
-    if args.report_images and not args.report:
-        raise ValueError("--report-images: has no effect without --report; give both")
     options.check_output(args.json)
     if args.report:
         report.check_folder(args.report)
@@ -194,7 +189,7 @@ def check(args: argparse.Namespace) -> None:
 def main() -> None:
     args = parse_args()
     check(args)
-    args.boundary_ratio, args.report_images = args.boundary_ratio or 0.02, args.report_images or 3
+    args.boundary_ratio = args.boundary_ratio or 0.02
     device = distributed.start(args.device, args.threads)
     items: Iterable[Any]
     read, about = None, {}
@@ -230,7 +225,7 @@ def main() -> None:
                 json.loads(about.get("args", "{}")), comparison,
             )
             again = read_again(scored, read, outputs)
-            lines.append(f"report: {report.write(args.report, page, again, args.report_images)}")
+            lines.append(f"report: {report.write(args.report, page, again)}")
         print(*lines, sep="\n")
     distributed.stop()
 

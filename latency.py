@@ -35,11 +35,10 @@ def parse_args() -> argparse.Namespace:
     group = parser.add_argument_group("networks")
     group.add_argument("--arch", nargs="+", default=[], type=checked(check_name),
                        metavar="NAME",
-                       help="with random weights; several are measured one after the other, each "
-                       f"in a process of its own: {', '.join(MODELS)}, smp:ARCHITECTURE:ENCODER")
+                       help="with random weights and 19 classes; several are measured one after "
+                       f"the other, each in a process of its own: {', '.join(MODELS)}, "
+                       "smp:ARCHITECTURE:ENCODER")
     group.add_argument("--snapshot", nargs="+", default=[], metavar="FILE", help="checkpoints")
-    group.add_argument("--num-classes", type=positive, default=19, metavar="N",
-                       help="of --arch; a snapshot has its own")
     group = parser.add_argument_group("measurement")
     group.add_argument("--size", type=positive, nargs=2, default=(1024, 2048), metavar=("H", "W"),
                        help="pixels of an image")
@@ -47,7 +46,6 @@ def parse_args() -> argparse.Namespace:
                        help="images per forward; latency is that of the first")
     group.add_argument("--runs", type=positive, default=30, metavar="N",
                        help="of which percentiles are taken")
-    group.add_argument("--warm-up", type=positive, default=5, metavar="N", help="runs before")
     group.add_argument("--json", metavar="FILE", help="write all figures there")
     options.add_compile(parser)
     options.add_device(parser)
@@ -96,8 +94,8 @@ def main() -> None:
 
 def _common(args: argparse.Namespace) -> dict[str, Any]:
     return {"size": tuple(args.size), "batch_sizes": args.batch_sizes, "runs": args.runs,
-            "warm_up": args.warm_up, "compile": args.compile, "num_classes": args.num_classes,
-            "device": args.device, "precision": args.precision, "threads": args.threads}
+            "compile": args.compile, "device": args.device, "precision": args.precision,
+            "threads": args.threads}
 
 
 if __name__ == "__main__":

@@ -30,13 +30,12 @@ from tqdm import tqdm
 from datasets import DATASETS, build_dataset, doctor, find_root
 from datasets.base import SegmentationDataset
 from datasets.cache_files import open_cache
-from datasets.class_uniform import find_centroids
 from datasets.doctor_report import lines, verdict
 from datasets.label_statistics import cache_folder, count_class_pixels
 from datasets.pairing import Sample
 from model.loss import CLASS_WEIGHTS, class_weights
 from utils import options
-from utils.argument_types import positive, whole
+from utils.argument_types import whole
 from utils.disk import write_file
 from utils.exit_codes import run
 from utils.images import write_png
@@ -61,9 +60,6 @@ def parse_args() -> argparse.Namespace:
                        help="folder of these labels, as NAME.png (default: beside the labels)")
     group.add_argument("--void-id", type=whole, default=IGNORE, metavar="N",
                        help="id of the pixels that do not count, in the labels written")
-    group.add_argument("--centroids", type=positive, metavar="TILE",
-                       help="find the crop centers of class-uniform sampling, one per class in "
-                       "every tile of that many pixels, and keep them for training")
     group.add_argument("--class-weights", metavar="FILE",
                        help="write pixels, shares and weights of the classes there, as JSON")
     options.add_cache(group)
@@ -123,17 +119,17 @@ def check_options(args: argparse.Namespace) -> None:
     Raises:
         ValueError: what was given, what is possible.
     """
-    others = args.train_ids or args.class_weights or args.cache or args.centroids
+    others = args.train_ids or args.class_weights or args.cache
     if args.check and (others or args.holdout or args.cv_split is not None):
-        raise ValueError("--check: not with --train-ids, --class-weights, --cache, --centroids, "
-                         "--holdout, --cv-split")
+        raise ValueError("--check: not with --train-ids, --class-weights, --cache, --holdout, "
+                         "--cv-split")
     if args.json and not args.check:
         raise ValueError("--json: only with --check")
     if args.verify and not args.cache:
         raise ValueError("--verify: of a cache; give --cache raw")
     if not (args.check or others):
-        raise ValueError("nothing to do: give --check, --train-ids, --class-weights FILE, "
-                         "--centroids TILE or --cache raw")
+        raise ValueError("nothing to do: give --check, --train-ids, --class-weights FILE "
+                         "or --cache raw")
     if args.void_id > IGNORE:
         raise ValueError(f"--void-id {args.void_id}: 0 to 255 are possible")
 
@@ -169,9 +165,6 @@ def prepare(args: argparse.Namespace) -> None:
         said = ", compared with their checksums" if args.verify else ""
         print(f"raw cache of {len(cache.entries)} samples{said}: "
               f"{cache_folder(dataset.root)}")
-    if args.centroids:
-        centroids = find_centroids(dataset, args.centroids, args.workers)
-        print(f"{len(centroids)} centroids of classes in tiles of {args.centroids} pixels")
     if not (args.train_ids or args.class_weights):
         return
     if dataset.samples[0].label is None:

@@ -36,7 +36,7 @@ from utils.results_folder import check_settings, settings_of
 from utils.workers import map_in_threads
 
 RECORD = "propagation.json"
-DECISIVE = ("motion", "motion_weights", "direct", "label_only", "consistency", "upstream")
+DECISIVE = ("motion", "motion_weights", "direct", "consistency", "upstream")
 
 
 def parse_args() -> argparse.Namespace:
@@ -93,13 +93,13 @@ def main() -> None:
     settings = settings_of({key: vars(args)[key] for key in DECISIVE}, (), ("motion_weights",))
     check_place(out, root, settings)
     start(out, settings)
-    need = bytes_needed(dataset, chains, args.label_only)
+    need = bytes_needed(dataset, chains)
     disk.check_room(out, need)
     count = sum(len(chain.pairs) for chain in chains)
     print(f"{count} frames around {len(dataset)} labelled ones, about {need / 1e6:,.1f} MB to be "
           "written", flush=True)
     cv2.setNumThreads(0)  # the workers are as many as there are cores
-    method = Method(args.direct, args.label_only, args.consistency, args.upstream)
+    method = Method(args.direct, args.consistency, args.upstream)
     written = 0
     with (closing(map_in_threads(Propagation(dataset, motion, method).write, chains,
                                  args.workers)) as jobs,

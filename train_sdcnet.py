@@ -41,6 +41,7 @@ from utils.schedules import SCHEDULES, Schedule
 from utils.signals import Stopped, StopRequest
 from utils.workers import Loader
 
+VAL_FRAMES = 200
 SOURCE, TARGET = 1, 2  # of three frames: the one that is warped, the one that it shall become
 
 
@@ -95,7 +96,7 @@ def train_until(
             made, vectors = reconstruct(state.network, kind, frames, flows)
         losses = reconstruction_loss(made, frames[:, TARGET].float(), vectors)
         loss = backward(state, losses["total"])
-        figures = update(state, settings.clip)
+        figures = update(state)
         loss, stopped = distributed.mean_over_ranks(loss, bool(stop), device=settings.device)
         log.step(state.step, loss, figures)
         if stopped:
@@ -172,14 +173,14 @@ def main() -> None:
     workers = args.workers if args.motion == "dis" else 0  # RAFT is on the device of this process
     data = find_root("cityscapes", args.data_root)
     train = FrameTriplets(data, args.train_split, motion, args.crop_size, seed=args.seed)
-    val = FrameTriplets(data, args.val_split, motion, limit=args.val_limit)
+    val = FrameTriplets(data, args.val_split, motion, limit=VAL_FRAMES)
     sampler = TrainSampler(AllImages((len(train), len(train))), args.epochs,
                            (1, world, args.batch_size // world), rank, args.seed, args.max_steps)
     total = sampler.offsets[-1]
     network = build_network(args, last).to(device)
     # In args, so that checkpoints say it and a resumed training keeps it.
     args.precision = pick_precision(args, network, device, args.batch_size // world, total)
-    settings = Settings(device, args.precision, accumulate=1, clip=args.clip, ema=0, ema_ramp=0,
+    settings = Settings(device, args.precision, accumulate=1, clip=0, ema=0, ema_ramp=0,
                         freeze_bn=False, seed=args.seed)
     groups = optimization.parameter_groups(network, args.lr, 0.0, 1.0, True)
     adam = optimization.build_optimizer("adam", groups, momentum=0.9)

@@ -17,7 +17,6 @@ import numpy as np
 from datasets.base import SegmentationDataset
 from datasets.pairing import Sample
 from datasets.training_lists import shifted
-from utils.disk import write_file
 from utils.images import read_image, read_label, read_size, write_png
 from utils.metrics import IGNORE
 from utils.optical_flow import Motion, disagreement, warp, warp_labels
@@ -33,14 +32,12 @@ class Method:
 
     Args:
         direct: each in one step from the labelled frame, instead of from the one before it.
-        label_only: labels move, images stay the real frames.
         consistency: pixels; labels whose way there and back misses by more become 255.
         upstream: as the paper's code: images are warped to the nearest pixel from the second step
             on, and what comes from outside of a frame repeats its border pixels, labels too.
     """
 
     direct: bool = False
-    label_only: bool = False
     consistency: float | None = None
     upstream: bool = False
 
@@ -161,7 +158,7 @@ def check_sizes(dataset: SegmentationDataset, chains: Iterable[Chain], smallest:
         list(pool.map(check, [(path, chain.index) for chain in chains for path in chain.frames]))
 
 
-def bytes_needed(dataset: SegmentationDataset, chains: Sequence[Chain], label_only: bool) -> int:
+def bytes_needed(dataset: SegmentationDataset, chains: Sequence[Chain]) -> int:
     """About as many bytes as the pairs that are not there yet will take.
 
     A few labelled frames spread over the set are written as propagated ones would be.
@@ -173,9 +170,8 @@ def bytes_needed(dataset: SegmentationDataset, chains: Sequence[Chain], label_on
         for chain in tried:
             write_png(trial, dataset.read_ids(chain.index))
             total += trial.stat().st_size
-            if not label_only:
-                write_png(trial, dataset.read_image(chain.index))
-            total += (chain.frames[0] if label_only else trial).stat().st_size
+            write_png(trial, dataset.read_image(chain.index))
+            total += trial.stat().st_size
     open_pairs = sum(not (pair.image.exists() and pair.label.exists())
                      for chain in chains for pair in chain.pairs)
     return open_pairs * total // len(tried)
@@ -211,10 +207,7 @@ class Propagation:
             before = self.find_before(chain, step)
             state = self.step(start if self.method.direct else state, frame, before, step == 0)
             write_png(pair.label, state.ids)
-            if self.method.label_only:
-                write_file(pair.image, frame.read_bytes(), durable=False)
-            else:
-                write_png(pair.image, state.image)
+            write_png(pair.image, state.image)
             written += 1
         return written
 
@@ -237,7 +230,5 @@ class Propagation:
         if self.method.consistency is not None:
             error = disagreement(flow, self.motion(source, target, None))
             ids[error > self.method.consistency] = IGNORE
-        if self.method.label_only:
-            return State(frame, target, ids, target)
         nearest = self.method.upstream and not first
         return State(frame, warp(state.image, flow, nearest), ids, target)

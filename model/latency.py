@@ -23,6 +23,9 @@ from utils.inference import Predictor, Workload
 from utils.pipeline import synchronize
 from utils.sliding import Inference
 
+CLASSES = 19  # of networks that have no snapshot
+WARM_UP = 5  # runs
+
 
 @dataclass(frozen=True)
 class Wanted:
@@ -31,9 +34,7 @@ class Wanted:
     size: tuple[int, int]
     batch_sizes: list[int]
     runs: int
-    warm_up: int
     compile: bool
-    num_classes: int
     device: str
     precision: str
     threads: int | None
@@ -83,7 +84,7 @@ def open_wanted(wanted: Wanted) -> tuple[str, Predictor, nn.Module]:
         network, name = from_snapshot(snapshot), wanted.snapshot
     else:
         torch.manual_seed(0)
-        network, name = build_model(str(wanted.arch), wanted.num_classes), str(wanted.arch)
+        network, name = build_model(str(wanted.arch), CLASSES), str(wanted.arch)
         snapshot = {"model": network.config, "weights": network.state_dict()}
     predictor = open_predictor(snapshot, device, wanted.precision, Inference(),
                                compiled=wanted.compile,
@@ -131,7 +132,7 @@ def measure(wanted: Wanted) -> Figures:
     device = predictor.device
     figures = Figures(name, _device_name(device), predictor.precision, torch.get_num_threads(),
                       wanted.size, count_parameters(network), 0)
-    warm_up = max(wanted.warm_up, SETTLED) if predictor.replayed else wanted.warm_up
+    warm_up = max(WARM_UP, SETTLED) if predictor.replayed else WARM_UP
     for size in wanted.batch_sizes:
         images = draw(size, wanted.size)
         work = partial(_run, predictor, images)
@@ -142,7 +143,7 @@ def measure(wanted: Wanted) -> Figures:
     images = draw(wanted.batch_sizes[0], wanted.size)
     labels = torch.zeros(len(images), *wanted.size, dtype=torch.uint8, device=device)
     if device.type != "cpu":
-        there, back = (float(np.median(timed(step, device, wanted.runs, wanted.warm_up)))
+        there, back = (float(np.median(timed(step, device, wanted.runs, WARM_UP)))
                        for step in (partial(images.to, device), labels.cpu))
         figures.copy = there + back
     figures.decode, figures.encode = _files(images[0])

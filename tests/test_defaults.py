@@ -38,9 +38,9 @@ TRAINING = {
     **DEVICE,
 }
 SDCNET = {
-    "train_split": "train", "val_split": "val", "val_limit": 200, "crop_size": (448, 448),
+    "train_split": "train", "val_split": "val", "crop_size": (448, 448),
     "arch": "sdcnet2d_recon", "motion": "dis", "epochs": 500, "batch_size": 4, "lr": 1e-4,
-    "schedule": "steps", "clip": 0.0, "seed": 0, "val_every": 1000, "save_every": 500,
+    "schedule": "steps", "seed": 0, "val_every": 1000, "save_every": 500,
     "log_every": 10, **DEVICE,
 }
 SCRIPTS: list[tuple[str, list[str], dict[str, Any]]] = [
@@ -59,8 +59,7 @@ SCRIPTS: list[tuple[str, list[str], dict[str, Any]]] = [
                        "motion": "dis", "consistency": None, "device": "auto"}),
     ("export", ["--snapshot", "x", "--output", "y", "--images", "z"], {"limit": 8, "int8": False}),
     ("latency", ["--arch", "sgcpnet"], {
-        **DEVICE, "num_classes": 19, "size": (1024, 2048), "batch_sizes": [1], "runs": 30,
-        "warm_up": 5}),
+        **DEVICE, "size": (1024, 2048), "batch_sizes": [1], "runs": 30}),
     ("preprocess_data", [], {"dataset": "cityscapes", "split": None, "void_id": 255}),
     ("pixel_percentage", ["--masks", "x"], {"dataset": "cityscapes", "train_ids": False}),
 ]

@@ -225,7 +225,6 @@ def test_extra_files_do_no_harm(city: Path, predictions: Path, call) -> None:
     (["--snapshot", "x", "--boundary-ratio", 0.1], "only with --boundary or --report"),
     (["--snapshot", "x", "--report", "y", "--no-boundary", "--boundary-ratio", 0.1], "only with"),
     (["--snapshot", "x", "--boundary", "--boundary-ratio", 0], "a number above 0"),
-    (["--snapshot", "x", "--report-images", 2], "--report-images: has no effect without --report"),
 ])
 def test_refusals(words: list[str], message: str, call) -> None:
     done = call("evaluate.py", *words)

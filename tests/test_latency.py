@@ -48,7 +48,7 @@ def test_table_and_json(tmp_path: Path, call) -> None:
         "format": checkpoint.FORMAT, "model": network.config, "weights": network.state_dict(),
         "dataset": {"name": "folder"}})
     done = call("latency.py", "--arch", "sgcpnet", "--snapshot", tmp_path / "x.pth", "--size", 64,
-                96, "--batch-sizes", 1, 2, "--runs", 3, "--warm-up", 1, "--threads", 1,
+                96, "--batch-sizes", 1, 2, "--runs", 3, "--threads", 1,
                 "--json", tmp_path / "out.json")
     assert done.returncode == 0, done.stderr
     first, second = json.loads((tmp_path / "out.json").read_text())

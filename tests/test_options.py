@@ -81,7 +81,7 @@ def test_changes_the_weights(words: list, run, monkeypatch: pytest.MonkeyPatch) 
 
 
 RELAXED = ["--loss", "label_relaxation"]
-RESTARTED = ["--schedule", "scl-poly", "--restart-epoch", 1]
+RESTARTED = [*RELAXED, "--relax-until", 1, "--schedule", "scl-poly"]
 
 
 @pytest.mark.parametrize(("base", "words"), [
@@ -89,7 +89,7 @@ RESTARTED = ["--schedule", "scl-poly", "--restart-epoch", 1]
     (RELAXED, ["--relax-until", 1]), (RELAXED, ["--class-weight-bound", 6]),
     (RELAXED, ["--batch-weighting"]), (RELAXED, ["--upstream-batch-scale"]),
     (["--loss", "image_weighted"], ["--upstream-last-bin"]),
-    (["--poly-power", 0.9], RESTARTED), (RESTARTED, ["--restart-epoch", 2]),
+    ([*RELAXED, "--relax-until", 1], RESTARTED), (RESTARTED, ["--relax-until", 2]),
     (["--schedule", "linear"], ["--final-factor", 0.5]), (["--mosaic", 1], ["--mosaic", 0.5]),
     (["--warmup-steps", 3], ["--warmup-momentum", 0.5]), (["--ema", 0.9], ["--ema-ramp", 3]),
     (RESTARTED, ["--restart-factor", 0.5]), (RESTARTED, ["--restart-power", 1]),
@@ -307,8 +307,8 @@ def test_default_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     ([*RELAXED, "--strict-classes", "sky", "moon"], "'moon': no class; sky, building"),
     ([*RELAXED, "--strict-classes", 11], "or 0 to 10"),
     ([*RELAXED, "--relax-until", 3], "epochs are 0 to 2"),
-    (["--restart-epoch", 2], "--restart-epoch: has no effect"),
-    (["--schedule", "scl-poly", "--restart-epoch", 3], "the last one is 2"),
+    (["--restart-power", 2], "--restart-power: has no effect"),
+    (["--schedule", "scl-poly"], "when does it start again"),
     (["--mosaic", 1, "--crop-size", 32, 35], "--mosaic halves --crop-size 32 35; give even"),
     (["--nesterov", "--momentum", 0], "--momentum above 0"),
     (["--nesterov", "--optimizer", "adam"], "is an option of --optimizer sgd"),

@@ -150,17 +150,6 @@ def test_training_reads_them(
     assert "none of its 4 frames is 3 before or after" in refused(done)
 
 
-def test_label_only_keeps_the_real_frames(
-    propagate: Callable, root: Path, tmp_path: Path
-) -> None:
-    assert propagate("--label-only", "--direct").returncode == 0
-    image, ids = draw_scene()
-    for frame in (17, 21):
-        moved, labels = read(tmp_path / "out", frame)
-        assert np.array_equal(moved, view(image, frame))
-        assert accuracy(labels, view(ids, frame)) > 0.95
-
-
 def chain_of(root: Path, out: Path, method: Method, shifts: dict) -> None:
     """Propagates forward by a motion that is exact for the frames of `shifts`."""
     dataset = build_dataset("cityscapes", root, "train")
@@ -285,7 +274,7 @@ def test_refusals(propagate: Callable, root: Path, tmp_path: Path, monkeypatch) 
     assert "2 frames of leftImg8bit_sequence/train/CITY/*_leftImg8bit.png are missing: " in message
     assert f"{NAME}000023, {NAME}000015; restore them, or give a smaller --propagate" in message
     assert "no leftImg8bit/val" in refused(propagate("--split", "val"))
-    assert "not with --direct" in refused(propagate("--upstream", "--label-only"))
+    assert "not with --direct" in refused(propagate("--upstream", "--consistency", 1))
     assert "dis has none" in refused(propagate("--motion-weights", "x"))
     assert "is --data-root" in refused(propagate("--save-dir", root))
     (tmp_path / "file").touch()

@@ -49,7 +49,7 @@ def test_published_multipliers(name: str) -> None:
 
 def test_per_step_it_restarts_with_the_first_step_of_the_epoch() -> None:
     offsets = [0, 10, 20, 30, 40]
-    curve = build_schedule(given("--schedule", "scl-poly", "--restart-epoch", 2,
+    curve = build_schedule(given("--schedule", "scl-poly", "--relax-until", 2,
                                  "--poly-power", 1, "--restart-factor", 0.5), offsets)
     expected = [1 - step / 40 for step in range(20)]
     expected += [0.5 * (1 - step / 20) ** 1.5 for step in range(20)]
@@ -57,7 +57,7 @@ def test_per_step_it_restarts_with_the_first_step_of_the_epoch() -> None:
 
 
 def test_restart_behind_a_warmup() -> None:
-    words = ["--schedule", "scl-poly", "--restart-epoch", 2, "--warmup-steps", 4]
+    words = ["--schedule", "scl-poly", "--relax-until", 2, "--warmup-steps", 4]
     curve = build_schedule(given(*words), [0, 10, 20, 30])
     assert [curve(step) for step in range(4)] == pytest.approx([0.2, 0.4, 0.6, 0.8])
     assert curve(4) == 1
@@ -65,34 +65,27 @@ def test_restart_behind_a_warmup() -> None:
     assert curve(20) == 1
 
 
-def test_a_restart_beside_relaxation_has_an_epoch_of_its_own() -> None:
-    words = ["--schedule", "scl-poly", "--schedule-per", "epoch", "--relax-until", 1]
-    one = build_schedule(given(*words), [0, 1, 2, 3, 4])
-    two = build_schedule(given(*words, "--restart-epoch", 2), [0, 1, 2, 3, 4])
+def test_it_restarts_where_relaxation_ends() -> None:
+    words = ["--schedule", "scl-poly", "--schedule-per", "epoch", "--relax-until"]
+    one, two = (build_schedule(given(*words, epoch), [0, 1, 2, 3, 4]) for epoch in (1, 2))
     assert [one(step) == 1 for step in range(4)] == [True, True, False, False]
     assert [two(step) == 1 for step in range(4)] == [True, False, True, False]
 
 
 @pytest.mark.parametrize(("words", "message"), [
-    (["--restart-epoch", 3], "--restart-epoch: has no effect with --schedule poly"),
     (["--final-factor", 0.5], "--final-factor: has no effect with --schedule poly"),
     (["--restart-factor", 0.5, "--schedule", "cosine"], "--restart-factor: has no effect"),
     (["--restart-power", 2], "it is an option of scl-poly"),
     (["--poly-power", 2, "--schedule", "constant"], "--poly-power: has no effect"),
-    (["--schedule", "scl-poly"], "give --restart-epoch"),
+    (["--schedule", "scl-poly"], "give --relax-until"),
 ])
 def test_contradictions(words: list, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         check_schedule(given(*words))
 
 
-def test_a_restart_after_the_end() -> None:
-    with pytest.raises(ValueError, match="epoch 4, but the last one is 3"):
-        check_schedule(given("--schedule", "scl-poly", "--restart-epoch", 4))
-
-
 def test_cut_short_it_does_not_start_again() -> None:
-    words = ["--schedule", "scl-poly", "--restart-epoch", 3, "--poly-power", 1]
+    words = ["--schedule", "scl-poly", "--relax-until", 3, "--poly-power", 1]
     args = given(*words)
     check_schedule(args)
     curve = build_schedule(args, [0, 10])  # --max-steps 10 of more

@@ -14,7 +14,7 @@ def add_inference(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--scales", type=_numbers, nargs="+", action=_Joined, default=[1.0],
                        metavar="X", help="factors on the image's size whose scores are averaged, "
                        "for example 0.5 1 2 or 0.5,1,2; above 0 up to 16")
-    group.add_argument("--flip-average", "--flip", action=argparse.BooleanOptionalAction,
+    group.add_argument("--flip", dest="flip_average", action=argparse.BooleanOptionalAction,
                        default=False, help="average with the scores of the mirrored image")
     group.add_argument("--window", type=positive, metavar="PIXELS",
                        help="side of square windows that are seen one at a time, at scales above 1 "

@@ -24,8 +24,6 @@ def add_propagation(parser: argparse.ArgumentParser, motions: Collection[str]) -
     group.add_argument("--direct", action=argparse.BooleanOptionalAction, default=False,
                        help="take each frame in one step from the labelled one, instead of from "
                        "the frame before it")
-    group.add_argument("--label-only", action=argparse.BooleanOptionalAction, default=False,
-                       help="move labels onto the real frames, instead of labels and images alike")
     group.add_argument("--consistency", type=at_least_zero, metavar="PIXELS",
                        help="ignore pixels whose motion there and back ends farther than that from "
                        "its start, for example 1 (default: no check, half the time)")
@@ -36,6 +34,6 @@ def add_propagation(parser: argparse.ArgumentParser, motions: Collection[str]) -
 
 def check_propagation(args: argparse.Namespace) -> None:
     """Refuses what does not go together. Raises ValueError."""
-    if args.upstream and (args.direct or args.label_only or args.consistency is not None):
-        raise ValueError("--upstream: is joint, step by step and unchecked; not with --direct, "
-                         "--label-only, --consistency")
+    if args.upstream and (args.direct or args.consistency is not None):
+        raise ValueError("--upstream: is joint, step by step and unchecked; not with --direct "
+                         "or --consistency")

@@ -28,6 +28,7 @@ from utils.visualize import FALSE, MISSED, RIGHT
 
 PAGE = "index.html"
 CONFUSIONS = 10  # that are listed
+IMAGES = 3  # the worst, the best, and the worst of each class
 
 
 @dataclass(frozen=True)
@@ -79,16 +80,15 @@ def check_folder(folder: str) -> None:
     disk.check_folder(path)
 
 
-def write(folder: str, report: Report, show: Callable[[int], Scored], count: int) -> Path:
+def write(folder: str, report: Report, show: Callable[[int], Scored]) -> Path:
     """Writes DIR/index.html last, so that a page that is there is complete; returns its path.
 
     Args:
         folder: DIR.
         report: what it is about.
         show: from an image's number to its pixels, prediction and label.
-        count: of the worst and best images.
     """
-    choice = choose(report.scores, count)
+    choice = choose(report.scores, IMAGES)
     pictures = draw_all(Path(folder), choice, show, report.scores, report.names)
     ious = image_ious(report.scores)
 

@@ -6,7 +6,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from utils.argument_types import at_least_zero, positive, share, whole
+from utils.argument_types import at_least_zero, share, whole
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ def add_schedule(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--schedule", default="poly", choices=tuple(SCHEDULES),
                        help="course of the learning rate; constant and linear do not end at 0, "
                        "steps is a tenth from half of the way and a hundredth from nine tenths. "
-                       "scl-poly is a poly that starts again")
+                       "scl-poly is a poly that starts again with epoch --relax-until")
     group.add_argument("--schedule-per", default="step", choices=("step", "epoch"),
                        help="the rate changes at every optimizer step or at every epoch")
     group.add_argument("--warmup-steps", type=whole, default=0, metavar="N",
@@ -111,9 +111,6 @@ def add_schedule(parser: argparse.ArgumentParser) -> None:
                        help="exponent of poly and scl-poly (default: 0.9)")
     group.add_argument("--final-factor", type=at_least_zero, metavar="X",
                        help="part of --lr that linear ends at (default: 0.01)")
-    group.add_argument("--restart-epoch", type=positive, metavar="EPOCH",
-                       help="epoch, from 0, with which scl-poly starts again (default: "
-                       "--relax-until)")
     group.add_argument("--restart-factor", type=at_least_zero, metavar="X",
                        help="part of --lr that scl-poly starts again with (default: 1)")
     group.add_argument("--restart-power", type=at_least_zero, metavar="X",
@@ -126,7 +123,7 @@ def check_schedule(args: argparse.Namespace) -> None:
     Raises:
         ValueError: which option, and what to do.
     """
-    for name in ("restart_epoch", "restart_factor", "restart_power"):
+    for name in ("restart_factor", "restart_power"):
         if getattr(args, name) is not None and args.schedule != "scl-poly":
             raise ValueError(f"--{name.replace('_', '-')}: has no effect with --schedule "
                              f"{args.schedule}; it is an option of scl-poly")
@@ -136,18 +133,8 @@ def check_schedule(args: argparse.Namespace) -> None:
     if args.final_factor is not None and args.schedule != "linear":
         raise ValueError(f"--final-factor: has no effect with --schedule {args.schedule}; it is an "
                          "option of linear")
-    if args.schedule != "scl-poly":
-        return
-    restart = _restart_epoch(args)
-    if restart is None:
-        raise ValueError("--schedule scl-poly: when does it start again? give --restart-epoch")
-    if restart >= args.epochs:
-        raise ValueError(f"scl-poly starts again with epoch {restart}, but the last one is "
-                         f"{args.epochs - 1}; give another --restart-epoch")
-
-
-def _restart_epoch(args: argparse.Namespace) -> int | None:
-    return args.relax_until if args.restart_epoch is None else args.restart_epoch
+    if args.schedule == "scl-poly" and args.relax_until is None:
+        raise ValueError("--schedule scl-poly: when does it start again? give --relax-until")
 
 
 def build_schedule(args: argparse.Namespace, offsets: Sequence[int]) -> Schedule:
@@ -161,7 +148,7 @@ def build_schedule(args: argparse.Namespace, offsets: Sequence[int]) -> Schedule
     epochs = tuple(offsets) if args.schedule_per == "epoch" else ()
     plain = Schedule(args.schedule, offsets[-1], args.warmup_steps, Shape(), epochs,
                      args.warmup_momentum)
-    restart = _restart_epoch(args) if args.schedule == "scl-poly" else None
+    restart = args.relax_until if args.schedule == "scl-poly" else None
     given = {
         "power": args.poly_power, "restart_factor": args.restart_factor,
         "restart_power": args.restart_power, "final_factor": args.final_factor,

@@ -3,7 +3,7 @@
 import argparse
 from collections.abc import Collection
 
-from utils.argument_types import above_zero, at_least_zero, positive, whole
+from utils.argument_types import above_zero, positive, whole
 
 SMALLEST_CROP = 64  # pixels, one cell of its coarsest features
 
@@ -17,9 +17,8 @@ def add_frames(parser: argparse.ArgumentParser, workers: int) -> None:
     group.add_argument("--train-split", default="train", metavar="SPLIT",
                        help="part of the frames to train on")
     group.add_argument("--val-split", default="val", metavar="SPLIT",
-                       help="part that is reconstructed in validation")
-    group.add_argument("--val-limit", type=positive, default=200, metavar="N",
-                       help="frames of it that are, evenly spread")
+                       help="part of which 200 frames, evenly spread, are reconstructed in "
+                       "validation")
     group.add_argument("--crop-size", type=positive, nargs=2, default=(448, 448),
                        metavar=("H", "W"), help="pixels of a training crop")
     group.add_argument("--workers", type=whole, default=workers, metavar="N",
@@ -57,8 +56,6 @@ def add_steps(parser: argparse.ArgumentParser, schedules: Collection[str]) -> No
     group.add_argument("--schedule", choices=tuple(schedules), default="steps",
                        help="course of the learning rate; steps: a tenth from half of the way, a "
                        "hundredth from nine tenths")
-    group.add_argument("--clip", type=at_least_zero, default=0.0, metavar="X",
-                       help="largest norm of the gradient; 0 is none")
     group.add_argument("--seed", type=whole, default=0, metavar="N",
                        help="of weights, order and crops")
 
