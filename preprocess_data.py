@@ -125,8 +125,6 @@ def check_options(args: argparse.Namespace) -> None:
                          "--cv-split")
     if args.json and not args.check:
         raise ValueError("--json: only with --check")
-    if args.verify and not args.cache:
-        raise ValueError("--verify: of a cache; give --cache raw")
     if not (args.check or others):
         raise ValueError("nothing to do: give --check, --train-ids, --class-weights FILE "
                          "or --cache raw")

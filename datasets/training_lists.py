@@ -42,13 +42,8 @@ def make_lists(train: SegmentationDataset, options: ListOptions, threads: int = 
     """The lists of the epochs; `train` gets the samples that they refer to beyond its own.
 
     Raises:
-        FileNotFoundError, ValueError: no such frames, labels or classes, or an option that has no
-            effect without another.
+        FileNotFoundError, ValueError: no such frames, labels or classes.
     """
-    if options.coarse_boost and not options.class_uniform:
-        raise ValueError("--coarse-boost: its crop centers are those of --class-uniform; give both")
-    if options.until is not None and not (options.class_uniform or options.propagated_root):
-        raise ValueError("--max-cu-epoch: of --class-uniform or --propagated-root; give one")
     boosted = [_class_number(train, name) for name in options.coarse_boost]
     fine = len(train)
     if options.propagated_root:

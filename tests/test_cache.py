@@ -207,7 +207,7 @@ def test_preprocess_data(call: Callable, root: Path) -> None:
     assert data_files(root) == made
     done = call("preprocess_data.py", *words, "--verify")
     assert done.returncode == 2
-    assert "--verify: of a cache" in done.stderr
+    assert "--verify: has no effect without --cache" in done.stderr
     done = call("preprocess_data.py", *words, "--verify", "--class-weights", root / "weights.json")
     assert done.returncode == 2
-    assert "give --cache raw" in done.stderr
+    assert "has no effect without --cache" in done.stderr

@@ -107,8 +107,8 @@ def test_a_class_map_reaches_scores_and_predictions(call, snapshot: Path, built:
     (["--scales", "0.5,x"], "not numbers"), (["--scales", 0], "above 0"),
     (["--scales", 50], "up to 16"), (["--scales", "nan"], "above 0"),
     (["--window", 31], "at least 32"), (["--window", 64, "--overlap", 1], "below 1"),
-    (["--window", 64, "--overlap", "1/0"], "below 1"), (["--overlap", 0.5], "--window PIXELS"),
-    (["--window-batch", 2], "--window PIXELS"), (["--average", "votes"], "invalid choice"),
+    (["--window", 64, "--overlap", "1/0"], "below 1"), (["--overlap", 0.5], "without --window"),
+    (["--window-batch", 2], "without --window"), (["--average", "votes"], "invalid choice"),
 ])
 def test_refusals(words: list, message: str, call, snapshot: Path, built: list) -> None:
     image = snapshot.parent / "camvid/test/Seq05VD_1.png"

@@ -310,11 +310,13 @@ def test_default_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     (["--restart-power", 2], "--restart-power: has no effect"),
     (["--schedule", "scl-poly"], "when does it start again"),
     (["--mosaic", 1, "--crop-size", 32, 35], "--mosaic halves --crop-size 32 35; give even"),
-    (["--nesterov", "--momentum", 0], "--momentum above 0"),
-    (["--nesterov", "--optimizer", "adam"], "is an option of --optimizer sgd"),
+    (["--nesterov", "--momentum", 0], "no effect without --momentum"),
+    (["--nesterov", "--optimizer", "adam"], "--optimizer adam; it is an option of sgd"),
     (["--ema-ramp", 9], "without --ema"),
-    (["--warmup-momentum", 0.5], "with --warmup-steps"),
-    (["--warmup-momentum", 0.5, "--warmup-steps", 2, "--optimizer", "adamw"], "--optimizer sgd"),
+    (["--warmup-momentum", 0.5], "without --warmup-steps"),
+    (["--coarse-boost", "car"], "--coarse-boost: has no effect without --class-uniform"),
+    (["--max-cu-epoch", 1], "without --class-uniform or --propagated-root"),
+    (["--warmup-momentum", 0.5, "--warmup-steps", 2, "--optimizer", "adamw"], "option of sgd"),
 ])
 def test_refusals(words: list, message: str, run) -> None:
     with pytest.raises((ValueError, FileNotFoundError), match=message):

@@ -218,7 +218,7 @@ def test_full_disk_keeps_the_old_file(tmp_path: Path) -> None:
 def test_wrong_inference_writes_nothing(snapshots, data_roots, call, tmp_path: Path) -> None:
     done = call(*predict("kitti", snapshots, data_roots, tmp_path / "out"), "--overlap", 0.5)
     assert done.returncode == 2
-    assert "give --window PIXELS too" in done.stderr
+    assert "--overlap: has no effect without --window" in done.stderr
     assert not list(tmp_path.iterdir())
 
 

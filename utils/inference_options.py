@@ -41,10 +41,8 @@ def build_inference(args: argparse.Namespace) -> Inference:
     """What the options of `add_inference` ask for.
 
     Raises:
-        ValueError: out of range, or without effect.
+        ValueError: out of range.
     """
-    if args.window is None and (args.overlap is not None or args.window_batch > 1):
-        raise ValueError("--overlap and --window-batch: without windows; give --window PIXELS too")
     overlap = Inference.overlap if args.overlap is None else args.overlap
     return Inference(tuple(args.scales), args.flip_average, args.window, overlap, args.average,
                      args.window_batch)

@@ -6,8 +6,7 @@ from dataclasses import dataclass, replace
 
 from utils.argument_types import at_least_zero, odd, whole
 
-RELAXED = "label_relaxation"
-IMAGE_WEIGHTED = ("image_weighted", RELAXED)  # each image weighs its classes itself
+IMAGE_WEIGHTED = ("image_weighted", "label_relaxation")  # each image weighs its classes itself
 
 
 @dataclass(frozen=True)
@@ -78,21 +77,7 @@ def add_loss(
 
 
 def check_loss(args: argparse.Namespace) -> None:
-    """Refuses options that the loss does not have.
-
-    Raises:
-        ValueError: which option, and of which loss it is.
-    """
-    owners: dict[str, Sequence[str]] = {
-        "relax_window": (RELAXED,), "strict_classes": (RELAXED,), "relax_until": (RELAXED,),
-        "class_weight_bound": IMAGE_WEIGHTED, "batch_weighting": IMAGE_WEIGHTED,
-        "upstream_batch_scale": IMAGE_WEIGHTED, "upstream_last_bin": ("image_weighted",),
-    }
-    for name, losses in owners.items():
-        value = getattr(args, name)
-        if value is not None and value is not False and args.loss not in losses:
-            raise ValueError(f"--{name.replace('_', '-')}: has no effect with --loss {args.loss}; "
-                             f"it is an option of {' and '.join(losses)}")
+    """Refuses what does not go together. Raises ValueError."""
     if args.loss in IMAGE_WEIGHTED and args.class_weights != "none":
         raise ValueError(f"--class-weights {args.class_weights}: --loss {args.loss} weighs classes "
                          "by each image already; leave one of them out")

@@ -48,7 +48,7 @@ def add_optimization(parser: argparse.ArgumentParser, optimizers: Collection[str
 
 
 def check_optimization(args: argparse.Namespace, world: int, cuda: bool) -> None:
-    """Refuses batches that do not divide, and options without effect.
+    """Refuses batches that do not divide.
 
     Raises:
         ValueError: what was given, what is allowed.
@@ -66,9 +66,3 @@ def check_optimization(args: argparse.Namespace, world: int, cuda: bool) -> None
             f"--batch-size {args.batch_size} leaves one image per forward; batch norm needs two: "
             f"at least --batch-size {2 * forwards}"
         )
-    if args.nesterov and (args.optimizer != "sgd" or not args.momentum):
-        raise ValueError("--nesterov: is an option of --optimizer sgd with --momentum above 0")
-    if args.ema_ramp and not args.ema:
-        raise ValueError("--ema-ramp: has no effect without --ema; give both")
-    if args.warmup_momentum is not None and (args.optimizer != "sgd" or not args.warmup_steps):
-        raise ValueError("--warmup-momentum: is an option of --optimizer sgd with --warmup-steps")

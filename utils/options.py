@@ -192,6 +192,7 @@ def parse_resumable(parser: Parser) -> tuple[argparse.Namespace, dict[str, Any] 
     args.run_dir = str(folder)
     if args.precision == "auto":  # given anew: the choice of then continues it, bit for bit
         args.precision = then.get("precision", "auto")
+    parser.check_effects(args)
     return args, last
 
 

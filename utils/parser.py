@@ -5,6 +5,34 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
+# option -> another one, and the values of that with which it has an effect
+OWNERS = {
+    "relax_window": ("loss", ("label_relaxation",)),
+    "strict_classes": ("loss", ("label_relaxation",)),
+    "relax_until": ("loss", ("label_relaxation",)),
+    "class_weight_bound": ("loss", ("image_weighted", "label_relaxation")),
+    "batch_weighting": ("loss", ("image_weighted", "label_relaxation")),
+    "upstream_batch_scale": ("loss", ("image_weighted", "label_relaxation")),
+    "upstream_last_bin": ("loss", ("image_weighted",)),
+    "poly_power": ("schedule", ("poly", "scl-poly")),
+    "restart_factor": ("schedule", ("scl-poly",)),
+    "restart_power": ("schedule", ("scl-poly",)),
+    "final_factor": ("schedule", ("linear",)),
+    "nesterov": ("optimizer", ("sgd",)),
+    "warmup_momentum": ("optimizer", ("sgd",)),
+}
+# option -> others, without all of which it has none
+NEEDS = {
+    "nesterov": ("momentum",),
+    "warmup_momentum": ("warmup_steps",),
+    "ema_ramp": ("ema",),
+    "coarse_boost": ("class_uniform",),
+    "max_cu_epoch": ("class_uniform", "propagated_root"),
+    "overlap": ("window",),
+    "window_batch": ("window",),
+    "verify": ("cache",),
+}
+
 
 class Parser(argparse.ArgumentParser):
     """argparse with this project's habits: `--crop_size` is `--crop-size`, errors are one line."""
@@ -23,7 +51,25 @@ class Parser(argparse.ArgumentParser):
         self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
     ) -> tuple[argparse.Namespace, list[str]]:
         words = [_kebab(word) for word in (sys.argv[1:] if args is None else args)]
-        return super().parse_known_args(words, namespace)
+        parsed, rest = super().parse_known_args(words, namespace)
+        if vars(parsed).get("resume") is None:  # else the options are not complete yet
+            self.check_effects(parsed)
+        return parsed, rest
+
+    def check_effects(self, args: argparse.Namespace) -> None:
+        """Refuses options that were given and have no effect. Raises ValueError."""
+        values = vars(args)
+        given = {name for name, value in values.items() if value != self.get_default(name)}
+        for name, (owner, wanted) in OWNERS.items():
+            if name in given and values.get(owner, wanted[0]) not in wanted:
+                raise ValueError(
+                    f"{_option(name)}: has no effect with {_option(owner)} {values[owner]}; it is "
+                    f"an option of {' and '.join(wanted)}")
+        for name, others in NEEDS.items():
+            if name in given and not any(values.get(other, True) for other in others):
+                words = " or ".join(map(_option, others))
+                raise ValueError(f"{_option(name)}: has no effect without {words}; give both, or "
+                                 "leave it out")
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"error: {message}; {self.prog} --help lists the options\n")
@@ -38,6 +84,10 @@ class _Formatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescription
         if isinstance(default, list | tuple):
             return f"{action.help} (default: {' '.join(map(str, default))})"
         return action.help if default in (None, False) else super()._get_help_string(action)
+
+
+def _option(name: str) -> str:
+    return "--" + name.replace("_", "-")
 
 
 def _kebab(word: str) -> str:

@@ -118,21 +118,7 @@ def add_schedule(parser: argparse.ArgumentParser) -> None:
 
 
 def check_schedule(args: argparse.Namespace) -> None:
-    """Refuses options that the schedule does not have.
-
-    Raises:
-        ValueError: which option, and what to do.
-    """
-    for name in ("restart_factor", "restart_power"):
-        if getattr(args, name) is not None and args.schedule != "scl-poly":
-            raise ValueError(f"--{name.replace('_', '-')}: has no effect with --schedule "
-                             f"{args.schedule}; it is an option of scl-poly")
-    if args.poly_power is not None and args.schedule not in ("poly", "scl-poly"):
-        raise ValueError(f"--poly-power: has no effect with --schedule {args.schedule}; it is an "
-                         "option of poly and scl-poly")
-    if args.final_factor is not None and args.schedule != "linear":
-        raise ValueError(f"--final-factor: has no effect with --schedule {args.schedule}; it is an "
-                         "option of linear")
+    """Refuses a schedule that does not say when it starts again. Raises ValueError."""
     if args.schedule == "scl-poly" and args.relax_until is None:
         raise ValueError("--schedule scl-poly: when does it start again? give --relax-until")
 
