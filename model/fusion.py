@@ -39,6 +39,10 @@ class _Uses(TorchDispatchMode):
         self.counts: Counter[int] = Counter()  # by id
         self.kept: list[Any] = []  # else another tensor could get the id of one that is gone
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # nothing is compiled under it; True imports the compiler, 6 s of each process
+
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None
     ) -> Any:
