@@ -10,8 +10,6 @@ Reads the tensors alone and runs nothing that is in the file: no class of its au
 installed, and none is trusted. State dicts of published networks are converted too.
 """
 
-import utils.openmp  # noqa: F401, before PyTorch
-
 import argparse
 from pathlib import Path
 from typing import Any

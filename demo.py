@@ -7,8 +7,6 @@ examples:
 PNG, JPEG, WebP, BMP and TIFF of any size; EXIF rotation is applied.
 """
 
-import utils.openmp  # noqa: F401, before PyTorch
-
 import argparse
 from pathlib import Path
 

@@ -14,8 +14,6 @@ overlay of each image, the others a video without sound, H.264 in MP4. Damaged i
 are passed over with a line; the exit code is then 1. Ctrl-C completes what is written.
 """
 
-import utils.openmp  # noqa: F401, before PyTorch
-
 import argparse
 import sys
 from collections.abc import Callable, Generator, Iterable

@@ -11,8 +11,6 @@ IoU and instance IoU per class and category, to the last digit those of cityscap
 labels' own size, from sums over all images: the same for any number of processes.
 """
 
-import utils.openmp  # noqa: F401, before PyTorch
-
 import argparse
 import json
 from collections.abc import Callable, Iterable, Iterator

@@ -10,8 +10,6 @@ Pixels in: (N, 3, H, W) uint8 RGB of any size from 32; normalization is inside. 
 logits, or with --labels (N, H, W) uint8. The file is there only if it passed the check.
 """
 
-import utils.openmp  # noqa: F401, before PyTorch
-
 import argparse
 import os
 import tempfile

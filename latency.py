@@ -10,8 +10,6 @@ warm-up and stop when the device is done. Decoding and writing a PNG stand besid
 part of latency or throughput.
 """
 
-import utils.openmp  # noqa: F401, before PyTorch
-
 import argparse
 import json
 from concurrent.futures import ProcessPoolExecutor

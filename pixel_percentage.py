@@ -10,8 +10,6 @@ searched with its subfolders; where it holds several kinds of pictures, one kind
 if there are any, else label ids, else color masks. Pixels of no class count as "other".
 """
 
-import utils.openmp  # noqa: F401, before PyTorch
-
 import argparse
 import csv
 import io

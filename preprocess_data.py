@@ -17,8 +17,6 @@ Errors, which would stop a training or spoil it silently, end it with exit code 
 counts other than published, classes that never occur, hidden and unused files.
 """
 
-import utils.openmp  # noqa: F401, before PyTorch
-
 import argparse
 import json
 from pathlib import Path

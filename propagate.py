@@ -14,8 +14,6 @@ both warped, so that they fit even where the motion is wrong (joint propagation,
 whole are kept, and the result is the same.
 """
 
-import utils.openmp  # noqa: F401, before PyTorch
-
 import argparse
 import json
 from contextlib import closing

@@ -12,8 +12,6 @@ and test.json. --skip-done goes on after an interruption. --check-zip says what 
 or a folder that somebody else made.
 """
 
-import utils.openmp  # noqa: F401, before PyTorch
-
 import argparse
 from pathlib import Path
 

@@ -10,8 +10,6 @@ Recipes are in scripts/train_*.sh. A run's folder gets last.pth and
 last.prev.pth (to resume), best.pth (highest val mIoU), log.jsonl, TensorBoard events.
 """
 
-import utils.openmp  # noqa: F401, before PyTorch
-
 import argparse
 import signal
 from collections.abc import Iterator

@@ -11,8 +11,6 @@ network, by the flow that it was given, without any motion. A run's folder gets 
 last.prev.pth (to resume), best.pth (highest PSNR, for propagate.py), log.jsonl, TensorBoard events.
 """
 
-import utils.openmp  # noqa: F401, before PyTorch
-
 import argparse
 import math
 import os

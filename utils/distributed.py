@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from utils.allocator import keep_freed_memory
+from utils.waiting_threads import sleep_beside_others
 
 TIMEOUT = timedelta(minutes=10)
 
@@ -38,7 +39,9 @@ def start(device: str, threads: int | None = None) -> torch.device:
     local_rank = int(os.environ.get("LOCAL_RANK", 0))
     local_world = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
     chosen = find_device(device, local_rank, local_world)
-    torch.set_num_threads(threads or max(1, cores() // local_world))
+    threads = threads or max(1, cores() // local_world)
+    torch.set_num_threads(threads)
+    sleep_beside_others(threads)
     if chosen.type == "cpu":
         keep_freed_memory()
     if "RANK" in os.environ and "WORLD_SIZE" in os.environ:

@@ -1,0 +1,109 @@
+"""Threads sleep beside other programs and spin when alone: by their number, a rule of libgomp."""
+
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import ROOT
+
+from utils import waiting_threads
+
+LINUX = pytest.mark.skipif(sys.platform != "linux", reason="the rule is GNU OpenMP's")
+
+
+def test_busy_seconds_are_those_of_the_cores_that_are_allowed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """All but idle and waiting for disks; not of guests, which stand in user already."""
+    stat = tmp_path / "stat"
+    stat.write_text("cpu  9 9 9 9 9 9 9 9 9 9\ncpu0 100 20 3 5000 700 40 5 6 80 90\n"
+                    "cpu1 1 0 0 0 0 0 0 0 0 0\ncpu10 7 0 0 0 0 0 0 0 0 0\nintr 1 2\n")
+    monkeypatch.setattr(waiting_threads, "STAT", stat)
+    ticks = os.sysconf("SC_CLK_TCK")
+    assert waiting_threads._busy_seconds({0}) == pytest.approx(174 / ticks)
+    assert waiting_threads._busy_seconds({1, 10}) == pytest.approx(8 / ticks)
+
+
+def test_cores_are_lacking_when_others_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two threads on two cores, of which others keep 0.75 busy and this process 0.5."""
+    times = iter([0.0, 4.0])
+    busy, own = iter([10.0, 15.0]), iter([1.0, 3.0])
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1}, raising=False)
+    monkeypatch.setattr(waiting_threads, "_busy_seconds", lambda _: next(busy))
+    monkeypatch.setattr(waiting_threads.time, "monotonic", lambda: next(times))
+    monkeypatch.setattr(waiting_threads.time, "process_time", lambda: next(own))
+    monkeypatch.setattr(waiting_threads.time, "sleep", lambda _: None)
+    assert next(waiting_threads._lacking_cores(2)) == pytest.approx(0.75)
+
+
+def test_a_crowd_comes_at_once_and_goes_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = [0.0, 0.3, 0.5, 0.9, *[0.1] * 5, 0.3, *[0.1] * 6, 0.1, 0.5]
+    crowds: list[tuple[int, threading.Event]] = []
+    states = []
+
+    def lacking(_: int) -> Any:
+        for look in looks:
+            yield look
+            states.append(bool(crowds) and not crowds[-1][1].is_set())
+
+    monkeypatch.setattr(waiting_threads, "_lacking_cores", lacking)
+    monkeypatch.setattr(waiting_threads, "_crowd", lambda *crowd: crowds.append(crowd))
+    monkeypatch.setattr(waiting_threads.signal, "pthread_sigmask", lambda *_: None)
+    waiting_threads._watch(2)
+    assert states == [False] * 2 + [True] * 13 + [False] * 2 + [True]
+    assert [threads for threads, _ in crowds] == [2, 2]
+
+
+@LINUX
+@pytest.mark.parametrize("threads", [2, 3])
+def test_a_crowd_is_more_threads_than_cores(threads: int, tmp_path: Path) -> None:
+    """In a process of its own: OpenMP keeps the threads that it had."""
+    code = f"""
+import os, threading, time
+import torch
+from utils import waiting_threads
+os.sched_getaffinity = lambda _: set(range(8))
+torch.set_num_threads({threads})
+torch.ones(2**20).add_(1)
+def tasks(): return len(os.listdir("/proc/self/task"))
+def settle(reached):
+    end = time.monotonic() + 30
+    while not reached() and time.monotonic() < end: time.sleep(0.01)
+before = tasks()
+end = threading.Event()
+waiting_threads._crowd({threads}, end)
+settle(lambda: {threads} + (tasks() - before) * ({threads} - 1) // {threads} > 8)
+print({threads} + (tasks() - before) * ({threads} - 1) // {threads} > 8)
+end.set()
+settle(lambda: tasks() == before)
+print(tasks() - before)
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True,
+                          text=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    assert done.stdout.split() == ["True", "0"], done.stderr
+
+
+@LINUX
+def test_who_is_watched(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not one thread alone, nor who has a setting of their own; once in a process."""
+    end, started = threading.Event(), []
+    monkeypatch.setattr(waiting_threads, "_watch", lambda n: (started.append(n), end.wait(30)))
+    monkeypatch.setattr(waiting_threads, "WATCH", "cores of this test")
+    for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in (("OMP_WAIT_POLICY", "active"), ("GOMP_SPINCOUNT", "77")):
+        monkeypatch.setenv(name, value)
+        assert not waiting_threads.sleep_beside_others(2)
+        monkeypatch.delenv(name)
+    assert not waiting_threads.sleep_beside_others(1)
+    assert waiting_threads.sleep_beside_others(2)
+    assert waiting_threads.sleep_beside_others(3)
+    end.set()
+    for thread in threading.enumerate():
+        if thread.name == "cores of this test":
+            thread.join(30)
+    assert started == [2]

@@ -1,0 +1,91 @@
+"""Threads that wait for each other sleep while other programs need the cores.
+
+GNU OpenMP, which computes PyTorch's operations on Linux, lets a thread spin for milliseconds before
+it sleeps. On a quiet machine that is right: with threads that sleep at once, a training of many
+short operations loses a quarter of its speed. With one other busy process it is wrong: the thread
+that spins holds the core that the thread it waits for would need, and the speed falls to a third
+and less. The choice is made when the library is loaded, but for one rule (libgomp's manual,
+GOMP_SPINCOUNT): when a process has more OpenMP threads than cores, they hardly spin. So a process
+that sees others at work starts a thread whose team of threads just sleeps, and ends it when the
+cores are free again. What is computed does not change. A user's own OMP_WAIT_POLICY or
+GOMP_SPINCOUNT stands.
+"""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+
+STAT = Path("/proc/stat")
+PERIOD = 0.5  # seconds between two looks
+TAKEN, FREE = 0.4, 0.2  # cores lacking: from the one on threads sleep, below the other they spin
+QUIET_LOOKS = 6  # that free the cores again
+WATCH = "cores"  # name of the thread
+
+
+def sleep_beside_others(threads: int) -> bool:
+    """Watches the cores from now on, for a process that computes with so many threads.
+
+    Returns:
+        Whether they are watched: on Linux, with several threads and no setting of the user's own.
+    """
+    own = {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & os.environ.keys()
+    if own or threads < 2 or not STAT.exists():
+        return False
+    if not any(thread.name == WATCH for thread in threading.enumerate()):
+        threading.Thread(target=_watch, args=(threads,), name=WATCH, daemon=True).start()
+    return True
+
+
+def _watch(threads: int) -> None:
+    signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # are the main thread's
+    end: threading.Event | None = None  # of the threads that only sleep
+    quiet = 0
+    for lacking in _lacking_cores(threads):
+        quiet = quiet + 1 if lacking < FREE else 0
+        if end is None and lacking > TAKEN:
+            end = threading.Event()
+            _crowd(threads, end)
+        elif end is not None and quiet == QUIET_LOOKS:
+            end.set()
+            end = None
+
+
+def _lacking_cores(threads: int) -> Iterator[float]:
+    """Every PERIOD: `threads` + cores that other processes kept busy - cores, on average."""
+    before = None
+    while True:
+        cores = os.sched_getaffinity(0)
+        now = time.monotonic(), _busy_seconds(cores), time.process_time()
+        if before:
+            wall, busy, own = (b - a for a, b in zip(before, now, strict=True))
+            yield threads + (busy - own) / wall - len(cores)
+        before = now
+        time.sleep(PERIOD)
+
+
+def _busy_seconds(cores: set[int]) -> float:
+    """Seconds since the start of the machine in which `cores` worked, for whomever."""
+    ticks = 0
+    for line in STAT.read_text().splitlines():
+        name, *counts = line.split()
+        if name.startswith("cpu") and name[3:].isdigit() and int(name[3:]) in cores:
+            user, nice, system, _idle, _iowait, irq, softirq, steal = map(int, counts[:8])
+            ticks += user + nice + system + irq + softirq + steal
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def _crowd(threads: int, end: threading.Event) -> None:
+    """Has more OpenMP threads than cores, which do nothing, until `end`."""
+
+    def gather() -> None:
+        torch.ones(2**20).add_(1)  # large enough to be split: a team is started
+        end.wait()
+
+    idle = len(os.sched_getaffinity(0)) - threads
+    for _ in range(1 + max(idle, 0) // (threads - 1)):
+        threading.Thread(target=gather, daemon=True).start()
