@@ -23,8 +23,8 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.timing import Times, machine, table, take_turns
+from latency import draw
 from model import MODELS, build_model, from_snapshot, read_snapshot
-from model.latency import draw
 from model.prediction import open_predictor
 from utils import distributed
 from utils.argument_types import positive

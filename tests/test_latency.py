@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 import model
-from model.latency import Figures, count_macs, timed
+from latency import Figures, count_macs, timed
 from utils import checkpoint
 
 
