@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 from datasets import DATASETS, build_dataset, dataset_of, find_root
-from datasets.class_map import match_classes
+from datasets.classes import match_classes
 from datasets.given_predictions import (
     KINDS,
     find_predictions,

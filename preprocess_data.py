@@ -30,7 +30,7 @@ from datasets.base import SegmentationDataset
 from datasets.cache_files import open_cache
 from datasets.doctor_report import lines, verdict
 from datasets.label_statistics import cache_folder, count_class_pixels
-from datasets.pairing import Sample
+from datasets.samples import Sample
 from model.loss import CLASS_WEIGHTS, class_weights
 from utils import options
 from utils.argument_types import whole

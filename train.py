@@ -25,7 +25,7 @@ from datasets.cache_files import open_cache
 from datasets.label_statistics import count_class_pixels, lists_digest
 from datasets.mosaic import Mosaic
 from datasets.sampler import EpochLists, TrainSampler
-from datasets.splits import shared_images
+from datasets.samples import shared_images
 from datasets.training_lists import ListOptions, make_lists
 from datasets.transforms import EvalTransform, TrainTransform
 from model import MODELS, build_with_weights, check_name, checkpoint_activations, list_networks

@@ -15,7 +15,7 @@ from torchvision.transforms import v2
 
 from benchmarks.relaxation import relax
 from datasets.cityscapes_labels import LABELS
-from datasets.pairing import Sample
+from datasets.samples import Sample
 from datasets.transforms import PADDING, SIGMA
 from utils.metrics import IGNORE
 

@@ -27,7 +27,7 @@ from tqdm import tqdm
 
 from datasets import build_dataset, dataset_of, find_root
 from datasets.base import SegmentationDataset
-from datasets.class_map import match_classes
+from datasets.classes import match_classes
 from datasets.propagation import Method, Propagation, State
 from model import read_snapshot
 from model.flow import MOTIONS

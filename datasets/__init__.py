@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from datasets import camvid, cityscapes_labels, mapillary_labels
+from datasets import camvid, cityscapes_labels, mapillary
 from datasets.base import SegmentationDataset
 from datasets.camvid import CamVid
 from datasets.cityscapes import Cityscapes
@@ -26,7 +26,7 @@ TABLES = {  # known without the data; the others learn theirs from it
     "cityscapes": cityscapes_labels.TABLE,
     "camvid": camvid.TABLE,
     "kitti": cityscapes_labels.TABLE,
-    "mapillary": mapillary_labels.TABLE,
+    "mapillary": mapillary.TABLE,
 }
 
 

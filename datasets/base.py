@@ -2,19 +2,28 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from datasets.cache import Cache
 from datasets.classes import ClassTable, map_ids
-from datasets.pairing import Files, Sample, check_sizes
-from datasets.splits import choose
+from datasets.samples import Files, Sample, check_sizes, choose
 from utils.images import read_image, read_label, read_size
 
 Key = tuple[int, int, int, tuple[int, int] | None]
+
+
+class SampleReader(Protocol):
+    """What may read samples in place of their files, for example a cache."""
+
+    def read_image(self, sample: Sample) -> np.ndarray:
+        """(H, W, 3) uint8 RGB."""
+
+    def read_ids(self, sample: Sample) -> np.ndarray:
+        """(H, W) uint8 ids."""
 
 
 class SegmentationDataset(Dataset):
@@ -38,7 +47,7 @@ class SegmentationDataset(Dataset):
     SPLITS: dict[str, int] = {}  # published parts and their numbers of images
     CV_SPLITS = 0  # published cross-validations
     CV_DEFAULT: int | None = None  # where no train and val but these are published
-    cache: Cache | None = None  # of every sample; files are read where there is none
+    cache: SampleReader | None = None  # of every sample; files are read where there is none
     INSTANCE_FACTOR = 1000  # instance maps hold id * this + number, or the bare id
 
     def __init__(

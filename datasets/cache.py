@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from datasets.pairing import Sample
+from datasets.samples import Sample
 
 
 class Entry(NamedTuple):

@@ -24,7 +24,7 @@ from tqdm import tqdm
 from datasets.base import SegmentationDataset
 from datasets.cache import Cache, Entry
 from datasets.label_statistics import cache_folder
-from datasets.pairing import Sample, check_sizes
+from datasets.samples import Sample, check_sizes
 from utils import distributed
 from utils.disk import check_room, replacing, sweep, try_lock, write_file
 from utils.workers import map_in_threads

@@ -10,7 +10,7 @@ import numpy as np
 
 from datasets.base import SegmentationDataset
 from datasets.classes import ClassTable, lookup_table
-from datasets.pairing import Files, by_name
+from datasets.samples import Files, by_name
 from utils.colors import color_ids
 from utils.images import read_image
 from utils.metrics import IGNORE

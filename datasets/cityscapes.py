@@ -11,8 +11,8 @@ import numpy as np
 from datasets.base import SegmentationDataset
 from datasets.cityscapes_labels import TABLE, TRAIN_IDS
 from datasets.classes import ClassTable
-from datasets.pairing import Files, Sample, by_name
 from datasets.polygons import draw_polygons, polygons_size
+from datasets.samples import Files, Sample, by_name
 
 IMAGES = (
     "leftImg8bit", "leftImg8bit_trainvaltest/leftImg8bit", "leftImg8bit_trainextra/leftImg8bit",

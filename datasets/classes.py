@@ -44,3 +44,44 @@ def map_ids(ids: np.ndarray, table: np.ndarray, path: Path) -> np.ndarray:
             f"{known.min()} to {known.max()}; other data set, or colors?"
         )
     return target
+
+
+def match_classes(
+    theirs: list[str], ours: list[str], snapshot: str, path: str | None = None
+) -> np.ndarray | None:
+    """(256,) uint8 from channel of the logits to train id; None where they are the same.
+
+    Args:
+        theirs: classes of the network, in the order of its logits.
+        ours: classes of the data set, in train-id order.
+        snapshot: file of the network, for messages.
+        path: a text file with a line `network's class = data set's class` for each class that has
+            a counterpart; several may stand for one. What is not listed counts as a miss.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: the names differ and there is no file, or a line names no class.
+    """
+    if path is None:
+        if theirs[: len(ours)] == ours:
+            return None
+        raise ValueError(
+            f"{snapshot}: its {len(theirs)} classes ({', '.join(theirs[:3])}, ...) are not the "
+            f"data set's {len(ours)} ({', '.join(ours[:3])}, ...); give --class-map FILE"
+        )
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"{path}: no such class map")
+    table = np.full(256, len(ours), np.uint8)
+    for number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), start=1):
+        if not line.strip() or line.startswith("#"):
+            continue
+        source, equals, target = (part.strip() for part in line.partition("="))
+        if not equals or source not in theirs or target not in ours:
+            raise ValueError(
+                f"{path}: line {number}: {line.strip()!r}; expected NETWORK'S CLASS = DATA SET'S "
+                f"CLASS, of {', '.join(theirs)} = {', '.join(ours)}"
+            )
+        table[theirs.index(source)] = ours.index(target)
+    if (table == len(ours)).all():
+        raise ValueError(f"{path}: maps no class")
+    return table

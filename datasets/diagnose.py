@@ -7,7 +7,7 @@ from pathlib import Path
 from datasets.classes import UNKNOWN, ClassTable
 from datasets.examine import Label, Picture
 from datasets.faults import Fault
-from datasets.pairing import Files
+from datasets.samples import Files
 from utils.metrics import IGNORE
 
 Count = tuple[int, int]  # pixels and images

@@ -22,8 +22,7 @@ from datasets.doctor_report import Part, Report
 from datasets.examine import Label, Picture, examine_image, examine_label
 from datasets.faults import Fault
 from datasets.layouts import layout, stray_files, suggestion
-from datasets.pairing import Files
-from datasets.splits import split_parts
+from datasets.samples import Files, split_parts
 
 OPTIONAL = {"train_extra"}  # published, but few have it
 Listings = dict[str, Files]  # of every part

@@ -25,7 +25,7 @@ from typing import Any
 from datasets.classes import UNKNOWN, ClassTable
 from datasets.diagnose import Count
 from datasets.faults import KINDS, Fault, fix_of
-from datasets.pairing import Size
+from datasets.samples import Size
 from utils.images import shown
 from utils.metrics import IGNORE
 

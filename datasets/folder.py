@@ -11,7 +11,7 @@ import numpy as np
 
 from datasets.base import SegmentationDataset
 from datasets.classes import ClassTable
-from datasets.pairing import Files, by_name
+from datasets.samples import Files, by_name
 from utils.disk import shown
 from utils.images import read_label
 from utils.metrics import IGNORE

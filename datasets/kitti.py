@@ -8,7 +8,7 @@ from pathlib import Path
 from datasets.base import SegmentationDataset
 from datasets.cityscapes_labels import TABLE
 from datasets.classes import ClassTable
-from datasets.pairing import Files, Sample, by_name
+from datasets.samples import Files, Sample, by_name
 
 # There is no official val; these are the places in the sorted list that Zhu et al., CVPR 2019,
 # https://arxiv.org/abs/1812.01593, validate on. They were drawn at random.

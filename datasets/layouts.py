@@ -11,7 +11,7 @@ from datasets.cityscapes import SUFFIXES, Cityscapes
 from datasets.faults import Fault
 from datasets.kitti import Kitti
 from datasets.mapillary import Mapillary, MapillaryV2
-from datasets.pairing import Files
+from datasets.samples import Files
 
 NEIGHBORS: dict[type[SegmentationDataset], tuple[str, ...]] = {  # lie beside what is read
     Cityscapes: (*SUFFIXES, "_color.png", "_instanceIds.png"),

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from datasets.base import SegmentationDataset
-from datasets.pairing import Sample
+from datasets.samples import Sample
 from datasets.training_lists import shifted
 from utils.images import read_image, read_label, read_size, write_png
 from utils.metrics import IGNORE

@@ -8,8 +8,8 @@ import numpy as np
 
 from datasets.base import SegmentationDataset
 from datasets.class_uniform import ClassUniformLists, find_centroids
-from datasets.pairing import Sample
 from datasets.sampler import AllImages, EpochLists
+from datasets.samples import Sample
 from utils import distributed
 
 

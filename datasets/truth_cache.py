@@ -12,7 +12,7 @@ import numpy as np
 from datasets.base import SegmentationDataset
 from datasets.cache import Cache
 from datasets.cache_files import CacheFiles
-from datasets.pairing import Sample
+from datasets.samples import Sample
 from utils.images import read_instances
 from utils.runs import to_runs
 

@@ -19,12 +19,11 @@ from conftest import (
 from PIL import Image
 
 from datasets import DATASETS, build_dataset, camvid, cityscapes_labels, kitti
-from datasets.class_map import match_classes
-from datasets.classes import UNKNOWN
+from datasets.classes import UNKNOWN, match_classes
 from datasets.doctor import check
 from datasets.frames import find_sequences
+from datasets.samples import shared_images
 from datasets.sequences import find_sequence
-from datasets.splits import shared_images
 from datasets.transforms import EvalTransform
 from utils.images import write_png
 from utils.metrics import IGNORE
