@@ -20,6 +20,7 @@ from typing import Any
 import torch
 
 from datasets import DATASETS, build_dataset, dataset_of, find_root
+from datasets.cache.truth import open_truth
 from datasets.classes import match_classes
 from datasets.given_predictions import (
     KINDS,
@@ -29,7 +30,6 @@ from datasets.given_predictions import (
 )
 from datasets.scored import ScoredSet
 from datasets.transforms import EvalTransform
-from datasets.truth_cache import open_truth
 from model import count_parameters, from_snapshot, read_snapshot
 from utils import distributed, options, report
 from utils.argument_types import share

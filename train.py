@@ -21,12 +21,12 @@ from torch import Tensor, nn
 
 from datasets import DATASETS, build_dataset, describe, find_root
 from datasets.base import SegmentationDataset
-from datasets.cache_files import open_cache
-from datasets.label_statistics import count_class_pixels, lists_digest
+from datasets.cache.decoded import open_cache
+from datasets.cache.per_label import count_class_pixels
 from datasets.mosaic import Mosaic
 from datasets.sampler import EpochLists, TrainSampler
 from datasets.samples import shared_images
-from datasets.training_lists import ListOptions, make_lists
+from datasets.sampling.epoch_lists import ListOptions, lists_digest, make_lists
 from datasets.transforms import EvalTransform, TrainTransform
 from model import MODELS, build_with_weights, check_name, checkpoint_activations, list_networks
 from model.loss import CLASS_WEIGHTS, LOSSES, Loss, build_loss, class_weights

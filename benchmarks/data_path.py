@@ -24,7 +24,7 @@ from benchmarks.streets import write_streets
 from benchmarks.timing import machine, ratio, table, take_turns
 from datasets import build_dataset
 from datasets.base import SegmentationDataset
-from datasets.cache_files import open_cache
+from datasets.cache.decoded import open_cache
 from datasets.transforms import TrainTransform
 from utils import options
 from utils.exit_codes import run

@@ -10,7 +10,7 @@ from functools import partial
 import numpy as np
 
 from datasets.base import SegmentationDataset
-from datasets.label_statistics import per_label
+from datasets.cache.per_label import per_label
 from utils.metrics import IGNORE
 
 Item = tuple[int, tuple[int, int] | None]  # index, (x, y) of the crop's center

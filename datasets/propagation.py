@@ -16,7 +16,7 @@ import numpy as np
 
 from datasets.base import SegmentationDataset
 from datasets.samples import Sample
-from datasets.training_lists import shifted
+from datasets.sampling.epoch_lists import shifted
 from utils.images import read_image, read_label, read_size, write_png
 from utils.metrics import IGNORE
 from utils.optical_flow import Motion, disagreement, warp, warp_labels

@@ -8,9 +8,9 @@ import numpy as np
 from torch.utils.data import Dataset
 
 from datasets.base import SegmentationDataset
+from datasets.cache.truth import TruthCache, read_instance_runs
 from datasets.cityscapes_labels import AVERAGE_SIZES, LABELS, TABLE, Label
 from datasets.classes import map_ids
-from datasets.truth_cache import TruthCache, read_instance_runs
 from utils.metrics import IGNORE
 from utils.runs import from_runs
 

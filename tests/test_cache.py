@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from conftest import DRAW, draw_camvid, draw_cityscapes
 
-from datasets import DATASETS, build_dataset, cache_files
+from datasets import DATASETS, build_dataset
 from datasets.base import SegmentationDataset
-from datasets.cache_files import open_cache
+from datasets.cache import decoded
+from datasets.cache.decoded import open_cache
 from datasets.transforms import TrainTransform
 from utils.images import write_png
 
@@ -86,13 +87,13 @@ def test_a_crop_of_a_raw_sample_leaves_the_rest_alone(root: Path) -> None:
 def made(monkeypatch: pytest.MonkeyPatch) -> set[str]:
     """Names of the samples that were decoded to be cached."""
     names: set[str] = set()
-    encode = cache_files.CacheFiles.encode
+    encode = decoded.CacheFiles.encode
 
-    def see(files: cache_files.CacheFiles, index: int) -> tuple:
+    def see(files: decoded.CacheFiles, index: int) -> tuple:
         names.add(files.dataset.samples[index].name)
         return encode(files, index)
 
-    monkeypatch.setattr(cache_files.CacheFiles, "encode", see)
+    monkeypatch.setattr(decoded.CacheFiles, "encode", see)
     return names
 
 

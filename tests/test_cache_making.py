@@ -13,8 +13,8 @@ import pytest
 from conftest import draw_camvid
 from test_cache import cached, camvid, check_equal, data_files, made, root
 
-from datasets import cache_files
-from datasets.cache_files import open_cache
+from datasets.cache import decoded
+from datasets.cache.decoded import open_cache
 from utils import disk
 
 __all__ = ["made", "root"]  # fixtures
@@ -39,7 +39,7 @@ def test_killed_while_it_is_made(
     call: str, number: int, root: Path, made: set[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Calls 1 and 3 are of the first two parts, 2 and 4 of their indices; finished parts stay."""
-    monkeypatch.setattr(cache_files, "PART_BYTES", 60 * 80 * 4)  # a sample each
+    monkeypatch.setattr(decoded, "PART_BYTES", 60 * 80 * 4)  # a sample each
 
     def make_and_die() -> None:
         calls, original = 0, getattr(os, call)
@@ -67,7 +67,7 @@ def test_killed_while_it_is_made(
 @pytest.mark.slow
 def test_killed_at_any_instant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = draw_camvid(tmp_path, size=(480, 640))
-    monkeypatch.setattr(cache_files, "PART_BYTES", 2 * 480 * 640 * 4)
+    monkeypatch.setattr(decoded, "PART_BYTES", 2 * 480 * 640 * 4)
     rng, kills, files = random.Random(0), 0, camvid(root)
 
     def start() -> int:
@@ -105,10 +105,10 @@ def test_a_file_system_without_locks(root: Path, monkeypatch: pytest.MonkeyPatch
         raise OSError(errno.ENOLCK, "No locks available")
 
     monkeypatch.setattr(disk.fcntl, "lockf", refuse)
-    monkeypatch.setattr(cache_files.distributed, "world", lambda: 2)
+    monkeypatch.setattr(decoded.distributed, "world", lambda: 2)
     with pytest.raises(ValueError, match="without locks; preprocess_data.py --cache raw can"):
         cached(root)
-    monkeypatch.setattr(cache_files.distributed, "world", lambda: 1)
+    monkeypatch.setattr(decoded.distributed, "world", lambda: 1)
     check_equal(cached(root), camvid(root))
 
 

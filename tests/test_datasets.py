@@ -11,8 +11,8 @@ from conftest import DRAW, blobs, draw_camvid, draw_cityscapes, draw_folder
 from PIL import Image
 
 from datasets import DATASETS, build_dataset, camvid, cityscapes_labels, find_root
+from datasets.cache.per_label import count_class_pixels
 from datasets.classes import UNKNOWN, lookup_table
-from datasets.label_statistics import count_class_pixels
 from datasets.transforms import EvalTransform, TrainTransform
 from utils.images import write_png
 from utils.metrics import IGNORE

@@ -12,10 +12,10 @@ from test_options import run, same
 
 from datasets import build_dataset
 from datasets.base import SegmentationDataset
+from datasets.cache.per_label import count_class_pixels
 from datasets.class_uniform import ClassUniformLists
-from datasets.label_statistics import count_class_pixels
 from datasets.sampler import AllImages
-from datasets.training_lists import ListOptions, make_lists, shifted
+from datasets.sampling.epoch_lists import ListOptions, make_lists, shifted
 from train import weigh_classes
 from utils.images import write_png
 

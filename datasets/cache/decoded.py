@@ -16,14 +16,13 @@ import time
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 from tqdm import tqdm
 
 from datasets.base import SegmentationDataset
-from datasets.cache import Cache, Entry
-from datasets.label_statistics import cache_folder
+from datasets.cache.per_label import cache_folder
 from datasets.samples import Sample, check_sizes
 from utils import distributed
 from utils.disk import check_room, replacing, sweep, try_lock, write_file
@@ -32,6 +31,54 @@ from utils.workers import map_in_threads
 VERSION = 1  # to be raised when the same files give other bytes
 PART_BYTES = 1 << 30  # decoded; what a killed process has to do again
 Key = tuple[str, str]  # image and label, as an index names them
+
+
+class Entry(NamedTuple):
+    """Where a sample is: its image, and behind it its ids."""
+
+    data: Path
+    offset: int
+    shape: tuple[int, int]  # H, W
+    lengths: tuple[int, int]  # bytes of image and ids
+    checksums: tuple[int, int]  # CRC-32 of these bytes
+
+
+class Cache:
+    """Cached samples; every process that gets it, forked or as a pickle, reads for itself.
+
+    Args:
+        entries: where each sample is.
+    """
+
+    def __init__(self, entries: dict[Sample, Entry]) -> None:
+        self.entries = entries
+        self.maps: dict[Path, np.ndarray] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"maps": {}}
+
+    def read_image(self, sample: Sample) -> np.ndarray:
+        """(H, W, 3) uint8 RGB, a read-only view of the file."""
+        entry = self.entries[sample]
+        return self._bytes(entry, 0).reshape(*entry.shape, 3)
+
+    def read_ids(self, sample: Sample) -> np.ndarray:
+        """(H, W) uint8 ids, as `read_image`."""
+        entry = self.entries[sample]
+        return self._bytes(entry, 1).reshape(entry.shape)
+
+    def intact(self, sample: Sample) -> bool:
+        """Compares a sample with its checksums."""
+        entry = self.entries[sample]
+        stored = tuple(zlib.crc32(self._bytes(entry, part).data) for part in (0, 1))
+        return stored == entry.checksums
+
+    def _bytes(self, entry: Entry, part: int) -> np.ndarray:
+        """What is stored of an image (part 0) or of ids (part 1)."""
+        if entry.data not in self.maps:  # a plain array: each view of a memmap costs microseconds
+            self.maps[entry.data] = np.asarray(np.memmap(entry.data, np.uint8, "r"))
+        start = entry.offset + sum(entry.lengths[:part])
+        return self.maps[entry.data][start : start + entry.lengths[part]]
 
 
 def open_cache(

@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 
 from datasets.base import SegmentationDataset
-from datasets.cache import Cache
-from datasets.cache_files import CacheFiles
+from datasets.cache.decoded import Cache, CacheFiles
 from datasets.samples import Sample
 from utils.images import read_instances
 from utils.runs import to_runs
@@ -66,6 +65,6 @@ class TruthFiles(CacheFiles):
 def open_truth(dataset: SegmentationDataset, threads: int = 1) -> TruthCache:
     """Labels and instances of all samples; what is missing or out of date is made first.
 
-    Raises as `datasets.cache_files.open_cache`.
+    Raises as `datasets.cache.decoded.open_cache`.
     """
     return TruthCache(TruthFiles(dataset, threads).complete())

@@ -1,6 +1,7 @@
 """What a training draws from: its own images, propagated frames, coarse labels of rare classes."""
 
 import copy
+import hashlib
 import re
 from dataclasses import dataclass
 
@@ -109,3 +110,9 @@ def _class_number(train: SegmentationDataset, name: str) -> int:
     if name not in train.class_names:
         raise ValueError(f"--coarse-boost {name!r}: no class; {', '.join(train.class_names)}")
     return train.class_names.index(name)
+
+
+def lists_digest(dataset: SegmentationDataset, lists: EpochLists) -> str:
+    """Changes when samples or epochs do, not when the files are copied elsewhere."""
+    names = [sample.name for sample in dataset.samples]
+    return hashlib.sha256(repr((names, lists.until, lists.build(0))).encode()).hexdigest()[:16]

@@ -15,15 +15,8 @@ import torch
 from tqdm import tqdm
 
 from datasets.base import SegmentationDataset
-from datasets.sampler import EpochLists
 from utils.disk import write_file
 from utils.runs import histogram
-
-
-def lists_digest(dataset: SegmentationDataset, lists: EpochLists) -> str:
-    """Changes when samples or epochs do, not when the files are copied elsewhere."""
-    names = [sample.name for sample in dataset.samples]
-    return hashlib.sha256(repr((names, lists.until, lists.build(0))).encode()).hexdigest()[:16]
 
 
 def fingerprint(dataset: SegmentationDataset) -> str:

@@ -1,0 +1,1 @@
+"""Caches of decoded samples and of what was counted in labels."""

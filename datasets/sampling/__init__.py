@@ -1,0 +1,1 @@
+"""What an epoch consists of and how its batches are read."""
