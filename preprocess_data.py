@@ -29,7 +29,7 @@ from datasets import DATASETS, build_dataset, doctor, find_root
 from datasets.base import SegmentationDataset
 from datasets.cache.decoded import open_cache
 from datasets.cache.per_label import cache_folder, count_class_pixels
-from datasets.doctor_report import lines, verdict
+from datasets.doctor.report import lines, verdict
 from datasets.samples import Sample
 from model.loss import CLASS_WEIGHTS, class_weights
 from utils import options

@@ -8,7 +8,7 @@ from conftest import DRAW, draw_original_camvid
 from PIL import Image
 
 from datasets import DATASETS, cityscapes_labels
-from datasets.doctor_report import Report
+from datasets.doctor.report import Report
 from utils.images import read_instances, read_label, write_png
 
 DRAWN = {**DRAW, "original": draw_original_camvid}

@@ -37,8 +37,8 @@ from breaking import (
 
 from datasets import DATASETS
 from datasets.doctor import check
-from datasets.doctor_report import lines
-from datasets.faults import FIXES, KINDS
+from datasets.doctor.faults import FIXES, KINDS
+from datasets.doctor.report import lines
 
 WEB = b"<!DOCTYPE html><title>Log in</title>"
 Break = Callable[[Path, list[Path], list[Path]], object]  # root, images and labels of train

@@ -23,8 +23,8 @@ from pathlib import Path
 from typing import Any
 
 from datasets.classes import UNKNOWN, ClassTable
-from datasets.diagnose import Count
-from datasets.faults import KINDS, Fault, fix_of
+from datasets.doctor.faults import KINDS, Fault, fix_of
+from datasets.doctor.judge import Count
 from datasets.samples import Size
 from utils.images import shown
 from utils.metrics import IGNORE

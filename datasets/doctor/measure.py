@@ -10,7 +10,7 @@ import numpy as np
 from datasets.base import SegmentationDataset
 from datasets.camvid import MERGED
 from datasets.classes import UNKNOWN
-from datasets.faults import Fault
+from datasets.doctor.faults import Fault
 from datasets.samples import Size
 from utils.images import read_image, read_instances, read_label, stored_as
 from utils.runs import histogram

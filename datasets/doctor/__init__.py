@@ -15,13 +15,14 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from datasets import DATASETS, diagnose
+from datasets import DATASETS
 from datasets.base import SegmentationDataset
 from datasets.classes import ClassTable
-from datasets.doctor_report import Part, Report
-from datasets.examine import Label, Picture, examine_image, examine_label
-from datasets.faults import Fault
-from datasets.layouts import layout, stray_files, suggestion
+from datasets.doctor import judge
+from datasets.doctor.faults import Fault
+from datasets.doctor.layouts import layout, stray_files, suggestion
+from datasets.doctor.measure import Label, Picture, examine_image, examine_label
+from datasets.doctor.report import Part, Report
 from datasets.samples import Files, split_parts
 
 OPTIONAL = {"train_extra"}  # published, but few have it
@@ -61,7 +62,7 @@ def check(
         labels = len(files.labels) if files.label_pattern else None
         report.parts[part] = Part(len(files.images), labels, dataset.SPLITS.get(part))
         empty = not (files.images or files.labels)
-        report.add(part, diagnose.listing(files), _instead(report, there) if empty else "")
+        report.add(part, judge.listing(files), _instead(report, there) if empty else "")
     measure(dataset, {part: first(files, limit) for part, files in chosen.items()}, report, threads)
     report.add("", stray_files(dataset, chosen.values(), (every | chosen).values()))
     if not split and any(files.images for files in chosen.values()):
@@ -116,8 +117,8 @@ def measure(
     found: dict[str, list[Picture]] = {}
     for part, files in listings.items():
         found[part] = [measured[path] for path in files.images.values()]
-        judge(report, part, found[part], [measured[path] for path in files.labels.values()])
-    report.add("", diagnose.same_images(found))
+        judge_split(report, part, found[part], [measured[path] for path in files.labels.values()])
+    report.add("", judge.same_images(found))
 
 
 def read_all(jobs: Sequence[Callable], threads: int) -> list:
@@ -130,7 +131,7 @@ def read_all(jobs: Sequence[Callable], threads: int) -> list:
         pool.shutdown(cancel_futures=True)  # an interrupt must not wait for all of them
 
 
-def judge(report: Report, split: str, pictures: list[Picture], labels: list[Label]) -> None:
+def judge_split(report: Report, split: str, pictures: list[Picture], labels: list[Label]) -> None:
     """Adds to the report what the measurements of a split say."""
     part, table = report.parts[split], report.table
     part.sizes = Counter(picture.size for picture in pictures if picture.size)
@@ -139,15 +140,15 @@ def judge(report: Report, split: str, pictures: list[Picture], labels: list[Labe
     if not labels or table is None:
         return
     by_path = {picture.path: picture for picture in pictures}
-    report.add(split, (diagnose.wrong_size(label, by_path[label.image]) for label in labels
+    report.add(split, (judge.wrong_size(label, by_path[label.image]) for label in labels
                        if label.image in by_path))
-    wrong = [fault for label in labels if (fault := diagnose.unknown_ids(label, table))]
-    wrong += diagnose.binary(labels, table) + diagnose.train_ids(labels, table)
+    wrong = [fault for label in labels if (fault := judge.unknown_ids(label, table))]
+    wrong += judge.binary(labels, table) + judge.train_ids(labels, table)
     report.add(split, wrong)
-    report.add(split, [] if wrong else diagnose.ignored(labels))
-    report.add(split, [diagnose.unlisted(labels, table)])
-    report.add(split, diagnose.without_instances(labels))
-    part.ids, part.classes = diagnose.merge_counts(labels)
+    report.add(split, [] if wrong else judge.ignored(labels))
+    report.add(split, [judge.unlisted(labels, table)])
+    report.add(split, judge.without_instances(labels))
+    part.ids, part.classes = judge.merge_counts(labels)
     part.absent_classes = [name for i, name in enumerate(table.class_names)
                            if i not in part.classes]
     if 0 < len(part.absent_classes) < len(table.class_names) and not wrong and all(

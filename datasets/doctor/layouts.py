@@ -8,7 +8,7 @@ from datasets import DATASETS
 from datasets.base import SegmentationDataset
 from datasets.camvid import STILLS, CamVid
 from datasets.cityscapes import SUFFIXES, Cityscapes
-from datasets.faults import Fault
+from datasets.doctor.faults import Fault
 from datasets.kitti import Kitti
 from datasets.mapillary import Mapillary, MapillaryV2
 from datasets.samples import Files

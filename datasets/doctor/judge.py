@@ -5,8 +5,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from datasets.classes import UNKNOWN, ClassTable
-from datasets.examine import Label, Picture
-from datasets.faults import Fault
+from datasets.doctor.faults import Fault
+from datasets.doctor.measure import Label, Picture
 from datasets.samples import Files
 from utils.metrics import IGNORE
 
