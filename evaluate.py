@@ -22,13 +22,8 @@ import torch
 from datasets import DATASETS, build_dataset, dataset_of, find_root
 from datasets.cache.truth import open_truth
 from datasets.classes import match_classes
-from datasets.given_predictions import (
-    KINDS,
-    find_predictions,
-    read_prediction,
-    recognize_kind,
-)
-from datasets.scored import ScoredSet
+from datasets.evaluation.predictions import KINDS, find_predictions, read_prediction, recognize_kind
+from datasets.evaluation.scored_set import ScoredSet
 from datasets.transforms import EvalTransform
 from model import count_parameters, from_snapshot, read_snapshot
 from utils import distributed, options, report

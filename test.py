@@ -21,7 +21,7 @@ from tqdm import tqdm
 from datasets import DATASETS, build_dataset, dataset_of, find_root
 from datasets.base import SegmentationDataset
 from datasets.classes import match_classes
-from datasets.submission import expected_package
+from datasets.evaluation.submission import expected_package
 from datasets.transforms import EvalTransform
 from model import read_snapshot
 from model.prediction import open_predictor

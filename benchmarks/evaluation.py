@@ -29,8 +29,8 @@ from benchmarks.streets import write_streets
 from benchmarks.timing import machine, medians
 from datasets import build_dataset
 from datasets.cache.truth import open_truth
-from datasets.given_predictions import read_prediction
-from datasets.scored import ScoredSet
+from datasets.evaluation.predictions import read_prediction
+from datasets.evaluation.scored_set import ScoredSet
 from utils import distributed, options
 from utils.argument_types import positive
 from utils.evaluation import Scored, evaluate

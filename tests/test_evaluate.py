@@ -12,8 +12,8 @@ from PIL import Image
 
 from datasets import build_dataset
 from datasets.cityscapes_labels import LABELS, TABLE
-from datasets.given_predictions import find_predictions
-from datasets.scored import ScoredSet
+from datasets.evaluation.predictions import find_predictions
+from datasets.evaluation.scored_set import ScoredSet
 from utils.images import read_instances, read_label, write_png
 
 COLORS = np.zeros((256, 3), np.uint8)

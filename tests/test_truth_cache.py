@@ -10,7 +10,7 @@ from conftest import cut_city, run_script
 
 from datasets import build_dataset
 from datasets.cache.truth import open_truth
-from datasets.scored import ScoredSet
+from datasets.evaluation.scored_set import ScoredSet
 from utils.images import read_instances, read_label, write_png
 from utils.runs import from_runs, to_runs
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets.scored import ScoredSet
+from datasets.evaluation.scored_set import ScoredSet
 from utils.colors import NONE, color_ids, is_color
 from utils.images import read_image, read_label
 from utils.metrics import IGNORE
