@@ -23,10 +23,10 @@ from datasets import DATASETS, build_dataset, describe, find_root
 from datasets.base import SegmentationDataset
 from datasets.cache.decoded import open_cache
 from datasets.cache.per_label import count_class_pixels
-from datasets.mosaic import Mosaic
-from datasets.sampler import EpochLists, TrainSampler
 from datasets.samples import shared_images
-from datasets.sampling.epoch_lists import ListOptions, lists_digest, make_lists
+from datasets.sampling.epoch_lists import EpochLists, ListOptions, lists_digest, make_lists
+from datasets.sampling.mosaic import Mosaic
+from datasets.sampling.sampler import TrainSampler
 from datasets.transforms import EvalTransform, TrainTransform
 from model import MODELS, build_with_weights, check_name, checkpoint_activations, list_networks
 from model.loss import CLASS_WEIGHTS, LOSSES, Loss, build_loss, class_weights

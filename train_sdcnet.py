@@ -24,7 +24,8 @@ from torch import Tensor, nn
 
 from datasets import find_root
 from datasets.frames import FrameTriplets
-from datasets.sampler import AllImages, TrainSampler
+from datasets.sampling.epoch_lists import AllImages
+from datasets.sampling.sampler import TrainSampler
 from model.flow import MOTIONS
 from model.reconstruction import reconstruction_loss, warp
 from model.sdcnet import SDCNETS, SDCNet2D, load_sdcnet

@@ -11,8 +11,8 @@ from conftest import ROOT, draw_camvid
 from make_weights import label_map
 
 from datasets import build_dataset
-from datasets.class_uniform import ClassUniformLists, find_centroids, tile_centroids
 from datasets.classes import lookup_table
+from datasets.sampling.class_uniform import ClassUniformLists, find_centroids, tile_centroids
 from utils.images import write_png
 from utils.metrics import IGNORE
 

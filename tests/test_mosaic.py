@@ -8,9 +8,10 @@ import pytest
 import torch
 
 from datasets import build_dataset
-from datasets.class_uniform import ClassUniformLists, find_centroids
-from datasets.mosaic import Mosaic
-from datasets.sampler import AllImages, TrainSampler
+from datasets.sampling.class_uniform import ClassUniformLists, find_centroids
+from datasets.sampling.epoch_lists import AllImages
+from datasets.sampling.mosaic import Mosaic
+from datasets.sampling.sampler import TrainSampler
 from datasets.transforms import PADDING, TrainTransform
 from utils.metrics import IGNORE
 from utils.workers import Loader

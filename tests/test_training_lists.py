@@ -13,9 +13,8 @@ from test_options import run, same
 from datasets import build_dataset
 from datasets.base import SegmentationDataset
 from datasets.cache.per_label import count_class_pixels
-from datasets.class_uniform import ClassUniformLists
-from datasets.sampler import AllImages
-from datasets.sampling.epoch_lists import ListOptions, make_lists, shifted
+from datasets.sampling.class_uniform import ClassUniformLists
+from datasets.sampling.epoch_lists import AllImages, ListOptions, make_lists, shifted
 from train import weigh_classes
 from utils.images import write_png
 

@@ -4,7 +4,8 @@ import cv2
 import numpy as np
 import pytest
 
-from datasets.sampler import AllImages, TrainSampler
+from datasets.sampling.epoch_lists import AllImages
+from datasets.sampling.sampler import TrainSampler
 from datasets.transforms import (
     PADDING,
     EvalTransform,

@@ -1,45 +1,12 @@
 """The order of a training: every epoch's list, cut for ranks, from any step on."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 from torch.utils.data import Sampler
 
 from datasets.base import Key
-
-
-class EpochLists(Protocol):
-    """What an epoch consists of, before it is shuffled; a function of the epoch alone."""
-
-    @property
-    def images(self) -> tuple[int, int]:
-        """Own images, and with those propagated from them."""
-
-    @property
-    def until(self) -> int | None:
-        """Epoch from which only the own ones are used."""
-
-    def length(self, epoch: int) -> int:
-        """Items in the list of an epoch."""
-
-    def build(self, epoch: int) -> list[tuple[int, tuple[int, int] | None]]:
-        """Index of the image and (x, y) of the crop's center, or None, of each item."""
-
-
-@dataclass(frozen=True)
-class AllImages:
-    """Every image once per epoch: (own, all) numbers of images, from epoch `until` the own."""
-
-    images: tuple[int, int]
-    until: int | None = None
-
-    def length(self, epoch: int) -> int:
-        return self.images[0 if self.until is not None and epoch >= self.until else 1]
-
-    def build(self, epoch: int) -> list[tuple[int, tuple[int, int] | None]]:
-        return [(index, None) for index in range(self.length(epoch))]
+from datasets.sampling.epoch_lists import EpochLists
 
 
 class TrainSampler(Sampler[list[Key]]):

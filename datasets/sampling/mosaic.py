@@ -14,8 +14,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from datasets.base import Key, SegmentationDataset
-from datasets.class_uniform import Item
-from datasets.sampler import EpochLists
+from datasets.sampling.class_uniform import Item
+from datasets.sampling.epoch_lists import EpochLists
 from datasets.transforms import TrainTransform
 
 
