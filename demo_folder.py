@@ -31,7 +31,7 @@ from tqdm import tqdm
 
 from datasets import DATASETS, dataset_of, find_root
 from datasets.folder import list_images
-from datasets.sequences import find_sequence
+from datasets.video.sequences import find_sequence
 from model import read_snapshot
 from model.prediction import open_predictor
 from utils import disk, distributed, options

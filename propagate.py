@@ -24,7 +24,7 @@ import cv2
 from tqdm import tqdm
 
 from datasets import build_dataset, find_root
-from datasets.propagation import Method, Propagation, bytes_needed, check_sizes, find_chains
+from datasets.video.propagation import Method, Propagation, bytes_needed, check_sizes, find_chains
 from model.flow import MOTIONS, smallest_side
 from utils import disk, distributed, options
 from utils.argument_types import positive

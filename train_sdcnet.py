@@ -23,9 +23,9 @@ import torch
 from torch import Tensor, nn
 
 from datasets import find_root
-from datasets.frames import FrameTriplets
 from datasets.sampling.epoch_lists import AllImages
 from datasets.sampling.sampler import TrainSampler
+from datasets.video.triplets import FrameTriplets
 from model.flow import MOTIONS
 from model.reconstruction import reconstruction_loss, warp
 from model.sdcnet import SDCNETS, SDCNet2D, load_sdcnet

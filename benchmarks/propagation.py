@@ -28,7 +28,7 @@ from tqdm import tqdm
 from datasets import build_dataset, dataset_of, find_root
 from datasets.base import SegmentationDataset
 from datasets.classes import match_classes
-from datasets.propagation import Method, Propagation, State
+from datasets.video.propagation import Method, Propagation, State
 from model import read_snapshot
 from model.flow import MOTIONS
 from model.prediction import open_predictor

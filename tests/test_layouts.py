@@ -21,10 +21,10 @@ from PIL import Image
 from datasets import DATASETS, build_dataset, camvid, cityscapes_labels, kitti
 from datasets.classes import UNKNOWN, match_classes
 from datasets.doctor import check
-from datasets.frames import find_sequences
 from datasets.samples import shared_images
-from datasets.sequences import find_sequence
 from datasets.transforms import EvalTransform
+from datasets.video.sequences import find_sequence
+from datasets.video.triplets import find_sequences
 from utils.images import write_png
 from utils.metrics import IGNORE
 

@@ -17,7 +17,7 @@ from torchvision.models import optical_flow as torchvision_flow
 
 import model
 from datasets import build_dataset
-from datasets.propagation import Method, Propagation, find_chains
+from datasets.video.propagation import Method, Propagation, find_chains
 from model.flow import MOTIONS
 from model.sdcnet import SDCNet2DRecon
 from utils import checkpoint

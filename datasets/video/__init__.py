@@ -1,0 +1,1 @@
+"""Frames around labelled images, and labels carried to them."""
