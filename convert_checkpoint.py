@@ -17,10 +17,11 @@ from typing import Any
 from torch import Tensor
 
 from datasets import TABLES, dataset_of
-from model import build_model, check_name, from_snapshot, load_weights
+from model import build_model, check_name
 from model.published import UnknownNetworkError, recognize
 from model.smp_names import is_smp
 from model.smp_weights import bare, count_classes, to_ours
+from model.snapshot import from_snapshot, load_weights
 from utils import checkpoint, options
 from utils.argument_types import checked
 from utils.exit_codes import run

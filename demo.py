@@ -11,8 +11,7 @@ import argparse
 from pathlib import Path
 
 from datasets import dataset_of
-from model import read_snapshot
-from model.prediction import open_predictor
+from model.snapshot import open_predictor, read_snapshot
 from utils import distributed, options
 from utils.exit_codes import run
 from utils.images import read_image

@@ -32,8 +32,7 @@ from tqdm import tqdm
 from datasets import DATASETS, dataset_of, find_root
 from datasets.folder import list_images
 from datasets.video.sequences import find_sequence
-from model import read_snapshot
-from model.prediction import open_predictor
+from model.snapshot import open_predictor, read_snapshot
 from utils import disk, distributed, options
 from utils.exit_codes import run
 from utils.images import read_image, resize_image, shown

@@ -25,7 +25,8 @@ from datasets.classes import match_classes
 from datasets.evaluation.predictions import KINDS, find_predictions, read_prediction, recognize_kind
 from datasets.evaluation.scored_set import ScoredSet
 from datasets.transforms import EvalTransform
-from model import count_parameters, from_snapshot, read_snapshot
+from model import count_parameters
+from model.snapshot import from_snapshot, read_snapshot
 from utils import distributed, options, report
 from utils.argument_types import share
 from utils.comparison import Comparison, change_table, read_scores

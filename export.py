@@ -21,8 +21,8 @@ import torch
 
 from datasets import dataset_of
 from datasets.folder import list_images
-from model import from_snapshot, read_snapshot
-from model.exported import ExportedNetwork, quantize, write_onnx
+from model.onnx_export import ExportedNetwork, quantize, write_onnx
+from model.snapshot import from_snapshot, read_snapshot
 from utils import distributed, options
 from utils.argument_types import positive
 from utils.exit_codes import run

@@ -30,8 +30,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from model import MODELS, build_model, check_name, count_parameters, from_snapshot, read_snapshot
-from model.prediction import open_predictor
+from model import MODELS, build_model, check_name, count_parameters
+from model.snapshot import from_snapshot, open_predictor, read_snapshot
 from utils import distributed, options
 from utils.argument_types import checked, positive
 from utils.cuda_graph import SETTLED

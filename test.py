@@ -23,8 +23,7 @@ from datasets.base import SegmentationDataset
 from datasets.classes import match_classes
 from datasets.evaluation.submission import expected_package
 from datasets.transforms import EvalTransform
-from model import read_snapshot
-from model.prediction import open_predictor
+from model.snapshot import open_predictor, read_snapshot
 from utils import distributed, options
 from utils.exit_codes import run
 from utils.inference import Predictor, Workload, read_shard

@@ -27,8 +27,7 @@ from datasets.sampling.epoch_lists import AllImages
 from datasets.sampling.sampler import TrainSampler
 from datasets.video.triplets import FrameTriplets
 from model.flow import MOTIONS
-from model.reconstruction import reconstruction_loss, warp
-from model.sdcnet import SDCNETS, SDCNet2D, load_sdcnet
+from model.sdcnet import SDCNETS, SDCNet2D, load_sdcnet, reconstruction_loss, warp
 from utils import distributed, optimization, options, sdcnet_options
 from utils.exit_codes import run
 from utils.inference import read_shard

@@ -24,8 +24,8 @@ from torch import Tensor, nn
 
 from benchmarks.timing import Times, machine, table, take_turns
 from latency import draw
-from model import MODELS, build_model, from_snapshot, read_snapshot
-from model.prediction import open_predictor
+from model import MODELS, build_model
+from model.snapshot import from_snapshot, open_predictor, read_snapshot
 from utils import distributed
 from utils.argument_types import positive
 from utils.images import read_image, resize_image

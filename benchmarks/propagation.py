@@ -29,9 +29,8 @@ from datasets import build_dataset, dataset_of, find_root
 from datasets.base import SegmentationDataset
 from datasets.classes import match_classes
 from datasets.video.propagation import Method, Propagation, State
-from model import read_snapshot
 from model.flow import MOTIONS
-from model.prediction import open_predictor
+from model.snapshot import open_predictor, read_snapshot
 from utils import distributed, options
 from utils.argument_types import at_least_zero, positive
 from utils.exit_codes import run

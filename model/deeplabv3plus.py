@@ -12,10 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from model.aspp import ASPP
-from model.layers import IMAGENET_MEAN, IMAGENET_STD, Normalize, conv_bn_act, resize
-from model.recompute import run
-from model.resnet import ResNetEncoder
-from model.se_resnext import SEResNeXtEncoder
+from model.layers import IMAGENET_MEAN, IMAGENET_STD, Normalize, conv_bn_act, resize, run_block
+from model.resnet import ResNetEncoder, SEResNeXtEncoder
 from model.wide_resnet38 import WideResNet38Encoder
 
 Encoder = ResNetEncoder | WideResNet38Encoder
@@ -87,7 +85,9 @@ class DeepLabV3Plus(nn.Module):
         wanted = self.fine, len(self.encoder.strides) - 1
         fine, coarse = self.encoder.features(self.normalize(images), wanted)
         recompute = self.encoder.checkpoint_activations
-        features = run(self.decoder, fine, self.aspp(coarse), recompute=recompute)  # (N, 256, h, w)
+        features = run_block(  # (N, 256, h, w)
+            self.decoder, fine, self.aspp(coarse), recompute=recompute
+        )
         logits = self.classifier(features)  # (N, num_classes, h, w)
         return self.upsample(logits, images.shape[-2:]) if full_size else logits
 

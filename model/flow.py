@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from model.sdcnet import SMALLEST as SDCNET_SMALLEST
 from model.sdcnet import SDCNet2D, load_sdcnet
-from model.weights import load_weights
+from model.snapshot import load_weights
 from utils import checkpoint
 from utils.optical_flow import SMALLEST as DIS_SMALLEST
 from utils.optical_flow import Motion, dis_flow

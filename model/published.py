@@ -3,26 +3,140 @@
 The names decide, `--arch` is not needed.
 """
 
+import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
 from model.layers import IMAGENET_MEAN, IMAGENET_STD
-from model.published_encoders import RESNET_DEPTHS, count_blocks, looks_like
-from model.published_keys import (
-    CSPSG,
-    CSPSG_BLOCKS,
-    FREGU856,
-    NVIDIA,
-    SGCPNET,
-    SGCPNET_BLOCKS,
-    SGCPNET_CONVOLUTIONS,
-    rename,
-)
 
 CSPSG_NAMES = {16: "cspsg_n", 32: "cspsg_s", 48: "cspsg_m", 64: "cspsg_l", 80: "cspsg_x"}  # width
 NVIDIA_DATASETS = {19: "cityscapes", 65: "mapillary", 11: "camvid"}  # KITTI has those of Cityscapes
+Table = tuple[tuple[str, str | Callable[[re.Match], str]], ...]
+FREGU856 = (  # github.com/fregu856/deeplabv3
+    (r"resnet\.resnet\.0\.", "encoder.conv1."),
+    (r"resnet\.resnet\.1\.", "encoder.bn1."),
+    (r"resnet\.resnet\.4\.", "encoder.layer1."),
+    (r"resnet\.resnet\.5\.", "encoder.layer2."),
+    (r"resnet\.resnet\.6\.", "encoder.layer3."),  # output stride 16
+    (r"resnet\.layer4\.", "encoder.layer3."),  # output stride 8
+    (r"resnet\.layer5\.", "encoder.layer4."),
+    (r"aspp\.conv_1x1_1\.", "aspp.branches.0.0."),
+    (r"aspp\.bn_conv_1x1_1\.", "aspp.branches.0.1."),
+    (r"aspp\.conv_3x3_(\d)\.", r"aspp.branches.\1.0."),
+    (r"aspp\.bn_conv_3x3_(\d)\.", r"aspp.branches.\1.1."),
+    (r"aspp\.conv_1x1_2\.", "aspp.pooled.0."),
+    (r"aspp\.bn_conv_1x1_2\.", "aspp.pooled.1."),
+    (r"aspp\.conv_1x1_3\.", "aspp.project.0."),
+    (r"aspp\.bn_conv_1x1_3\.", "aspp.project.1."),
+    (r"aspp\.conv_1x1_4\.", "classifier."),
+)
+CSPSG = (  # github.com/zhouliguo/cspsg, numbers are places in its list of layers
+    (r"model\.0\.", "encoder.stem."),
+    (r"model\.1\.", "encoder.stage1.0."),
+    (r"model\.2\.", "encoder.stage1.1."),
+    (r"model\.3\.", "encoder.stage2.0."),
+    (r"model\.4\.", "encoder.stage2.1."),
+    (r"model\.5\.", "encoder.stage3.0."),
+    (r"model\.6\.", "encoder.stage3.1."),
+    (r"model\.7\.", "encoder.stage4.0."),
+    (r"model\.8\.", "encoder.stage4.1."),
+    (r"model\.9\.cv1\.", "encoder.pyramid.reduce."),
+    (r"model\.9\.cv2\.", "encoder.pyramid.fuse."),
+    (r"model\.10\.", "decoder.narrow.0."),
+    (r"model\.13\.", "decoder.fuse.0."),
+    (r"model\.14\.", "decoder.narrow.1."),
+    (r"model\.17\.", "decoder.fuse.1."),
+    (r"model\.18\.", "decoder.narrow.2."),
+    (r"model\.21\.", "decoder.fuse.2."),
+    (r"model\.22\.", "decoder.project."),
+    (r"model\.24\.m\.0\.", "classifier."),
+)
+CSPSG_BLOCKS = (  # names within a block, after the places
+    (r"(.*)\.m\.(\d+)\.cv(\d)\.", r"\1.blocks.\2.conv\3."),
+    (r"(.*)\.cv1\.", r"\1.deep."),
+    (r"(.*)\.cv2\.", r"\1.direct."),
+    (r"(.*)\.cv3\.", r"\1.fuse."),
+)
+NVIDIA: Table = (  # github.com/NVIDIA/semantic-segmentation, without the "backbone." of branch main
+    (r"layer0\.(?:0|conv1)\.", "encoder.conv1."),
+    (r"layer0\.(?:1|bn1)\.", "encoder.bn1."),
+    (r"(layer\d\.\d+)\.se_module\.", r"encoder.\1.se."),
+    (r"(layer\d\.\d+)\.", r"encoder.\1."),
+    (r"mod1\.conv1\.", "encoder.stage1."),
+    (r"mod(\d)\.(block\d)\.bn1\.0\.", r"encoder.stage\1.\2.norms.0."),
+    (r"mod(\d)\.(block\d)\.convs\.bn2\.0\.", r"encoder.stage\1.\2.norms.1."),
+    (r"mod(\d)\.(block\d)\.convs\.bn3\.0\.", r"encoder.stage\1.\2.norms.2."),
+    (r"mod(\d)\.(block\d)\.convs\.conv1\.", r"encoder.stage\1.\2.convs.0."),
+    (r"mod(\d)\.(block\d)\.convs\.conv2\.", r"encoder.stage\1.\2.convs.1."),
+    (r"mod(\d)\.(block\d)\.convs\.conv3\.", r"encoder.stage\1.\2.convs.2."),
+    (r"mod(\d)\.(block\d)\.proj_conv\.", r"encoder.stage\1.\2.shortcut."),
+    (r"aspp\.features\.(\d)\.", r"aspp.branches.\1."),
+    (r"aspp\.img_conv\.", "aspp.pooled."),
+    (r"bot_aspp\.", "aspp.project."),
+    (r"bot_fine\.", "decoder.narrow."),
+    (r"final\.0\.", "decoder.fuse.0.0."),
+    (r"final\.1\.", "decoder.fuse.0.1."),
+    (r"final\.3\.", "decoder.fuse.1.0."),
+    (r"final\.4\.", "decoder.fuse.1.1."),
+    (r"final\.6\.", "classifier."),
+)
+SGCPNET: Table = (  # github.com/zhouyuan888888/SGCPNet
+    (r"l1\.", "encoder.stem."),
+    (r"l2\.", "encoder.stage1.0."),
+    (r"l([345])\.(\d)\.", lambda m: f"encoder.stage{int(m[1]) - 1}.{m[2]}."),
+    (r"conv([345])\.", lambda m: f"lateral.{int(m[1]) - 3}."),
+    (r"sgcp\.td\.", "context.down_again."),
+    (r"sgcp\.td_bu\.unit\.0\.(p\d_w1|conv\d_up)", r"context.down.\1"),
+    (r"sgcp\.td_bu\.unit\.0\.(p\d_w2|conv\d_down)", r"context.up.\1"),
+    (r"sgcp\.td_bu\.unit\.0\.p5_to_p6\.", "context.coarser."),
+    (r"sgcp\.td_bu\.unit\.0\.p(\d)_down_channel\.",
+     lambda m: f"context.narrow.{int(m[1]) - 3}."),
+    (r"sgcp\.td_bu\.unit\.0\.p(\d)_down_channel_2\.",
+     lambda m: f"context.narrow_again.{int(m[1]) - 4}."),
+)
+_PLACES = [f"stage{i}.{j}" for i, blocks in enumerate((1, 2, 5, 3), 1) for j in range(blocks)]
+MOBILENET: Table = (  # its ImageNet classifier
+    (r"conv1\.", "encoder.stem.0."),
+    (r"bn1\.", "encoder.stem.1."),
+    (r"bneck\.(\d+)\.", lambda m: f"encoder.{_PLACES[int(m[1])]}."),
+)
+SGCPNET_BLOCKS: Table = (  # names within a block, after the places
+    (r"(encoder\..*)\.conv1\.", r"\1.expand.0."),
+    (r"(encoder\..*)\.bn1\.", r"\1.expand.1."),
+    (r"(encoder\..*)\.conv2\.", r"\1.depthwise.0."),
+    (r"(encoder\..*)\.bn2\.", r"\1.depthwise.1."),
+    (r"(encoder\..*)\.conv3\.", r"\1.project.0."),
+    (r"(encoder\..*)\.bn3\.", r"\1.project.1."),
+    (r"(encoder\..*)\.se\.se\.([12])\.", lambda m: f"{m[1]}.excite.reduce.{int(m[2]) - 1}."),
+    (r"(encoder\..*)\.se\.se\.([45])\.", lambda m: f"{m[1]}.excite.expand.{int(m[2]) - 4}."),
+    (r"(context\.down.*)\.p(\d)_w1$", lambda m: f"{m[1]}.fuse.{int(m[2]) - 3}.shares"),
+    (r"(context\.up)\.p(\d)_w2$", lambda m: f"{m[1]}.fuse.{int(m[2]) - 4}.shares"),
+    (r"(context\.down.*)\.conv(\d)_up\.", lambda m: f"{m[1]}.fuse.{int(m[2]) - 3}."),
+    (r"(context\.up)\.conv(\d)_down\.", lambda m: f"{m[1]}.fuse.{int(m[2]) - 4}."),
+    (r"(context\.(?:narrow|coarser).*)\.conv\.", r"\1."),
+)
+SGCPNET_CONVOLUTIONS = (
+    (r"(context\..*\.fuse\.\d)\.(depthwise|pointwise)_conv\.conv\.", r"\1.\2."),
+    (r"(context\..*\.fuse\.\d)\.bn\.", r"\1.norm."),
+)
+CLASSIFIERS: tuple[str, ...] = ("fc.", "last_linear.", "bn_out.", "classifier.")
+MOBILENET_CLASSIFIERS: tuple[str, ...] = ("conv2.", "bn2.", "linear3.", "bn3.", "linear4.")
+# blocks of the third stage, whether those are bottlenecks -> depth
+RESNET_DEPTHS = {(2, False): 18, (6, False): 34, (6, True): 50, (23, True): 101, (36, True): 152}
+SMP = ("a network of segmentation_models_pytorch; convert_checkpoint.py makes a checkpoint of it "
+       "with --arch smp:ARCHITECTURE:ENCODER")
+OTHERS = {  # names that together only these networks have
+    ("segmentation_head.0.weight",): SMP,
+    ("segmentation_head.head.0.weight",): SMP,
+    ("ocr.cls_head.weight", "backbone.conv1.weight"): "HRNet-OCR, which is not among the networks "
+                                                      "here",
+    ("backbone.conv1.weight", "classifier.0.convs.0.0.weight"): "torchvision's DeepLabV3, whose "
+                                                                "head differs from the one here",
+    ("model.0.conv.weight", "model.24.m.1.weight"): "a YOLOv5 detector, not a segmentation network",
+}
 
 
 def fregu856(weights: dict[str, Tensor]) -> dict[str, Any]:
@@ -165,3 +279,61 @@ def recognize(weights: dict[str, Tensor], path: str | Path) -> dict[str, Any]:
         "that the README lists"
     )
     raise UnknownNetworkError(f"{path}: its {len(weights)} tensors ({names}, ...) {advice}")
+
+
+def rename(weights: dict[str, Tensor], table: Table) -> dict[str, Tensor]:
+    """Applies to each key the first row whose pattern matches its beginning."""
+    renamed = {}
+    for key, tensor in weights.items():
+        row = next((row for row in table if re.match(row[0], key)), None)
+        renamed[re.sub(row[0], row[1], key, count=1) if row else key] = tensor
+    return renamed
+
+
+def encoder_weights(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors of a classifier under our encoder's names, without its last layers.
+
+    Knows torchvision's ResNets, SE-ResNeXts of pretrained-models.pytorch (Cadene), the
+    WideResNet38 of NVIDIA/semantic-segmentation and SGCPNet's MobileNet; other names stay.
+    """
+    mobilenet = "bneck.0.conv1.weight" in weights
+    classifiers = MOBILENET_CLASSIFIERS if mobilenet else CLASSIFIERS
+    weights = {key: weights[key] for key in weights if not key.startswith(classifiers)}
+    for table in (MOBILENET, SGCPNET_BLOCKS) if mobilenet else (NVIDIA,):
+        weights = rename(weights, table)
+    return {key.removeprefix("encoder."): tensor for key, tensor in weights.items()}
+
+
+def count_blocks(weights: dict[str, Tensor], stage: str) -> int:
+    """Blocks in the stage whose names begin with `stage`."""
+    return len({key.removeprefix(stage).split(".")[0] for key in weights if key.startswith(stage)})
+
+
+def looks_like(weights: dict[str, Tensor]) -> str:
+    """What a state dict of no segmentation network here looks like, and what to do; "" if unknown.
+
+    The words follow "its tensors (NAMES, ...)".
+    """
+    for keys, name in OTHERS.items():
+        if weights.keys() >= set(keys):
+            return f"look like {name}"
+    if encoder := _name_encoder(weights):
+        return f"look like {encoder}, a classifier; give it to train.py as --pretrained-encoder"
+    return ""
+
+
+def _name_encoder(weights: dict[str, Tensor]) -> str:
+    if "mod1.conv1.weight" in weights and "mod7.block1.convs.conv3.weight" in weights:
+        return "WideResNet38"
+    depth = RESNET_DEPTHS.get(
+        (count_blocks(weights, "layer3."), "layer3.0.conv3.weight" in weights)
+    )
+    convolution = weights.get("layer1.0.conv2.weight")
+    plain = convolution is not None and tuple(convolution.shape) == (64, 64, 3, 3)  # not ResNeXt
+    grouped = convolution is not None and tuple(convolution.shape) == (128, 4, 3, 3)  # ResNeXt
+    squeezed = "layer0.conv1.weight" in weights and "layer1.0.se_module.fc1.weight" in weights
+    if depth in (50, 101) and grouped and squeezed:
+        return f"SE-ResNeXt-{depth}"
+    if depth and plain and "conv1.weight" in weights:
+        return f"torchvision's ResNet-{depth}"
+    return ""

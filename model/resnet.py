@@ -9,8 +9,9 @@ from typing import Any
 from torch import Tensor, nn
 from torchvision.models import get_model_weights
 from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
+from torchvision.ops import SqueezeExcitation
 
-from model.recompute import run_stages
+from model.layers import run_stages
 
 
 def dilate(stage: nn.Module, dilation: int) -> None:
@@ -72,3 +73,38 @@ class ResNetEncoder(ResNet):
         """torchvision's ImageNet weights for this depth, downloaded to its cache."""
         weights = get_model_weights(f"resnet{self.depth}").DEFAULT
         return weights.get_state_dict(progress=True, check_hash=True)
+
+
+class SEBottleneck(Bottleneck):
+    """torchvision's bottleneck with squeeze and excitation in front of the shortcut's addition."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        channels = self.conv3.out_channels
+        self.se = SqueezeExcitation(channels, channels // 16)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, h, w) -> (N, 4 * planes, h / stride, w / stride)."""
+        shortcut = x if self.downsample is None else self.downsample(x)
+        x = self.relu(self.bn1(self.conv1(x)))
+        x = self.relu(self.bn2(self.conv2(x)))
+        x = self.se(self.bn3(self.conv3(x)))
+        return self.relu(x + shortcut)
+
+
+class SEResNeXtEncoder(ResNetEncoder):
+    """The feature stages of SE-ResNeXt 32x4d of `depth` 50 or 101, in Cadene's form."""
+
+    BLOCKS = {50: (SEBottleneck, [3, 4, 6, 3]), 101: (SEBottleneck, [3, 4, 23, 3])}
+    OPTIONS = {"groups": 32, "width_per_group": 4}
+
+    def __init__(self, depth: int, output_stride: int) -> None:
+        super().__init__(depth, output_stride)
+        self.maxpool = nn.MaxPool2d(3, stride=2, ceil_mode=True)  # no padding, as published
+
+    def imagenet_weights(self) -> dict[str, Tensor]:
+        """Raises ValueError: torchvision has no weights for this encoder."""
+        raise ValueError(
+            "imagenet: torchvision has no weights for SE-ResNeXt; give a FILE of weights, for "
+            f"example se_resnext{self.depth}_32x4d of pretrained-models.pytorch"
+        )

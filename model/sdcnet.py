@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from model.layers import Normalize
-from model.weights import load_weights
+from model.snapshot import load_weights
 from utils import checkpoint
 
 FLOW_MEAN, FLOW_STD = (-0.94427323, -1.23077035), (13.77204132, 7.47463894)
@@ -32,6 +32,7 @@ DECODER = (  # name, channels in and out
 )  # fmt: skip
 EXPECTED = "one of train_sdcnet.py, or sdc_cityscapes_vrec.pth.tar, is expected"
 FINEST = DECODER[-1][-1]  # channels
+WEIGHTS = {"color": 0.7, "gradient": 0.2, "smoothness": 0.1}  # published
 
 
 class SDCNet2D(nn.Module):
@@ -84,7 +85,7 @@ class SDCNet2D(nn.Module):
                 i + 1 how far away it is in frame i.
 
         Returns:
-            (N, 2, H, W) float, pixels (x, y), likewise; for `model.reconstruction.warp`.
+            (N, 2, H, W) float, pixels (x, y), likewise; for `model.sdcnet.warp`.
 
         Raises:
             ValueError: other shapes, or sides below 33.
@@ -213,3 +214,50 @@ def _reverse_colors(weight: Tensor, frames: int) -> Tensor:
     parts = weight.split([flows, 3 * frames, rest], 1)
     return torch.cat([parts[0], parts[1].unflatten(1, (3, frames)).flip(1).flatten(1, 2), parts[2]
                       ], 1)  # fmt: skip
+
+
+def warp(images: Tensor, displacement: Tensor) -> Tensor:
+    """Images sampled at displaced places, bilinear; beyond the border is the border.
+
+    Args:
+        images: (N, C, H, W) float.
+        displacement: (N, 2, H, W) float, pixels (x, y), at the pixels of the result.
+
+    Returns:
+        (N, C, H, W) float.
+    """
+    height, width = images.shape[-2:]
+    x, y = (torch.arange(n, device=displacement.device) for n in (width, height))
+    x, y = displacement[:, 0] + x, displacement[:, 1] + y[:, None]
+    # Aligned corners: -1 and 1 are the centers of the outermost pixels.
+    grid = torch.stack([x * (2 / max(width - 1, 1)) - 1, y * (2 / max(height - 1, 1)) - 1], -1)
+    return F.grid_sample(images, grid, "bilinear", padding_mode="border", align_corners=True)
+
+
+def reconstruction_loss(made: Tensor, wanted: Tensor, displacement: Tensor) -> dict[str, Tensor]:
+    """What SDCNet2D is trained with: color, differences of neighbors in color, smooth motion.
+
+    Args:
+        made: (N, 3, H, W) float in 0..255, the warped frame.
+        wanted: (N, 3, H, W) float in 0..255.
+        displacement: (N, 2, H, W) float, pixels, that warped it.
+
+    Returns:
+        `color` (0..1), `gradient` (0..255), `smoothness` (pixels), each (), a mean; and `total`,
+        weighted as published.
+    """
+    made_steps, wanted_steps = _steps(made), _steps(wanted)
+    x, y = _steps(displacement)
+    parts = {
+        "color": F.l1_loss(made, wanted) / 255,
+        "gradient": F.l1_loss(made_steps[0].abs(), wanted_steps[0].abs())
+        + F.l1_loss(made_steps[1].abs(), wanted_steps[1].abs()),
+        "smoothness": x.abs().mean() + y.abs().mean(),
+    }
+    total = torch.stack([WEIGHTS[name] * part for name, part in parts.items()]).sum()
+    return parts | {"total": total}
+
+
+def _steps(values: Tensor) -> tuple[Tensor, Tensor]:
+    """From each pixel to the next one in its row, and in its column."""
+    return values.diff(dim=-1), values.diff(dim=-2)

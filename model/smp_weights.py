@@ -4,7 +4,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from model.published_keys import Table, rename
+from model.published import Table, rename
 from model.smp import build_parts
 from model.smp_names import pretrained_tag, split
 

@@ -10,7 +10,7 @@ from collections.abc import Collection, Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from model.recompute import run_stages
+from model.layers import run_stages
 
 
 class Block(nn.Module):

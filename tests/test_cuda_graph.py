@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 import model
-from model.prediction import open_predictor
+from model.snapshot import open_predictor
 from utils import cuda_graph
 from utils.cuda_graph import AGAIN, Replayed
 from utils.inference import Predictor

@@ -14,8 +14,7 @@ from torchvision.models import resnet18, resnet50
 
 import model
 from datasets import cityscapes_labels, dataset_of
-from model.published import recognize
-from model.published_encoders import encoder_weights, looks_like
+from model.published import encoder_weights, looks_like, recognize
 from utils import checkpoint
 from utils.images import read_label, write_png
 

@@ -12,7 +12,7 @@ from test_prediction import with_statistics
 
 import export
 import model
-from model import exported
+from model import onnx_export
 from utils import checkpoint
 from utils.images import read_label, write_png
 
@@ -70,7 +70,7 @@ def test_int8_says_what_it_costs(snapshot: Path, photos: Path, tmp_path: Path, c
     done = call(*words(snapshot, photos, output), "--int8")
     assert done.returncode == 0, done.stderr
     assert "int8: labels agree on" in done.stdout
-    eight = exported.ExportedNetwork(output)
+    eight = onnx_export.ExportedNetwork(output)
     assert eight.config["arch"] == "cspsg_n"
     assert output.stat().st_size < 0.5 * snapshot.stat().st_size
 
@@ -89,7 +89,7 @@ def test_what_computes_something_else_is_not_written(
 def test_missing_packages_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(ValueError, match="pip install onnx onnxscript onnxruntime"):
-        exported.ExportedNetwork("x.onnx")
+        onnx_export.ExportedNetwork("x.onnx")
 
 
 @pytest.mark.parametrize(("name", "content", "message"), [

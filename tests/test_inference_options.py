@@ -12,7 +12,7 @@ from tiny import Tiny
 import evaluate
 import model
 from datasets import build_dataset, describe
-from model import prediction
+from model import snapshot as prediction
 from utils import checkpoint
 from utils.images import read_image, read_label
 from utils.inference import Predictor

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 import model
-from model.csp import CSPEncoder
+from model.cspsg import CSPEncoder
 from model.layers import IMAGENET_MEAN, IMAGENET_STD, Normalize
 from model.published import recognize
 from model.resnet import ResNetEncoder

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 import model
 import train
-from model import recompute
+from model import layers
 from model.loss import LOSSES
 from utils import checkpoint, distributed
 from utils.argument_types import below_one, odd, positive
@@ -169,8 +169,8 @@ def test_output_stride_is_stored(run) -> None:
 
 def test_checkpointed_blocks(run, monkeypatch: pytest.MonkeyPatch) -> None:
     blocks: list[nn.Module] = []
-    again = recompute.checkpoint
-    monkeypatch.setattr(recompute, "checkpoint", lambda block, *inputs, **options: (
+    again = layers.checkpoint
+    monkeypatch.setattr(layers, "checkpoint", lambda block, *inputs, **options: (
         blocks.append(block), again(block, *inputs, **options))[1])
     words = ["--arch", "deeplabv3_resnet18", "--max-steps", 1]
     plain, _ = run(*words)

@@ -9,7 +9,7 @@ from torch import nn
 import model
 from model.fusion import fuse
 from model.layers import resize
-from model.prediction import open_predictor
+from model.snapshot import open_predictor
 from utils.cells import largest_between
 from utils.inference import BLOCK, Predictor
 from utils.sliding import Inference, best_class

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 import model
-from model.recompute import run_stages
+from model.layers import run_stages
 from model.wide_resnet38 import stage
 from utils.optimization import train_mode
 

@@ -13,7 +13,8 @@ from conftest import ROOT, draw_camvid, draw_cityscapes, run_script
 import train
 from datasets import build_dataset
 from datasets.transforms import EvalTransform
-from model import build_model, load_model
+from model import build_model
+from model.snapshot import load_model
 from utils import checkpoint
 from utils.images import read_image, read_label, write_png
 from utils.inference import Predictor

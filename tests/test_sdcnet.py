@@ -11,8 +11,7 @@ from torch import Tensor
 
 import model
 from model import flow
-from model.reconstruction import reconstruction_loss, warp
-from model.sdcnet import SDCNETS, SDCNet2D, SDCNet2DRecon, load_sdcnet
+from model.sdcnet import SDCNETS, SDCNet2D, SDCNet2DRecon, load_sdcnet, reconstruction_loss, warp
 from utils import checkpoint, optical_flow
 
 FIXTURES = Path(__file__).parent / "fixtures"

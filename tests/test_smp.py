@@ -14,7 +14,7 @@ import model
 from model import smp_names
 from model.fusion import fuse
 from model.layers import IMAGENET_MEAN, IMAGENET_STD
-from model.published_keys import rename
+from model.published import rename
 from model.smp_weights import HEAD, count_classes, fit_encoder, to_ours
 
 smp = pytest.importorskip("segmentation_models_pytorch")

@@ -11,7 +11,7 @@ from test_smp import LIGHT, plain
 from torch import nn
 
 import model
-from model.onnx_layers import AdaptivePool, replace_layers
+from model.onnx_export import AdaptivePool, replace_layers
 from utils import checkpoint
 from utils.images import write_png
 

@@ -1,0 +1,215 @@
+"""Puts weights into a network."""
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from model import MODELS, STATISTICS, _defaults, build_model
+from model.fusion import fuse
+from model.onnx_export import ExportedNetwork
+from model.published import UnknownNetworkError, encoder_weights, recognize
+from model.smp_names import is_smp
+from model.smp_weights import fit_encoder, imagenet_weights
+from utils import checkpoint
+from utils.inference import FEW_IMAGES, Predictor, Workload
+from utils.sliding import Inference
+
+
+def load_weights(network: nn.Module, weights: dict[str, Tensor], except_: str = "") -> list[str]:
+    """Copies weights into a network, every name and shape or an error.
+
+    Args:
+        network: gets the weights.
+        weights: state dict with this project's names.
+        except_: names with this prefix may differ in shape; those keep their values.
+
+    Returns:
+        The names left out by `except_`.
+
+    Raises:
+        ValueError: a tensor is missing, left over, or of another shape.
+    """
+    own = network.state_dict()
+    counters = {name: own[name] for name in own if name.endswith(".num_batches_tracked")}
+    if not weights.keys() & counters.keys():  # files of PyTorch 0.4 and older have none
+        weights = counters | weights
+    left_out = [
+        name
+        for name in own
+        if except_ and name.startswith(except_)
+        and (name not in weights or weights[name].shape != own[name].shape)
+    ]
+    faults = [f"{name} missing" for name in own if name not in weights and name not in left_out]
+    faults += [f"{name} unknown" for name in weights if name not in own and name not in left_out]
+    faults += [
+        f"{name} is {tuple(weights[name].shape)}, not {tuple(own[name].shape)}"
+        for name in own
+        if name in weights and name not in left_out and weights[name].shape != own[name].shape
+    ]
+    if faults:
+        raise ValueError(
+            f"the weights do not fit the network: {len(faults)} of {len(own)} tensors differ "
+            f"({'; '.join(faults[:3])})"
+        )
+    network.load_state_dict({k: own[k] if k in left_out else weights[k] for k in own})
+    return left_out
+
+
+def read_snapshot(path: str | Path, weights: bool = False) -> dict[str, Any]:
+    """A checkpoint in this project's form, whoever wrote it; or what an ONNX file says of itself.
+
+    Args:
+        path: of the file.
+        weights: whether they are needed, which an ONNX file does not give.
+
+    Returns:
+        At least `model` (arch, num_classes, options), `dataset` and `weights`.
+
+    Raises:
+        FileNotFoundError, ValueError: missing, damaged, or of no network known here.
+    """
+    if Path(path).suffix == ".onnx" and Path(path).is_file():
+        if weights:
+            raise ValueError(f"{path}: an ONNX file only predicts; give the checkpoint that it was "
+                             "written from")
+        exported = ExportedNetwork(path)
+        return exported.about | {"exported": exported}
+    content = checkpoint.read(path)
+    if "format" in content:
+        checkpoint.check_format(content, path)
+        arch = content["model"]["arch"]
+        if not is_smp(arch) and arch not in MODELS:
+            raise ValueError(f"{path}: a network {arch}, which labels no images; one of "
+                             "train_sdcnet.py is for propagate.py --motion sdcnet")
+        return content
+    return recognize(checkpoint.state_dict(content, path), path)
+
+
+def from_snapshot(snapshot: dict[str, Any], **options: Any) -> nn.Module:
+    """The network of a snapshot, in evaluation mode; `options` replace the stored ones."""
+    if "exported" in snapshot:
+        return snapshot["exported"]
+    config = snapshot["model"]
+    options = config["options"] | options
+    network = build_model(config["arch"], config["num_classes"], **options)
+    load_weights(network, snapshot["weights"])
+    return network.eval()
+
+
+def load_model(path: str | Path, **options: Any) -> nn.Module:
+    """The network of a checkpoint file, ours or a published one, in evaluation mode.
+
+    Raises:
+        FileNotFoundError, ValueError: missing, damaged, or of no network known here.
+    """
+    return from_snapshot(read_snapshot(path), **options)
+
+
+def build_with_weights(
+    name: str,
+    num_classes: int,
+    init: str | None = None,
+    encoder: str | None = None,
+    **options: Any,
+) -> tuple[nn.Module, list[str]]:
+    """Builds a network that starts from given weights, and with their pixel statistics.
+
+    Args:
+        name: a key of MODELS.
+        num_classes: channels of the logits.
+        init: checkpoint of a network; a classifier of other classes is new, the rest must fit.
+        encoder: checkpoint for the encoder alone, or "imagenet" for a download from torchvision,
+            or from where segmentation_models_pytorch has it.
+        **options: the builder's own.
+
+    Returns:
+        The network, and a line for each source that says what was taken.
+
+    Raises:
+        ValueError: the weights do not fit.
+    """
+    if init:
+        snapshot = read_snapshot(init, weights=True)
+        kept = [key for key in (*STATISTICS, "align_corners") if key in _defaults(name)]
+        network = build_model(name, num_classes, **_stored(snapshot, kept) | options)
+        new = load_weights(network, snapshot["weights"], except_="classifier.")
+        return network, [f"weights: {init}; new: {', '.join(new) or 'nothing'}"]
+    if encoder is None:
+        return build_model(name, num_classes, **options), []
+    rename = dict if is_smp(name) else encoder_weights
+    weights, statistics = _encoder_weights(encoder, rename)
+    network = build_model(name, num_classes, **options, **statistics)
+    left: list[str] = []
+    if is_smp(name):
+        weights = weights or imagenet_weights(name, network.config["options"])
+        weights, left = fit_encoder(network.encoder, weights)
+    elif encoder == "imagenet":
+        weights = encoder_weights(network.encoder.imagenet_weights())
+    try:
+        load_weights(network.encoder, weights)
+    except ValueError as error:
+        raise ValueError(f"{encoder}: not this encoder: {error}") from None
+    unused = f"; left out: {', '.join(left[:4])}{', ...' * (len(left) > 4)}" if left else ""
+    return network, [f"encoder: {encoder}, {len(weights)} tensors; the rest is new{unused}"]
+
+
+def _stored(snapshot: dict[str, Any], keys: Iterable[str]) -> dict[str, Any]:
+    """Options that a snapshot's weights expect, though no shape shows it."""
+    options = snapshot["model"]["options"]
+    return {key: options[key] for key in keys if key in options}
+
+
+def _encoder_weights(
+    source: str, rename: Callable[[dict[str, Tensor]], dict[str, Tensor]]
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The encoder's tensors in a snapshot, or all, renamed, of another file; its statistics."""
+    if source == "imagenet":
+        return {}, {}
+    try:
+        snapshot = read_snapshot(source, weights=True)
+    except UnknownNetworkError:
+        return rename(checkpoint.state_dict(checkpoint.read(source), source)), {}
+    weights = snapshot["weights"]
+    prefix = "encoder."
+    encoder = {k.removeprefix(prefix): weights[k] for k in weights if k.startswith(prefix)}
+    return encoder, _stored(snapshot, STATISTICS)
+
+
+def open_predictor(
+    snapshot: dict[str, Any],
+    device: torch.device,
+    precision: str,
+    inference: Inference,
+    table: np.ndarray | None = None,
+    compiled: bool = False,
+    workload: Workload = FEW_IMAGES,
+) -> Predictor:
+    """The network of a snapshot on a device, its batch norms fused; the rest as of `Predictor`.
+
+    Args:
+        precision: fp32, bf16, fp16, or auto.
+        compiled: the network is compiled when it meets a new size, its weights as constants, in
+            the precision that is fast without.
+        workload: what auto is chosen for.
+
+    Raises:
+        ValueError: the snapshot is an ONNX file and `compiled` asked for.
+    """
+    network: Any = from_snapshot(snapshot)
+    exported = isinstance(network, ExportedNetwork)
+    if not exported:
+        network = fuse(network)
+    network = network.to(device, memory_format=torch.channels_last)
+    ours = not exported and snapshot["model"]["arch"] in MODELS
+    predictor = Predictor(network, table=table, inference=inference,
+                          replayed=device.type == "cuda" and ours and not compiled)
+    predictor = predictor.with_precision(precision, workload)
+    if compiled:
+        if exported:
+            raise ValueError("--compile: an ONNX file is run by onnxruntime; leave it out")
+        network.compile(dynamic=False, options={"freezing": True})
+    return predictor
