@@ -31,7 +31,7 @@ from datasets.cache.decoded import open_cache
 from datasets.cache.per_label import cache_folder, count_class_pixels
 from datasets.doctor.report import lines, verdict
 from datasets.samples import Sample
-from model.loss import CLASS_WEIGHTS, class_weights
+from model.losses import CLASS_WEIGHTS, class_weights
 from utils import options
 from utils.argument_types import whole
 from utils.disk import write_file

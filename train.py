@@ -30,7 +30,7 @@ from datasets.sampling.sampler import TrainSampler
 from datasets.transforms import EvalTransform, TrainTransform
 from model import MODELS, check_name, list_networks
 from model.layers import checkpoint_activations
-from model.loss import CLASS_WEIGHTS, LOSSES, Loss, build_loss, class_weights
+from model.losses import CLASS_WEIGHTS, LOSSES, Loss, build_loss, class_weights
 from model.snapshot import build_with_weights
 from utils import distributed, optimization, options
 from utils.exit_codes import run

@@ -25,8 +25,7 @@ from torch import Tensor
 
 from benchmarks.relaxation import CLASSES, published_loss, relax, street_target
 from benchmarks.timing import Times, machine, ratio, resident, take_turns
-from model.class_sets import class_sets
-from model.label_relaxation import label_relaxation
+from model.losses.label_relaxation import class_sets, label_relaxation
 from utils import options
 from utils.exit_codes import run
 from utils.metrics import IGNORE

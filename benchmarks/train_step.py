@@ -32,7 +32,7 @@ from benchmarks.streets import make_street
 from benchmarks.timing import bf16_flags, machine, resident, table, take_turns
 from datasets.cityscapes_labels import TABLE
 from model import build_model, check_name
-from model.loss import build_loss
+from model.losses import build_loss
 from utils import distributed, optimization, options
 from utils.argument_types import checked
 from utils.exit_codes import run

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from datasets.transforms import TrainTransform
-from model.loss import ohem
-from model.region_loss import focal
+from model.losses import ohem
+from model.losses.binary import focal
+from model.losses.label_relaxation import LossOptions
 from utils import options
-from utils.loss_options import LossOptions
 from utils.scoring import Scores
 from utils.sliding import Inference
 

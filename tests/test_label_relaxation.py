@@ -13,12 +13,15 @@ import torch
 from make_weights import normals
 from torch import Tensor
 
-from model import label_relaxation as relaxation
-from model.class_sets import class_sets, thick_borders
-from model.image_weighted import image_weighted
-from model.label_relaxation import label_relaxation
-from model.loss import build_loss
-from utils.loss_options import LossOptions
+from model.losses import build_loss
+from model.losses import label_relaxation as relaxation
+from model.losses.label_relaxation import (
+    LossOptions,
+    class_sets,
+    image_weighted,
+    label_relaxation,
+    thick_borders,
+)
 
 FIXTURES = Path(__file__).parent / "fixtures"
 STRICT = (5, 6, 7, 11, 12, 17, 18)

@@ -7,9 +7,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from model.binary import bce
-from model.loss import CLASS_WEIGHTS, LOSSES, build_loss, class_weights, cross_entropy, ohem
-from utils.loss_options import IMAGE_WEIGHTED
+from model.losses import CLASS_WEIGHTS, LOSSES, build_loss, class_weights, cross_entropy, ohem
+from model.losses.binary import bce
+from model.losses.label_relaxation import IMAGE_WEIGHTED
 
 FIXTURES = Path(__file__).parent / "fixtures"
 CHOICES = [(name, False) for name in LOSSES]
@@ -89,7 +89,7 @@ def test_bce_is_torch_s_of_one_hot_targets(
     weighted: bool, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of the valid pixels, values and gradients; in parts of some lines, as of large logits."""
-    monkeypatch.setattr("model.label_relaxation.CACHED", 5 * 11 * 2)
+    monkeypatch.setattr("model.losses.label_relaxation.CACHED", 5 * 11 * 2)
     logits, target = example()
     logits = (8 * logits).detach().to(dtype).requires_grad_()
     weights = torch.rand(5, generator=torch.Generator().manual_seed(1)) + 0.1

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 import model
 import train
 from model import layers
-from model.loss import LOSSES
+from model.losses import LOSSES
 from utils import checkpoint, distributed
 from utils.argument_types import below_one, odd, positive
 from utils.inference import validate

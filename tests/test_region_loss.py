@@ -6,8 +6,9 @@ import pytest
 import torch
 from test_loss import example
 
-from model.loss import LOSSES, cross_entropy
-from model.region_loss import dice, focal, lovasz
+from model.losses import LOSSES, cross_entropy
+from model.losses.binary import focal
+from model.losses.region import dice, lovasz
 
 
 def two_pixels(first: float, second: float) -> tuple[torch.Tensor, torch.Tensor]:

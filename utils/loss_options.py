@@ -2,43 +2,9 @@
 
 import argparse
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
 
+from model.losses.label_relaxation import IMAGE_WEIGHTED, LossOptions
 from utils.argument_types import at_least_zero, odd, whole
-
-IMAGE_WEIGHTED = ("image_weighted", "label_relaxation")  # each image weighs its classes itself
-
-
-@dataclass(frozen=True)
-class LossOptions:
-    """Of the losses in `IMAGE_WEIGHTED`.
-
-    Args:
-        window: side in pixels within which a class may be a pixel's own; odd.
-        strict: classes whose pixels have no other class.
-        relax_until: the last epoch, from 0, with the whole window; None for all.
-        class_weight_bound: a class that is rare in an image weighs up to this more than 1.
-        batch_weighting: rare in the images of a forward together, not in one.
-        upstream_batch_scale: images are added up, not averaged; label relaxation takes each once
-            with the set sizes of every image of the forward, as the published code does by mistake.
-        upstream_last_bin: void counts as the last class when it is told how rare classes are.
-        double_borders: pixels beside another class count twice, for epochs after `relax_until`.
-    """
-
-    window: int = 3
-    strict: tuple[int, ...] = ()
-    relax_until: int | None = None
-    class_weight_bound: float = 1.0
-    batch_weighting: bool = False
-    upstream_batch_scale: bool = False
-    upstream_last_bin: bool = False
-    double_borders: bool = False
-
-    def at(self, epoch: int) -> "LossOptions":
-        """Those of an epoch: after `relax_until` half the reach, none of 3x3, double borders."""
-        if self.relax_until is None or epoch <= self.relax_until:
-            return self
-        return replace(self, window=self.window // 4 * 2 + 1, double_borders=True)
 
 
 def add_loss(

@@ -8,11 +8,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from model.binary import bce
-from model.image_weighted import image_weighted
-from model.label_relaxation import label_relaxation
-from model.region_loss import added, dice, focal, lovasz
-from utils.loss_options import IMAGE_WEIGHTED, LossOptions
+from model.losses.binary import bce, focal
+from model.losses.label_relaxation import (
+    IMAGE_WEIGHTED,
+    LossOptions,
+    image_weighted,
+    label_relaxation,
+)
+from model.losses.region import added, dice, lovasz
 from utils.metrics import IGNORE
 
 Loss = Callable[[Tensor, Tensor], Tensor]

@@ -7,7 +7,6 @@ of Lovasz-Softmax that stay precise in images of a million pixels.
 from collections.abc import Callable
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from utils.metrics import IGNORE
@@ -36,31 +35,6 @@ def dice(logits: Tensor, target: Tensor, class_weights: Tensor | None = None) ->
     both = (probabilities * counted).sum((0, 2, 3)) + pixels
     losses = (1 - 2 * common / both.clamp(min=SMALL)) * (pixels > 0)
     return _average(losses, class_weights)
-
-
-def focal(
-    logits: Tensor, target: Tensor, class_weights: Tensor | None = None, gamma: float = 2.0
-) -> Tensor:
-    """Binary cross entropy of each class against the rest, less of what is right already.
-
-    Lin et al., "Focal Loss for Dense Object Detection", ICCV 2017,
-    https://arxiv.org/abs/1708.02002, equation 4.
-
-    Args:
-        logits: (N, C, H, W) float, unnormalized.
-        target: (N, H, W) int64 train ids; 255 does not count.
-        class_weights: (C,) float of the average over classes, or None for 1.
-        gamma: exponent of 1 - the probability of the truth; 0 is plain binary cross entropy.
-
-    Returns:
-        () float32 (float64 of float64): mean over counted pixels, then over classes.
-    """
-    exact = _exact(logits)
-    truth = _one_hot(target, logits.shape[1])
-    losses = F.binary_cross_entropy_with_logits(exact, truth.to(exact.dtype), reduction="none")
-    counted = (target != IGNORE)[:, None]
-    hard = (-torch.expm1(-losses)) ** gamma * losses * counted
-    return _average(hard.sum((0, 2, 3)) / counted.sum().clamp(min=1), class_weights)
 
 
 def lovasz(logits: Tensor, target: Tensor, class_weights: Tensor | None = None) -> Tensor:

@@ -8,7 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from model.label_relaxation import parts
+from model.losses.label_relaxation import parts
+from model.losses.region import _average, _exact, _one_hot
 from utils.metrics import IGNORE
 
 
@@ -69,3 +70,28 @@ def _cut(logits: Tensor, target: Tensor, dtype: torch.dtype) -> Iterator[tuple[A
         ids = target[images, None, lines]
         counted = ids != IGNORE
         yield logits[place].to(dtype), ids.where(counted, 0), counted, place
+
+
+def focal(
+    logits: Tensor, target: Tensor, class_weights: Tensor | None = None, gamma: float = 2.0
+) -> Tensor:
+    """Binary cross entropy of each class against the rest, less of what is right already.
+
+    Lin et al., "Focal Loss for Dense Object Detection", ICCV 2017,
+    https://arxiv.org/abs/1708.02002, equation 4.
+
+    Args:
+        logits: (N, C, H, W) float, unnormalized.
+        target: (N, H, W) int64 train ids; 255 does not count.
+        class_weights: (C,) float of the average over classes, or None for 1.
+        gamma: exponent of 1 - the probability of the truth; 0 is plain binary cross entropy.
+
+    Returns:
+        () float32 (float64 of float64): mean over counted pixels, then over classes.
+    """
+    exact = _exact(logits)
+    truth = _one_hot(target, logits.shape[1])
+    losses = F.binary_cross_entropy_with_logits(exact, truth.to(exact.dtype), reduction="none")
+    counted = (target != IGNORE)[:, None]
+    hard = (-torch.expm1(-losses)) ** gamma * losses * counted
+    return _average(hard.sum((0, 2, 3)) / counted.sum().clamp(min=1), class_weights)
