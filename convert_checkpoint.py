@@ -19,8 +19,8 @@ from torch import Tensor
 from datasets import TABLES, dataset_of
 from model import build_model, check_name
 from model.published import UnknownNetworkError, recognize
-from model.smp_names import is_smp
-from model.smp_weights import bare, count_classes, to_ours
+from model.smp.names import is_smp
+from model.smp.weights import bare, count_classes, to_ours
 from model.snapshot import from_snapshot, load_weights
 from utils import checkpoint, options
 from utils.argument_types import checked

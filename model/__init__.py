@@ -7,8 +7,8 @@ from typing import Any
 
 from torch import nn
 
-from model.smp import builder as smp_builder
-from model.smp_names import describe, is_smp, split, wrap
+from model.smp.names import describe, is_smp, split, wrap
+from model.smp.network import builder as smp_builder
 
 # Name of a network -> module that has a builder of that name. It is imported when a network is
 # built: torchvision, which some are made of, takes longer than anything else that a script does

@@ -12,8 +12,8 @@ from model import MODELS, STATISTICS, _defaults, build_model
 from model.fusion import fuse
 from model.onnx_export import ExportedNetwork
 from model.published import UnknownNetworkError, encoder_weights, recognize
-from model.smp_names import is_smp
-from model.smp_weights import fit_encoder, imagenet_weights
+from model.smp.names import is_smp
+from model.smp.weights import fit_encoder, imagenet_weights
 from utils import checkpoint
 from utils.inference import FEW_IMAGES, Predictor, Workload
 from utils.sliding import Inference

@@ -11,11 +11,11 @@ from test_prediction import with_statistics
 from torch import nn
 
 import model
-from model import smp_names
 from model.fusion import fuse
 from model.layers import IMAGENET_MEAN, IMAGENET_STD
 from model.published import rename
-from model.smp_weights import HEAD, count_classes, fit_encoder, to_ours
+from model.smp import names
+from model.smp.weights import HEAD, count_classes, fit_encoder, to_ours
 
 smp = pytest.importorskip("segmentation_models_pytorch")
 FIXTURES = Path(__file__).parent / "fixtures"
@@ -128,8 +128,8 @@ def test_fused_networks_compute_the_same(encoder: str) -> None:
     ("timm-regnetx_002", IMAGENET_MEAN, IMAGENET_STD),
 ])
 def test_statistics(encoder: str, mean: tuple, std: tuple) -> None:
-    assert smp_names.statistics(encoder)[0] == pytest.approx(mean)
-    assert smp_names.statistics(encoder)[1] == pytest.approx(std)
+    assert names.statistics(encoder)[0] == pytest.approx(mean)
+    assert names.statistics(encoder)[1] == pytest.approx(std)
 
 
 def test_options_are_recorded() -> None:
@@ -183,10 +183,10 @@ def test_nothing_is_downloaded_unless_asked(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_which_weights_are_of_imagenet() -> None:
-    assert smp_names.pretrained_tag("resnet18") == "imagenet"
-    assert smp_names.pretrained_tag("dpn92") == "imagenet+5k"
+    assert names.pretrained_tag("resnet18") == "imagenet"
+    assert names.pretrained_tag("dpn92") == "imagenet+5k"
     with pytest.raises(ValueError, match="timm has no weights for resnetv2_152"):
-        smp_names.pretrained_tag("tu-resnetv2_152")
+        names.pretrained_tag("tu-resnetv2_152")
 
 
 def test_asked_for_weights_arrive_in_the_encoder(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -216,7 +216,7 @@ def test_encoder_is_filled_from_files(encoder: str, source: str, tmp_path: Path)
     timm = pytest.importorskip("timm")
     name = f"smp:unet:{encoder}"
     if source == "timm":
-        weights = timm.create_model(smp_names.timm_name(encoder)).state_dict()
+        weights = timm.create_model(names.timm_name(encoder)).state_dict()
     elif source == "network":
         weights = plain(name, 3).state_dict()
     else:

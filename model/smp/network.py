@@ -16,13 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from model.layers import Normalize, resize
-from model.smp_names import (
-    OUTPUT_STRIDES,
-    load_package,
-    split,
-    statistics,
-    timm_name,
-)
+from model.smp.names import OUTPUT_STRIDES, load_package, split, statistics, timm_name
 
 ANY_SIZE = ({"dynamic_img_size": True}, {"strict_img_size": False})  # of transformers in timm
 

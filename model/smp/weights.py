@@ -1,12 +1,12 @@
-"""Weights of segmentation_models_pytorch and timm, under the names of `model.smp`."""
+"""Weights of segmentation_models_pytorch and timm, under the names of `model.smp.network`."""
 
 from typing import Any
 
 from torch import Tensor, nn
 
 from model.published import Table, rename
-from model.smp import build_parts
-from model.smp_names import pretrained_tag, split
+from model.smp.names import pretrained_tag, split
+from model.smp.network import build_parts
 
 HEAD: Table = (
     (r"segmentation_head\.0\.", "classifier."),
