@@ -24,7 +24,7 @@ from model.smp.weights import bare, count_classes, to_ours
 from model.snapshot import from_snapshot, load_weights
 from utils import checkpoint, options
 from utils.argument_types import checked
-from utils.exit_codes import run
+from utils.stopping import run
 from utils.untrusted import check_file, is_network, load_inert, tensors_of
 
 

@@ -13,9 +13,9 @@ from pathlib import Path
 from datasets import dataset_of
 from model.snapshot import open_predictor, read_snapshot
 from utils import distributed, options
-from utils.exit_codes import run
 from utils.images import read_image
-from utils.predictions import Painter, class_shares
+from utils.pictures import Painter, class_shares
+from utils.stopping import run
 
 
 def parse_args() -> argparse.Namespace:

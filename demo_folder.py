@@ -33,14 +33,14 @@ from datasets import DATASETS, dataset_of, find_root
 from datasets.folder import list_images
 from datasets.video.sequences import find_sequence
 from model.snapshot import open_predictor, read_snapshot
-from utils import disk, distributed, options
-from utils.exit_codes import run
+from utils import distributed, options
+from utils import files as disk
 from utils.images import read_image, resize_image, shown
 from utils.inference import FEW_IMAGES, Predictor, Workload
+from utils.pictures import Painter
 from utils.pipeline import Done, Pace, pipeline
-from utils.predictions import Painter
-from utils.signals import Stopped, StopRequest
 from utils.smoothing import Smoother
+from utils.stopping import Stopped, StopRequest, run
 from utils.video import Video, open_address, open_camera, open_file, open_frames
 from utils.video_file import VideoFile
 from utils.video_options import TIMELAPSE_FPS

@@ -30,15 +30,16 @@ from model.snapshot import from_snapshot, read_snapshot
 from utils import distributed, options, report
 from utils.argument_types import share
 from utils.comparison import Comparison, change_table, read_scores
-from utils.disk import write_file
 from utils.evaluation import Scored, evaluate
-from utils.exit_codes import run
-from utils.inference import Predictor, Workload, read_shard
+from utils.files import write_file
+from utils.inference import Predictor, Workload
 from utils.outputs import KINDS as OUTPUTS
 from utils.outputs import Outputs
 from utils.provenance import origin, settings
 from utils.results import plain, summarize, tables
 from utils.scoring import Scores
+from utils.stopping import run
+from utils.workers import read_shard
 
 
 def parse_args() -> argparse.Namespace:

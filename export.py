@@ -25,8 +25,8 @@ from model.onnx_export import ExportedNetwork, quantize, write_onnx
 from model.snapshot import from_snapshot, read_snapshot
 from utils import distributed, options
 from utils.argument_types import positive
-from utils.exit_codes import run
 from utils.images import read_image, resize_image
+from utils.stopping import run
 
 TOLERANCE = 1e-3  # of the largest logit
 

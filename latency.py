@@ -35,12 +35,12 @@ from model.snapshot import from_snapshot, open_predictor, read_snapshot
 from utils import distributed, options
 from utils.argument_types import checked, positive
 from utils.cuda_graph import SETTLED
-from utils.disk import write_file
-from utils.exit_codes import run
+from utils.files import write_file
 from utils.inference import Predictor, Workload
 from utils.parser import Parser
 from utils.pipeline import synchronize
 from utils.sliding import Inference
+from utils.stopping import run
 
 COLUMNS = ("network", "M params", "GMACs", "ms p50", "p90", "p99", "copy ms", "MB")
 CLASSES = 19  # of networks that have no snapshot

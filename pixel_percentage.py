@@ -28,11 +28,10 @@ from datasets import TABLES
 from datasets.classes import ClassTable
 from datasets.folder import read_classes
 from utils import options
-from utils.colors import NONE, color_ids, is_color
-from utils.disk import shown, write_file
-from utils.exit_codes import run
+from utils.files import shown, write_file
 from utils.images import read_image, read_label
-from utils.runs import histogram
+from utils.labels import NONE, color_ids, histogram, is_color
+from utils.stopping import run
 
 KINDS = ("_id_mask.png", "_labelIds.png", "_color_mask.png")  # the first that is there is taken
 TRAIN_ID_KINDS = ("_labelTrainIds.png", *KINDS)

@@ -34,10 +34,10 @@ from datasets.samples import Sample
 from model.losses import CLASS_WEIGHTS, class_weights
 from utils import options
 from utils.argument_types import whole
-from utils.disk import write_file
-from utils.exit_codes import run
+from utils.files import write_file
 from utils.images import write_png
-from utils.metrics import IGNORE
+from utils.labels import IGNORE
+from utils.stopping import run
 
 
 def parse_args() -> argparse.Namespace:

@@ -26,11 +26,11 @@ from tqdm import tqdm
 from datasets import build_dataset, find_root
 from datasets.video.propagation import Method, Propagation, bytes_needed, check_sizes, find_chains
 from model.flow import MOTIONS, smallest_side
-from utils import disk, distributed, options
+from utils import distributed, files, options
 from utils.argument_types import positive
-from utils.exit_codes import run
+from utils.files import check_settings, settings_of
 from utils.propagation_options import add_propagation, check_propagation
-from utils.results_folder import check_settings, settings_of
+from utils.stopping import run
 from utils.workers import map_in_threads
 
 RECORD = "propagation.json"
@@ -68,15 +68,15 @@ def check_place(out: Path, root: Path, settings: dict[str, Any]) -> None:
                          "another --save-dir")
     if any(out.glob("gtFine/*/*/*.png")):
         check_settings(out / RECORD, settings, "frames")
-    disk.check_folder(out)
+    files.check_folder(out)
 
 
 def start(folder: Path, settings: dict[str, Any]) -> None:
     """Makes the folder, records the settings, and removes what a killed attempt left."""
-    with disk.blaming(folder):
+    with files.blaming(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        disk.sweep(folder)
-    disk.write_file(folder / RECORD, json.dumps(settings, indent=1).encode())
+        files.sweep(folder)
+    files.write_file(folder / RECORD, json.dumps(settings, indent=1).encode())
 
 
 def main() -> None:
@@ -92,7 +92,7 @@ def main() -> None:
     check_place(out, root, settings)
     start(out, settings)
     need = bytes_needed(dataset, chains)
-    disk.check_room(out, need)
+    files.check_room(out, need)
     count = sum(len(chain.pairs) for chain in chains)
     print(f"{count} frames around {len(dataset)} labelled ones, about {need / 1e6:,.1f} MB to be "
           "written", flush=True)

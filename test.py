@@ -25,10 +25,12 @@ from datasets.evaluation.submission import expected_package
 from datasets.transforms import EvalTransform
 from model.snapshot import open_predictor, read_snapshot
 from utils import distributed, options
-from utils.exit_codes import run
-from utils.inference import Predictor, Workload, read_shard
+from utils.files import settings_of
+from utils.inference import Predictor, Workload
 from utils.package_check import inspect
-from utils.results_folder import ResultsFolder, settings_of
+from utils.results_folder import ResultsFolder
+from utils.stopping import run
+from utils.workers import read_shard
 
 # Options that say nothing about what a prediction is; with --skip-done they may change.
 PASSING = {"save_dir", "skip_done", "pictures", "check_zip", "data_root", "limit", "workers",

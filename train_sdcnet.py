@@ -29,15 +29,13 @@ from datasets.video.triplets import FrameTriplets
 from model.flow import MOTIONS
 from model.sdcnet import SDCNETS, SDCNet2D, load_sdcnet, reconstruction_loss, warp
 from utils import distributed, optimization, options, sdcnet_options
-from utils.exit_codes import run
-from utils.inference import read_shard
 from utils.log import Log
 from utils.optimization import Settings, TrainingState, backward, seed_step, update
 from utils.precision import autocast, choose_for_training
 from utils.run_folder import Run
 from utils.schedules import SCHEDULES, Schedule
-from utils.signals import Stopped, StopRequest
-from utils.workers import Loader
+from utils.stopping import Stopped, StopRequest, run
+from utils.workers import Loader, read_shard
 
 VAL_FRAMES = 200
 SOURCE, TARGET = 1, 2  # of three frames: the one that is warped, the one that it shall become

@@ -27,7 +27,7 @@ from datasets.base import SegmentationDataset
 from datasets.cache.decoded import open_cache
 from datasets.transforms import TrainTransform
 from utils import options
-from utils.exit_codes import run
+from utils.stopping import run
 
 RELAXED = "PIL, scikit-image, scipy: relaxed labels"
 PLAIN = "the same with plain labels"

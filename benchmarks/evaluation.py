@@ -34,10 +34,10 @@ from datasets.evaluation.scored_set import ScoredSet
 from utils import distributed, options
 from utils.argument_types import positive
 from utils.evaluation import Scored, evaluate
-from utils.exit_codes import run
 from utils.images import read_label, write_png
 from utils.results import summarize
 from utils.scoring import Scores
+from utils.stopping import run
 
 
 def prepare(folder: Path, images: int, size: tuple[int, int]) -> tuple[ScoredSet, list[Path]]:

@@ -27,8 +27,8 @@ from benchmarks.relaxation import CLASSES, published_loss, relax, street_target
 from benchmarks.timing import Times, machine, ratio, resident, take_turns
 from model.losses.label_relaxation import class_sets, label_relaxation
 from utils import options
-from utils.exit_codes import run
-from utils.metrics import IGNORE
+from utils.labels import IGNORE
+from utils.stopping import run
 
 PUBLISHED, OURS, PLAIN = "published", "ours", "cross entropy"
 Work = dict[str, Callable[[], Tensor]]

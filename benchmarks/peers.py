@@ -17,7 +17,7 @@ from benchmarks.relaxation import relax
 from datasets.cityscapes_labels import LABELS
 from datasets.samples import Sample
 from datasets.transforms import PADDING, SIGMA
-from utils.metrics import IGNORE
+from utils.labels import IGNORE
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 JITTER = 0.25

@@ -33,12 +33,13 @@ from model.flow import MOTIONS
 from model.snapshot import open_predictor, read_snapshot
 from utils import distributed, options
 from utils.argument_types import at_least_zero, positive
-from utils.exit_codes import run
 from utils.images import read_image, read_label
 from utils.inference import Predictor
-from utils.metrics import IGNORE, ConfusionMatrix
+from utils.labels import IGNORE
+from utils.metrics import ConfusionMatrix
 from utils.optical_flow import Motion
 from utils.sliding import Inference
+from utils.stopping import run
 
 RATE = 2  # frames of CamVid's video between its labels
 

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from benchmarks.streets import make_street
 from datasets.cityscapes_labels import TABLE
-from utils.metrics import IGNORE
+from utils.labels import IGNORE
 
 CLASSES = len(TABLE.class_names)
 

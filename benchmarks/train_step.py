@@ -35,10 +35,10 @@ from model import build_model, check_name
 from model.losses import build_loss
 from utils import distributed, optimization, options
 from utils.argument_types import checked
-from utils.exit_codes import run
 from utils.inference import autocast
-from utils.metrics import IGNORE
+from utils.labels import IGNORE
 from utils.schedules import Schedule
+from utils.stopping import run
 
 PUBLISHED = "published, fp32"
 LR, MOMENTUM, WEIGHT_DECAY = 1e-4, 0.9, 1e-4

@@ -11,9 +11,8 @@ import numpy as np
 from datasets.base import SegmentationDataset
 from datasets.classes import ClassTable, lookup_table
 from datasets.samples import Files, by_name
-from utils.colors import color_ids
 from utils.images import read_image
-from utils.metrics import IGNORE
+from utils.labels import IGNORE, color_ids
 
 CLASSES = (
     ("sky", (128, 128, 128)),

@@ -7,7 +7,7 @@ categories and colors.
 from typing import NamedTuple
 
 from datasets.classes import ClassTable, lookup_table
-from utils.metrics import IGNORE
+from utils.labels import IGNORE
 
 
 class Label(NamedTuple):

@@ -6,7 +6,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from utils.metrics import IGNORE
+from utils.labels import IGNORE
 
 UNKNOWN = 254  # in id_to_train_id: an id that the data set does not have
 

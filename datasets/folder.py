@@ -12,9 +12,9 @@ import numpy as np
 from datasets.base import SegmentationDataset
 from datasets.classes import ClassTable
 from datasets.samples import Files, by_name
-from utils.disk import shown
+from utils.files import shown
 from utils.images import read_label
-from utils.metrics import IGNORE
+from utils.labels import IGNORE
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}  # of images
 

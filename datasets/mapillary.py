@@ -13,7 +13,7 @@ from datasets.base import SegmentationDataset
 from datasets.classes import ClassTable, lookup_table
 from datasets.samples import Files, by_name
 from utils.images import read_label
-from utils.metrics import IGNORE
+from utils.labels import IGNORE
 
 FOLDERS = {"train": "training", "val": "validation", "test": "testing"}
 # fmt: off

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from utils.images import resize_image
-from utils.metrics import IGNORE
+from utils.labels import IGNORE
 
 PADDING = (124, 116, 104)  # the ImageNet mean, nearly zero after normalization
 SIGMA = 0.15, 1.3  # pixels, of the Gaussian blur

@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 
 from datasets import build_dataset, camvid, cityscapes_labels
-from utils import exit_codes
+from utils import stopping
 from utils.images import read_image, read_instances, read_label, write_png
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -192,7 +192,7 @@ def call(capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch):
         monkeypatch.setattr(sys, "argv", [script, *map(str, words)])
         capsys.readouterr()
         with pytest.raises(SystemExit) as stop:
-            exit_codes.run(importlib.import_module(script.removesuffix(".py")).main)
+            stopping.run(importlib.import_module(script.removesuffix(".py")).main)
         said = capsys.readouterr()
         return SimpleNamespace(returncode=stop.value.code or 0, stdout=said.out, stderr=said.err)
 

@@ -7,7 +7,7 @@ import sys
 import pytest
 from conftest import ROOT
 
-from utils import allocator
+from utils import distributed
 
 FAULTS = """
 import resource, sys, torch
@@ -35,8 +35,8 @@ def test_pages_are_mapped_once() -> None:
 
 def test_other_libraries_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(platform, "libc_ver", lambda: ("", ""))
-    monkeypatch.setattr(allocator.ctypes, "CDLL", None)
-    assert not allocator.keep_freed_memory()
+    monkeypatch.setattr(distributed.ctypes, "CDLL", None)
+    assert not distributed.keep_freed_memory()
 
 
 def test_what_an_old_glibc_takes(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -46,9 +46,9 @@ def test_what_an_old_glibc_takes(monkeypatch: pytest.MonkeyPatch) -> None:
     class Old:
         def mallopt(self, what: int, value: int) -> int:
             given.append((what, value))
-            return int(what != allocator.M_MMAP_THRESHOLD or value <= 2**25)
+            return int(what != distributed.M_MMAP_THRESHOLD or value <= 2**25)
 
     monkeypatch.setattr(platform, "libc_ver", lambda: ("glibc", "2.31"))
-    monkeypatch.setattr(allocator.ctypes, "CDLL", lambda _: Old())
-    assert allocator.keep_freed_memory()
+    monkeypatch.setattr(distributed.ctypes, "CDLL", lambda _: Old())
+    assert distributed.keep_freed_memory()
     assert given == [(-3, 2**30), (-3, 2**25), (-1, 2**31 - 1)]

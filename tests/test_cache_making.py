@@ -15,7 +15,7 @@ from test_cache import cached, camvid, check_equal, data_files, made, root
 
 from datasets.cache import decoded
 from datasets.cache.decoded import open_cache
-from utils import disk
+from utils import files as disk
 
 __all__ = ["made", "root"]  # fixtures
 

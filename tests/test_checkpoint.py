@@ -18,7 +18,7 @@ import pytest
 import torch
 from torch import nn
 
-from utils import checkpoint, disk
+from utils import checkpoint, files
 
 NETWORK = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
 WEIGHTS = NETWORK.state_dict()
@@ -294,7 +294,7 @@ def test_order_of_writing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
     monkeypatch.setattr(os, "fsync", see_fsync)
     monkeypatch.setattr(os, "replace", see_replace)
-    disk.write_file(tmp_path / "x", b"0123456789" * 100_000)
+    files.write_file(tmp_path / "x", b"0123456789" * 100_000)
     assert calls == [("fsync", 1_000_000), ("replace", 1_000_000), ("fsync", "folder")]
 
 
@@ -319,7 +319,7 @@ def test_killed_while_writing(call: str, whole: str, tmp_path: Path) -> None:
 
     def write_and_die() -> None:
         setattr(os, call, lambda *_: os.kill(os.getpid(), 9))
-        disk.write_file(path, b"new")
+        files.write_file(path, b"new")
 
     assert in_fork(write_and_die) == -9
     assert path.read_bytes() == whole.encode()
@@ -331,7 +331,7 @@ def test_limit_on_file_sizes(tmp_path: Path, capfd: pytest.CaptureFixture) -> No
 
     def write_too_much() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))
-        disk.write_file(path, bytes(2_500_000))
+        files.write_file(path, bytes(2_500_000))
 
     assert in_fork(write_too_much) == 3
     assert capfd.readouterr().err == f"{path}: not written (File too large); it needs 3 MB\n"

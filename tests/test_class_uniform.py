@@ -14,7 +14,7 @@ from datasets import build_dataset
 from datasets.classes import lookup_table
 from datasets.sampling.class_uniform import ClassUniformLists, find_centroids, tile_centroids
 from utils.images import write_png
-from utils.metrics import IGNORE
+from utils.labels import IGNORE
 
 FIXTURE = json.loads((ROOT / "tests/fixtures/class_uniform.json").read_text())
 CLASSES = FIXTURE["num_classes"]

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from datasets import TABLES
-from utils.colors import color_ids
-from utils.visualize import colorize
+from utils.labels import color_ids
+from utils.pictures import colorize
 
 
 @pytest.mark.parametrize("name", TABLES)

@@ -15,7 +15,7 @@ from datasets.cache.per_label import count_class_pixels
 from datasets.classes import UNKNOWN, lookup_table
 from datasets.transforms import EvalTransform, TrainTransform
 from utils.images import write_png
-from utils.metrics import IGNORE
+from utils.labels import IGNORE
 
 
 @pytest.mark.parametrize("name", DATASETS)

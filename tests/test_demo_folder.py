@@ -20,7 +20,7 @@ import model
 from utils import checkpoint, pipeline
 from utils.images import read_image, read_label, write_png
 from utils.inference import Predictor
-from utils.predictions import Painter
+from utils.pictures import Painter
 from utils.workers import map_in_threads
 
 TABLE = CLASSES["cityscapes"]

@@ -26,7 +26,7 @@ from datasets.transforms import EvalTransform
 from datasets.video.sequences import find_sequence
 from datasets.video.triplets import find_sequences
 from utils.images import write_png
-from utils.metrics import IGNORE
+from utils.labels import IGNORE
 
 FIXTURES = Path(__file__).parent / "fixtures"
 ROOT = FIXTURES.parent.parent

@@ -13,7 +13,7 @@ from datasets.sampling.epoch_lists import AllImages
 from datasets.sampling.mosaic import Mosaic
 from datasets.sampling.sampler import TrainSampler
 from datasets.transforms import PADDING, TrainTransform
-from utils.metrics import IGNORE
+from utils.labels import IGNORE
 from utils.workers import Loader
 
 CPU = torch.device("cpu")

@@ -12,8 +12,7 @@ from PIL import Image
 import pixel_percentage
 from datasets import TABLES, cityscapes_labels
 from utils.images import write_png
-from utils.predictions import Painter
-from utils.visualize import colorize
+from utils.pictures import Painter, colorize
 
 TABLE = TABLES["cityscapes"]
 ROAD, CAR, VOID = 0, 13, 255

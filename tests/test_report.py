@@ -21,10 +21,10 @@ from datasets.cityscapes_labels import LABELS, TABLE
 from model import build_model
 from utils import checkpoint, report_pictures
 from utils.images import read_image, read_label, write_png
+from utils.pictures import class_difference, colorize, difference
 from utils.report import percent
 from utils.report_pictures import choose
 from utils.scoring import Scores
-from utils.visualize import class_difference, colorize, difference
 
 BY_ID = [label for label in LABELS if label.id >= 0]
 ODD = "<b>&\"'#%41?"

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from datasets.cityscapes_labels import AVERAGE_SIZES, LABELS
-from utils import runs
+from utils import labels
+from utils.labels import to_runs
 from utils.results import summarize
-from utils.runs import to_runs
 from utils.scoring import Scores
 
 FIXTURES = Path(__file__).parent / "fixtures"
@@ -42,7 +42,7 @@ def test_large_images_are_counted_in_parts(monkeypatch: pytest.MonkeyPatch) -> N
     """Counts of float32 histograms are exact up to 2^24 only."""
     _, arrays = fixture()
     expected = score(arrays, [0]).matrix
-    monkeypatch.setattr(runs, "EXACT", 5 * arrays["gt"].shape[2])
+    monkeypatch.setattr(labels, "EXACT", 5 * arrays["gt"].shape[2])
     assert (score(arrays, [0]).matrix == expected).all()
 
 

@@ -16,7 +16,7 @@ from model import build_model
 from utils import smoothing
 from utils.images import write_png
 from utils.inference import Predictor
-from utils.predictions import Painter
+from utils.pictures import Painter
 from utils.sliding import Inference
 from utils.smoothing import Smoother, follow
 from utils.video import open_file

@@ -16,7 +16,7 @@ from test_package_check import ids_of, package_of, split_of
 from datasets import DATASETS, build_dataset, describe
 from model import build_model
 from utils import checkpoint
-from utils.disk import replacing
+from utils.files import replacing
 from utils.images import read_image, read_label, write_png
 from utils.results_folder import ResultsFolder
 

@@ -14,7 +14,7 @@ from datasets.transforms import (
     cut,
 )
 from utils.images import resize_image
-from utils.metrics import IGNORE
+from utils.labels import IGNORE
 
 PLAIN = {"flip": 0, "jitter": 0, "hue": 0, "blur": 0}
 

@@ -12,7 +12,7 @@ from datasets import build_dataset
 from datasets.cache.truth import open_truth
 from datasets.evaluation.scored_set import ScoredSet
 from utils.images import read_instances, read_label, write_png
-from utils.runs import from_runs, to_runs
+from utils.labels import from_runs, to_runs
 
 
 @pytest.fixture

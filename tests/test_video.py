@@ -18,7 +18,7 @@ from test_demo_folder import DATASET, WAIT, random_snapshot
 import demo_folder
 from utils import video
 from utils.images import read_image, write_png
-from utils.predictions import Painter
+from utils.pictures import Painter
 from utils.video_file import VideoFile
 
 SIZE = (48, 64)

@@ -11,8 +11,8 @@ import pytest
 from test_demo_folder import DATASET
 from test_video import SIZE, contents, read_all
 
-from utils import exit_codes
-from utils.disk import write_file
+from utils import stopping
+from utils.files import write_file
 from utils.video_file import VideoFile
 
 NOISE = np.random.default_rng(0).integers(0, 256, (12, *SIZE, 3), np.uint8)
@@ -45,7 +45,7 @@ def test_full_disk_says_so(share: float, tmp_path: Path) -> None:
             write(tmp_path / "out/x", NOISE)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    assert caught.value.errno in exit_codes.DISK_FAULTS
+    assert caught.value.errno in stopping.DISK_FAULTS
     assert contents(tmp_path / "out") == ["x.mp4"]
     assert path.read_bytes() == whole
 
@@ -63,7 +63,7 @@ def test_full_disk_is_no_wrong_input(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(Path, "write_bytes", fail)
     with pytest.raises(OSError, match="not written .No space left.*; it needs 1 MB") as caught:
         write_file(tmp_path / "x.png", b"abc")
-    assert caught.value.errno in exit_codes.DISK_FAULTS
+    assert caught.value.errno in stopping.DISK_FAULTS
 
 
 def test_no_encoder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from utils.visualize import (
+from utils.pictures import (
     FALSE,
     MISSED,
     RIGHT,

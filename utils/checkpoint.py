@@ -15,7 +15,7 @@ import torch
 from numpy._core import multiarray
 from torch import Tensor
 
-from utils.disk import write_file
+from utils.files import write_file
 from utils.untrusted import check_file, explain_refusal
 
 FORMAT = 1

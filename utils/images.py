@@ -23,7 +23,7 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
-from utils.disk import PathLike, shown, write_file
+from utils.files import PathLike, shown, write_file
 
 MAX_PIXELS = 64_000_000
 MAX_BYTES = 8 * MAX_PIXELS  # four uncompressed 16-bit channels

@@ -17,10 +17,10 @@ from utils.cuda_graph import Replayed
 from utils.images import resize_image
 from utils.metrics import ConfusionMatrix
 from utils.precision import autocast, choose_precision
-from utils.signals import Stopped, StopRequest
 from utils.sliding import Inference, as_input, best_class, mean_scores
 from utils.smoothing import Smoother, Upsample
-from utils.workers import Loader
+from utils.stopping import Stopped, StopRequest
+from utils.workers import read_shard
 
 BLOCK = {"cpu": 1 << 20, "cuda": 1 << 27}  # logits of the rows that are judged at a time
 
@@ -188,9 +188,3 @@ def validate(
     if confusion.images != len(dataset):
         raise RuntimeError(f"{confusion.images} of {len(dataset)} images were scored")
     return confusion
-
-
-def read_shard(dataset: Any, workers: int, device: torch.device) -> Loader:
-    """This rank's samples, one at a time; each sample on exactly one rank."""
-    shard = distributed.shard(len(dataset))
-    return Loader(dataset, workers, device, batch_size=None, sampler=shard)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from utils.disk import write_file
+from utils.files import write_file
 from utils.metrics import ConfusionMatrix
 from utils.optimization import TrainingState
 

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-IGNORE = 255  # in targets: does not count, in training and scoring
+from utils.labels import IGNORE
 
 
 class ConfusionMatrix:

@@ -10,7 +10,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from utils.metrics import IGNORE
+from utils.labels import IGNORE
 
 SMALLEST = 16  # pixels a side, for the coarsest level of the search
 

@@ -7,9 +7,9 @@ from typing import Protocol
 import cv2
 import numpy as np
 
-from utils import disk
+from utils import files
 from utils.images import read_label, write_png
-from utils.visualize import colorize, difference, overlay
+from utils.pictures import colorize, difference, overlay
 
 KINDS = ("pred", "rgb", "compose", "diff")
 
@@ -47,7 +47,7 @@ class Outputs:
             if any((self.folder / kind).glob("*.png")):
                 raise ValueError(f"{folder}/{kind}: holds predictions; choose another folder, so "
                                  "that two networks do not mix")
-        disk.check_folder(self.folder)
+        files.check_folder(self.folder)
         self.colors = [label.color for label in labels]
         self.ids = np.zeros(256, np.uint8)
         self.ids[: len(labels)] = [label.id for label in labels]

@@ -15,8 +15,8 @@ from PIL.PngImagePlugin import PngImageFile
 from tqdm import tqdm
 
 from utils.images import shown
+from utils.labels import histogram
 from utils.package import Member, Package, Size, open_members
-from utils.runs import histogram
 
 THREADS = 8
 LINES = 5  # shown of each kind of fault

@@ -3,8 +3,7 @@
 import argparse
 
 from utils.argument_types import share
-
-KINDS = ("color_mask", "id_mask", "overlay")
+from utils.pictures import KINDS
 
 
 def add_pictures(parser: argparse.ArgumentParser) -> None:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from utils import distributed
-from utils.disk import write_file
+from utils.files import write_file
 
 CHOICES = ("fp32", "bf16")  # of a CPU
 KEPT = Path(".cache/streetseg/precision.json")  # in the user's home

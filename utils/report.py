@@ -17,14 +17,14 @@ import cv2
 import numpy as np
 import torch
 
-from utils import disk
+from utils import files
 from utils.comparison import Comparison
 from utils.evaluation import Scored
+from utils.pictures import FALSE, MISSED, RIGHT
 from utils.report_pictures import Picture, choose, draw_all
 from utils.report_tables import bands, class_rows, confusion, css_color, largest_confusions
 from utils.results import Figures, average, image_ious, ratio
 from utils.scoring import Scores
-from utils.visualize import FALSE, MISSED, RIGHT
 
 PAGE = "index.html"
 CONFUSIONS = 10  # that are listed
@@ -77,7 +77,7 @@ def check_folder(folder: str) -> None:
     path = Path(folder)
     if (path / PAGE).exists():
         raise ValueError(f"{path / PAGE}: is there already; choose another folder")
-    disk.check_folder(path)
+    files.check_folder(path)
 
 
 def write(folder: str, report: Report, show: Callable[[int], Scored]) -> Path:
@@ -102,7 +102,7 @@ def write(folder: str, report: Report, show: Callable[[int], Scored]) -> Path:
     path = Path(folder) / PAGE
     path.parent.mkdir(parents=True, exist_ok=True)
     # A file name may hold bytes that are no text.
-    disk.write_file(path, text.encode(errors="backslashreplace"))
+    files.write_file(path, text.encode(errors="backslashreplace"))
     return path
 
 

@@ -4,9 +4,7 @@ pred/ holds ids and nothing else, laid out as in the package; rgb/ (colors) and 
 over the image) are for people. Scorers that search a folder take a color picture for a prediction.
 """
 
-import hashlib
 import json
-from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,63 +15,15 @@ import torch
 from tqdm import tqdm
 
 from utils import distributed
-from utils.disk import blaming, replacing, sweep, write_file
+from utils.files import _read_settings, blaming, check_settings, replacing, sweep, write_file
 from utils.images import Palette, read_size, write_png
+from utils.labels import to_ids
 from utils.package import Package, Size, write_zip
 from utils.package_check import THREADS, Findings, find_fault, inspect
-from utils.predictions import to_ids
-from utils.visualize import colorize, overlay
+from utils.pictures import colorize, overlay
 
 PRED, RGB, COMPOSE = "pred", "rgb", "compose"
 SETTINGS, DONE = "settings.json", "test.json"
-
-
-def settings_of(
-    options: dict[str, Any], passing: Collection[str], files: Collection[str]
-) -> dict[str, Any]:
-    """What decides about predictions, as JSON has it.
-
-    Args:
-        options: of the script.
-        passing: names of those that have no influence.
-        files: names of those that are files; their content counts, as best.pth may be a new one.
-    """
-    settings = {key: value for key, value in options.items() if key not in passing}
-    for key in files:
-        if settings[key]:
-            with open(settings[key], "rb") as file:
-                settings[key] = f"sha256 {hashlib.file_digest(file, 'sha256').hexdigest()}"
-    return json.loads(json.dumps(settings))
-
-
-def _read(record: Path) -> dict[str, Any]:
-    """Settings; none if they cannot be read."""
-    try:
-        found = json.loads(record.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
-def check_settings(record: Path, settings: dict[str, Any], what: str) -> None:
-    """Refuses to go on in a folder that was begun with other settings.
-
-    Args:
-        record: file of the settings that it was begun with.
-        settings: those of now.
-        what: is beside the record.
-
-    Raises:
-        ValueError: no record, or which settings differ.
-    """
-    found = _read(record)
-    if not found:
-        raise ValueError(f"{record}: missing or damaged, so nobody knows what made the {what} "
-                         "beside it; choose another --save-dir")
-    differ = [key for key in {**found, **settings} if found.get(key) != settings.get(key)]
-    if differ:
-        raise ValueError(f"{record}: the {what} beside it were made with another "
-                         f"{', '.join(differ)}; give the same, or choose another --save-dir")
 
 
 @dataclass(frozen=True)
@@ -114,7 +64,7 @@ class ResultsFolder:
         if settings["precision"] != "auto":
             check_settings(record, settings, "predictions")
             return settings
-        known = _read(record).get("precision")
+        known = _read_settings(record).get("precision")
         if known not in ("fp32", "bf16", "fp16"):  # old records say auto, which may be either
             known = "unknown"
         settings = {**settings, "precision": known}

@@ -15,10 +15,10 @@ from typing import Any
 import torch
 
 from utils import checkpoint, distributed
-from utils.disk import sweep, try_lock
+from utils.files import sweep, try_lock
 from utils.log import Log
 from utils.optimization import Settings, TrainingState
-from utils.signals import Stopped
+from utils.stopping import Stopped
 
 LAST, SPARE, BEST = "last.pth", "last.prev.pth", "best.pth"
 BEST_KEYS = ("format", "model", "dataset", "weights", "step", "best", "args")

@@ -12,7 +12,7 @@ import numpy as np
 
 from utils import distributed
 from utils.boundary import boundary_counts
-from utils.runs import histogram
+from utils.labels import histogram
 
 
 class ScoredLabel(Protocol):
@@ -40,7 +40,7 @@ def instance_table(
     """(K, 4) int64 label, size, hits and category hits of each instance, ids ascending.
 
     Args:
-        runs: (2, R) of the instance map, see `utils.runs`; label * 1000 + n, or the bare label
+        runs: (2, R) of the instance map, see `utils.labels`; label * 1000 + n, or the bare label
             where there is no instance.
         prediction: (H, W) uint8 labels.
         categories: (L, L) bool, whether a hit of the column's label is one of the row's category.

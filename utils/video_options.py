@@ -4,8 +4,8 @@ import argparse
 from collections.abc import Collection
 
 from utils.argument_types import above_zero, below_one, positive
+from utils.pictures import SHOWS
 
-SHOWS = ("overlay", "mask", "side-by-side")
 TIMELAPSE_FPS = 10.0
 
 

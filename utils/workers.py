@@ -13,7 +13,8 @@ import cv2
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from utils.signals import StopRequest
+from utils import distributed
+from utils.stopping import StopRequest
 
 STOP = {signal.SIGTERM, signal.SIGINT}
 
@@ -78,3 +79,9 @@ def iterate_in_thread(items: Iterable) -> Iterator[Any]:
     source, end = iter(items), object()
     taken = map_in_threads(lambda _: next(source, end), repeat(None), 1)
     return takewhile(lambda item: item is not end, taken)
+
+
+def read_shard(dataset: Any, workers: int, device: torch.device) -> Loader:
+    """This rank's samples, one at a time; each sample on exactly one rank."""
+    shard = distributed.shard(len(dataset))
+    return Loader(dataset, workers, device, batch_size=None, sampler=shard)

@@ -25,7 +25,7 @@ from datasets.base import SegmentationDataset
 from datasets.cache.per_label import cache_folder
 from datasets.samples import Sample, check_sizes
 from utils import distributed
-from utils.disk import check_room, replacing, sweep, try_lock, write_file
+from utils.files import check_room, replacing, sweep, try_lock, write_file
 from utils.workers import map_in_threads
 
 VERSION = 1  # to be raised when the same files give other bytes

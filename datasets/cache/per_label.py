@@ -15,8 +15,8 @@ import torch
 from tqdm import tqdm
 
 from datasets.base import SegmentationDataset
-from utils.disk import write_file
-from utils.runs import histogram
+from utils.files import write_file
+from utils.labels import histogram
 
 
 def fingerprint(dataset: SegmentationDataset) -> str:

@@ -13,11 +13,11 @@ from datasets.base import SegmentationDataset
 from datasets.cache.decoded import Cache, CacheFiles
 from datasets.samples import Sample
 from utils.images import read_instances
-from utils.runs import to_runs
+from utils.labels import to_runs
 
 
 class TruthCache(Cache):
-    """Runs of every sample, see `utils.runs`."""
+    """Runs of every sample, see `utils.labels`."""
 
     def labels(self, sample: Sample) -> tuple[np.ndarray, tuple[int, int]]:
         """(2, R) int32 runs of ids as the label file has them, and (H, W)."""

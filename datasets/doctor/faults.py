@@ -45,7 +45,7 @@ ERRORS = {  # what is wrong, and what to do; {root} is the data set's folder
     "swapped": ("label is a photo, and its image holds ids", "exchange the folders of images and "
                 "labels"),
     "color-label": ("label is a picture in color, not ids", f"{EXPORT}; color_ids() of "
-                    "utils/colors.py finds them by color"),
+                    "utils/labels.py finds them by color"),
     "palette-label": ("label has a palette; gray ids are expected", TO_GRAY),
     "deep-label": ("label has 16 bits; 8 are expected", f"{EXPORT}; if it is an instance map, take "
                    "the label"),

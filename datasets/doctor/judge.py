@@ -8,7 +8,7 @@ from datasets.classes import UNKNOWN, ClassTable
 from datasets.doctor.faults import Fault
 from datasets.doctor.measure import Label, Picture
 from datasets.samples import Files
-from utils.metrics import IGNORE
+from utils.labels import IGNORE
 
 Count = tuple[int, int]  # pixels and images
 MOST_RUNS = 6  # of consecutive ids that are printed

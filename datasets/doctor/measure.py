@@ -13,7 +13,7 @@ from datasets.classes import UNKNOWN
 from datasets.doctor.faults import Fault
 from datasets.samples import Size
 from utils.images import read_image, read_instances, read_label, stored_as
-from utils.runs import histogram
+from utils.labels import histogram
 
 MOST_IDS = 64  # a gray photo has more values
 LABEL_KINDS = {  # how labels are stored that hold no ids

@@ -27,7 +27,7 @@ from datasets.doctor.faults import KINDS, Fault, fix_of
 from datasets.doctor.judge import Count
 from datasets.samples import Size
 from utils.images import shown
-from utils.metrics import IGNORE
+from utils.labels import IGNORE
 
 FEW = 3  # files that are printed of a finding
 COLUMNS = 4  # splits side by side

@@ -6,10 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from datasets.evaluation.scored_set import ScoredSet
-from utils.colors import NONE, color_ids, is_color
 from utils.images import read_image, read_label
-from utils.metrics import IGNORE
-from utils.runs import histogram
+from utils.labels import IGNORE, NONE, color_ids, histogram, is_color
 
 KINDS = ("auto", "ids", "train-ids", "colors")
 NEVER_SCORED = (1, 2, 3, 4, 5, 6, 9, 10, 14, 15, 16, 18)  # Cityscapes ids below 19

@@ -11,8 +11,7 @@ from datasets.base import SegmentationDataset
 from datasets.cache.truth import TruthCache, read_instance_runs
 from datasets.cityscapes_labels import AVERAGE_SIZES, LABELS, TABLE, Label
 from datasets.classes import map_ids
-from utils.metrics import IGNORE
-from utils.runs import from_runs
+from utils.labels import IGNORE, from_runs
 
 Item = tuple[np.ndarray | None, np.ndarray, np.ndarray | None]
 

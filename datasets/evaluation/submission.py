@@ -6,7 +6,7 @@ import numpy as np
 
 from datasets.base import SegmentationDataset
 from datasets.classes import UNKNOWN
-from utils.metrics import IGNORE
+from utils.labels import IGNORE
 from utils.package import Package, Size
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from datasets.base import SegmentationDataset
 from datasets.cache.per_label import per_label
-from utils.metrics import IGNORE
+from utils.labels import IGNORE
 
 Item = tuple[int, tuple[int, int] | None]  # index, (x, y) of the crop's center
 

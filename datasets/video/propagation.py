@@ -18,7 +18,7 @@ from datasets.base import SegmentationDataset
 from datasets.samples import Sample
 from datasets.sampling.epoch_lists import shifted
 from utils.images import read_image, read_label, read_size, write_png
-from utils.metrics import IGNORE
+from utils.labels import IGNORE
 from utils.optical_flow import Motion, disagreement, warp, warp_labels
 
 IMAGE, LABEL, TRAIN_IDS = "_leftImg8bit.png", "_gtFine_labelIds.png", "_gtFine_labelTrainIds.png"

@@ -16,7 +16,7 @@ from model.losses.label_relaxation import (
     label_relaxation,
 )
 from model.losses.region import added, dice, lovasz
-from utils.metrics import IGNORE
+from utils.labels import IGNORE
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 

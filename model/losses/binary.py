@@ -10,7 +10,7 @@ from torch.autograd.function import once_differentiable
 
 from model.losses.label_relaxation import parts
 from model.losses.region import _average, _exact, _one_hot
-from utils.metrics import IGNORE
+from utils.labels import IGNORE
 
 
 def bce(logits: Tensor, target: Tensor, class_weights: Tensor | None = None) -> Tensor:

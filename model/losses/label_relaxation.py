@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from utils.metrics import IGNORE
+from utils.labels import IGNORE
 
 CACHED = 2**19  # logits
 IMAGE_WEIGHTED = ("image_weighted", "label_relaxation")  # each image weighs its classes itself

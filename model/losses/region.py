@@ -9,7 +9,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from utils.metrics import IGNORE
+from utils.labels import IGNORE
 
 SMALL = 1e-7  # least divisor of a share
 

@@ -2,17 +2,19 @@
 
 import fcntl
 import glob
+import hashlib
+import json
 import math
 import os
 import secrets
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
-from utils.exit_codes import DISK_FAULTS
+from utils.stopping import DISK_FAULTS
 
 PathLike = str | os.PathLike[str]
 
@@ -142,3 +144,51 @@ def size_of(path: Path) -> int:
         return path.stat().st_size if path.is_file() else -1
     except OSError:  # a name that is too long, a loop of links
         return -1
+
+
+def settings_of(
+    options: dict[str, Any], passing: Collection[str], files: Collection[str]
+) -> dict[str, Any]:
+    """What decides about predictions, as JSON has it.
+
+    Args:
+        options: of the script.
+        passing: names of those that have no influence.
+        files: names of those that are files; their content counts, as best.pth may be a new one.
+    """
+    settings = {key: value for key, value in options.items() if key not in passing}
+    for key in files:
+        if settings[key]:
+            with open(settings[key], "rb") as file:
+                settings[key] = f"sha256 {hashlib.file_digest(file, 'sha256').hexdigest()}"
+    return json.loads(json.dumps(settings))
+
+
+def _read_settings(record: Path) -> dict[str, Any]:
+    """Settings; none if they cannot be read."""
+    try:
+        found = json.loads(record.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def check_settings(record: Path, settings: dict[str, Any], what: str) -> None:
+    """Refuses to go on in a folder that was begun with other settings.
+
+    Args:
+        record: file of the settings that it was begun with.
+        settings: those of now.
+        what: is beside the record.
+
+    Raises:
+        ValueError: no record, or which settings differ.
+    """
+    found = _read_settings(record)
+    if not found:
+        raise ValueError(f"{record}: missing or damaged, so nobody knows what made the {what} "
+                         "beside it; choose another --save-dir")
+    differ = [key for key in {**found, **settings} if found.get(key) != settings.get(key)]
+    if differ:
+        raise ValueError(f"{record}: the {what} beside it were made with another "
+                         f"{', '.join(differ)}; give the same, or choose another --save-dir")
