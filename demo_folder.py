@@ -36,10 +36,10 @@ from model.snapshot import open_predictor, read_snapshot
 from utils import distributed, options
 from utils import files as disk
 from utils.images import read_image, resize_image, shown
-from utils.inference import FEW_IMAGES, Predictor, Workload
+from utils.inference.pipeline import Done, Pace, pipeline
+from utils.inference.predictor import FEW_IMAGES, Predictor, Workload
+from utils.inference.smoothing import Smoother
 from utils.pictures import Painter
-from utils.pipeline import Done, Pace, pipeline
-from utils.smoothing import Smoother
 from utils.stopping import Stopped, StopRequest, run
 from utils.video import Video, open_address, open_camera, open_file, open_frames
 from utils.video_file import VideoFile

@@ -32,7 +32,7 @@ from utils.argument_types import share
 from utils.comparison import Comparison, change_table, read_scores
 from utils.evaluation import Scored, evaluate
 from utils.files import write_file
-from utils.inference import Predictor, Workload
+from utils.inference.predictor import Predictor, Workload
 from utils.outputs import KINDS as OUTPUTS
 from utils.outputs import Outputs
 from utils.provenance import origin, settings

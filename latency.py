@@ -34,12 +34,12 @@ from model import MODELS, build_model, check_name, count_parameters
 from model.snapshot import from_snapshot, open_predictor, read_snapshot
 from utils import distributed, options
 from utils.argument_types import checked, positive
-from utils.cuda_graph import SETTLED
 from utils.files import write_file
-from utils.inference import Predictor, Workload
+from utils.inference.cuda_graph import SETTLED
+from utils.inference.multiscale import Inference
+from utils.inference.pipeline import synchronize
+from utils.inference.predictor import Predictor, Workload
 from utils.parser import Parser
-from utils.pipeline import synchronize
-from utils.sliding import Inference
 from utils.stopping import run
 
 COLUMNS = ("network", "M params", "GMACs", "ms p50", "p90", "p99", "copy ms", "MB")

@@ -26,7 +26,7 @@ from datasets.transforms import EvalTransform
 from model.snapshot import open_predictor, read_snapshot
 from utils import distributed, options
 from utils.files import settings_of
-from utils.inference import Predictor, Workload
+from utils.inference.predictor import Predictor, Workload
 from utils.package_check import inspect
 from utils.results_folder import ResultsFolder
 from utils.stopping import run

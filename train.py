@@ -33,12 +33,12 @@ from model.layers import checkpoint_activations
 from model.losses import CLASS_WEIGHTS, LOSSES, Loss, build_loss, class_weights
 from model.snapshot import build_with_weights
 from utils import distributed, optimization, options
-from utils.inference import Predictor, validate
+from utils.inference.predictor import Predictor
 from utils.log import Log
 from utils.optimization import Settings, TrainingState, backward, seed_step, update
-from utils.pictures import compare
 from utils.precision import autocast, choose_for_training
 from utils.run_folder import Run
+from utils.scoring.validation import compare, validate
 from utils.stopping import Stopped, StopRequest, run
 from utils.workers import Loader
 

@@ -29,8 +29,8 @@ from model.snapshot import from_snapshot, open_predictor, read_snapshot
 from utils import distributed
 from utils.argument_types import positive
 from utils.images import read_image, resize_image
-from utils.pipeline import synchronize
-from utils.sliding import Inference
+from utils.inference.multiscale import Inference
+from utils.inference.pipeline import synchronize
 
 PEER = "published, fp32"
 

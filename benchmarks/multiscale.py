@@ -26,8 +26,8 @@ from torch import Tensor, nn
 
 from benchmarks.timing import machine, resident
 from utils.images import resize_image
-from utils.inference import Predictor
-from utils.sliding import Inference, starts
+from utils.inference.multiscale import Inference, starts
+from utils.inference.predictor import Predictor
 
 CLASSES, OVERLAP, SCALES = 19, 1 / 3, (0.5, 1.0, 2.0)
 

@@ -34,11 +34,11 @@ from model.snapshot import open_predictor, read_snapshot
 from utils import distributed, options
 from utils.argument_types import at_least_zero, positive
 from utils.images import read_image, read_label
-from utils.inference import Predictor
+from utils.inference.multiscale import Inference
+from utils.inference.predictor import Predictor
 from utils.labels import IGNORE
-from utils.metrics import ConfusionMatrix
 from utils.optical_flow import Motion
-from utils.sliding import Inference
+from utils.scoring.validation import ConfusionMatrix
 from utils.stopping import run
 
 RATE = 2  # frames of CamVid's video between its labels

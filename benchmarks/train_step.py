@@ -35,7 +35,7 @@ from model import build_model, check_name
 from model.losses import build_loss
 from utils import distributed, optimization, options
 from utils.argument_types import checked
-from utils.inference import autocast
+from utils.inference.predictor import autocast
 from utils.labels import IGNORE
 from utils.schedules import Schedule
 from utils.stopping import run

@@ -15,8 +15,8 @@ from model.published import UnknownNetworkError, encoder_weights, recognize
 from model.smp.names import is_smp
 from model.smp.weights import fit_encoder, imagenet_weights
 from utils import checkpoint
-from utils.inference import FEW_IMAGES, Predictor, Workload
-from utils.sliding import Inference
+from utils.inference.multiscale import Inference
+from utils.inference.predictor import FEW_IMAGES, Predictor, Workload
 
 
 def load_weights(network: nn.Module, weights: dict[str, Tensor], except_: str = "") -> list[str]:

@@ -8,10 +8,10 @@ from torch import Tensor, nn
 
 import model
 from model.snapshot import open_predictor
-from utils import cuda_graph
-from utils.cuda_graph import AGAIN, Replayed
-from utils.inference import Predictor
-from utils.sliding import Inference
+from utils.inference import cuda_graph
+from utils.inference.cuda_graph import AGAIN, Replayed
+from utils.inference.multiscale import Inference
+from utils.inference.predictor import Predictor
 
 CPU = torch.device("cpu")
 

@@ -13,8 +13,8 @@ from model.losses import ohem
 from model.losses.binary import focal
 from model.losses.label_relaxation import LossOptions
 from utils import options
+from utils.inference.multiscale import Inference
 from utils.scoring import Scores
-from utils.sliding import Inference
 
 INFERENCE = {
     "scales": [1.0], "flip_average": False, "window": None, "overlap": None, "window_batch": 1,

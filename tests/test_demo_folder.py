@@ -17,9 +17,10 @@ import torch
 from conftest import CLASSES, ROOT, blobs, paint
 
 import model
-from utils import checkpoint, pipeline
+from utils import checkpoint
 from utils.images import read_image, read_label, write_png
-from utils.inference import Predictor
+from utils.inference import pipeline
+from utils.inference.predictor import Predictor
 from utils.pictures import Painter
 from utils.workers import map_in_threads
 

@@ -17,10 +17,11 @@ from torch import Tensor, nn
 
 import model
 from model.layers import IMAGENET_MEAN, IMAGENET_STD, Normalize, resize
-from utils import inference, sliding
 from utils.images import resize_image
-from utils.inference import Predictor
-from utils.sliding import Inference, as_input, best_class, mean_scores, starts
+from utils.inference import multiscale, predictor
+from utils.inference.label_map import best_class
+from utils.inference.multiscale import Inference, as_input, mean_scores, starts
+from utils.inference.predictor import Predictor
 
 REFERENCE = np.load(Path(__file__).parent / "fixtures/inference/sliding.npz")
 
@@ -117,7 +118,7 @@ def test_published_sliding_mode(
     scales: tuple, flip: bool, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     step, limit = REFERENCE["stride"], 1e-5 * REFERENCE[f"{name.partition('_')[0]}_abs_max"]
-    monkeypatch.setattr(sliding, "resize_image", pil_bilinear)  # as published
+    monkeypatch.setattr(multiscale, "resize_image", pil_bilinear)  # as published
     found = scores(Toy(), photo(300, 400), scales=scales, flip=flip, window=128)
     assert np.abs(found[:, ::step, ::step].numpy() - REFERENCE[name]).max() <= limit
     if name == "flip_mean":
@@ -161,18 +162,18 @@ def test_definition(how: dict, stride: int) -> None:
 
 def test_groups_of_windows_and_classes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Scores of windows wait in at most the memory of the result; blocks of classes are as one."""
-    image, how, groups, add = photo(90, 110), {"window": 40, "overlap": 0.5}, [], sliding._add
+    image, how, groups, add = photo(90, 110), {"window": 40, "overlap": 0.5}, [], multiscale._add
 
-    def spy(mean: Tensor, held: sliding.Held, *rest: object) -> None:
+    def spy(mean: Tensor, held: multiscale.Held, *rest: object) -> None:
         groups.append(sum(part.nbytes for _, part in held))
         add(mean, held, *rest)
 
-    monkeypatch.setattr(sliding, "_add", spy)
+    monkeypatch.setattr(multiscale, "_add", spy)
     coarse, fine = (scores(Toy(stride), image, **how) for stride in (4, 1))
     tile = 4 * 19 * 40 * 40
     assert groups == [20 * tile // 16, *[6 * tile] * 3, 2 * tile]  # six fit, 5 rows of 4 windows
     for block in (1, 30_000):
-        monkeypatch.setattr(sliding, "BLOCK", block)
+        monkeypatch.setattr(multiscale, "BLOCK", block)
         torch.testing.assert_close(scores(Toy(4), image, **how), coarse, rtol=1e-5, atol=1e-5)
         torch.testing.assert_close(scores(Toy(1), image, **how), fine, rtol=1e-5, atol=1e-5)
 
@@ -232,7 +233,7 @@ def test_nothing_asked_is_one_plain_forward() -> None:
 
 def test_scores_are_resized_with_their_pixels_as_squares() -> None:
     """Not from corner to corner: the first quarter of each half keeps its value."""
-    found = inference.resize(torch.tensor([[[[0.0, 8.0]]]]), (1, 4))
+    found = predictor.resize(torch.tensor([[[[0.0, 8.0]]]]), (1, 4))
     assert found.flatten().tolist() == [0, 2, 6, 8]
     image, network = photo(40, 60), Toy(stride=4)
     logits = network(as_input(image))
@@ -269,7 +270,7 @@ MEMORY = """
 import sys, torch
 from benchmarks.multiscale import StandIn
 from benchmarks.timing import resident
-from utils.inference import Inference, Predictor
+from utils.inference.predictor import Inference, Predictor
 torch.set_num_threads(1)
 image = torch.randint(0, 256, (512, 1024, 3), dtype=torch.uint8)
 network = StandIn().eval()

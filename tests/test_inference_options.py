@@ -15,8 +15,8 @@ from datasets import build_dataset, describe
 from model import snapshot as prediction
 from utils import checkpoint
 from utils.images import read_image, read_label
-from utils.inference import Predictor
-from utils.sliding import Inference
+from utils.inference.multiscale import Inference
+from utils.inference.predictor import Predictor
 
 ALL = ["--scales", "0.5,1", 1.5, "--flip", "--window", 40, "--sliding_overlap", "1/4",
        "--average", "probabilities", "--window-batch", 2]

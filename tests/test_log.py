@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from utils.log import Log
-from utils.metrics import ConfusionMatrix
+from utils.scoring.validation import ConfusionMatrix
 
 
 def confusion(hits: int) -> ConfusionMatrix:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from utils.metrics import ConfusionMatrix
+from utils.scoring.validation import ConfusionMatrix
 
 
 def test_by_hand() -> None:

@@ -14,7 +14,7 @@ from model.cspsg import CSPEncoder
 from model.layers import IMAGENET_MEAN, IMAGENET_STD, Normalize
 from model.published import recognize
 from model.resnet import ResNetEncoder
-from utils.inference import Predictor
+from utils.inference.predictor import Predictor
 
 FIXTURES = Path(__file__).parent / "fixtures"
 SLOW = ("nvidia_DeepSRNX101V3PlusD", "nvidia_DeepV3Plus_resnet101")

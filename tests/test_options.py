@@ -18,7 +18,7 @@ from model import layers
 from model.losses import LOSSES
 from utils import checkpoint, distributed
 from utils.argument_types import below_one, odd, positive
-from utils.inference import validate
+from utils.scoring.validation import validate
 
 
 @pytest.fixture

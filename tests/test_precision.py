@@ -17,7 +17,7 @@ import model
 from datasets import build_dataset, describe
 from utils import checkpoint, precision
 from utils.images import write_png
-from utils.inference import FEW_IMAGES, Predictor, Workload
+from utils.inference.predictor import FEW_IMAGES, Predictor, Workload
 
 CPU = torch.device("cpu")
 

@@ -10,9 +10,9 @@ import model
 from model.fusion import fuse
 from model.layers import resize
 from model.snapshot import open_predictor
-from utils.cells import largest_between
-from utils.inference import BLOCK, Predictor
-from utils.sliding import Inference, best_class
+from utils.inference.label_map import best_class, largest_between
+from utils.inference.multiscale import Inference
+from utils.inference.predictor import BLOCK, Predictor
 
 
 def with_statistics(network: nn.Module) -> nn.Module:

@@ -198,7 +198,7 @@ def test_workers_change_nothing(train: Trainings, reference: Any, tmp_path: Path
     (ADAMW, at("os.link", 2, after=True)),
     (ADAMW, at("train.Run.save_best", 1)),  # between evaluation and save
     (SGD, at("train.update", 1)),  # before there is anything
-    (SGD, at("utils.inference.best_class", 2)),
+    (SGD, at("utils.inference.predictor.best_class", 2)),
     ([*SGD, "--save-every", 2], at("os.replace", 3, after=True)),
     ([*SGD, "--save-every", 5], at("train.update", 6)),
     (CSPSG, at("train.update", 4)),  # in the warm-up
@@ -218,13 +218,13 @@ def test_kill_and_resume(words: list, fault: dict, train: Trainings, reference: 
     (SGD, at("train.update", 4, INT), 130, 4),
     (ADAMW, at("train.seed_step", 1, TERM), 143, 1),
     (ADAMW, at("train.backward", 2, TERM), 143, 1),
-    (ADAMW, at("utils.inference.best_class", 8, TERM), 143, 4),  # in the last validation
+    (ADAMW, at("utils.inference.predictor.best_class", 8, TERM), 143, 4),  # in the last validation
     (ADAMW, at("os.fsync", 1, INT), 130, 3),  # while best.pth is written
     (ADAMW, at("train.update", 2, TERM, TERM), 143, 2),  # as launchers repeat it
     ([*ADAMW, "--workers", 2], at("train.backward", 1, TERM, group=True, pause=0.5), 143, 1),
     ([*ADAMW, "--workers", 2], at("train.backward", 4, INT, group=True, pause=0.5), 130, 2),
     ([*ADAMW, "--workers", 2],
-     at("utils.inference.best_class", 1, TERM, group=True, pause=0.5), 143, 2),
+     at("utils.inference.predictor.best_class", 1, TERM, group=True, pause=0.5), 143, 2),
 ], ids=["step", "interrupt", "first", "accumulation", "validation", "save", "repeated",
         "workers", "workers interrupted", "workers in validation"])
 def test_stop_and_resume(words: list, fault: dict, code: int, step: int, train: Trainings,

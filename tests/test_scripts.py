@@ -17,7 +17,7 @@ from model import build_model
 from model.snapshot import load_model
 from utils import checkpoint
 from utils.images import read_image, read_label, write_png
-from utils.inference import Predictor
+from utils.inference.predictor import Predictor
 
 FAST = ["--crop-size", 32, 64, "--batch-size", 4, "--workers", 0, "--threads", 1,
         "--precision", "fp32"]

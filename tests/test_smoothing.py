@@ -13,12 +13,12 @@ from torch import Tensor, nn
 
 import demo_folder
 from model import build_model
-from utils import smoothing
 from utils.images import write_png
-from utils.inference import Predictor
+from utils.inference import smoothing
+from utils.inference.multiscale import Inference
+from utils.inference.predictor import Predictor
+from utils.inference.smoothing import Smoother, follow
 from utils.pictures import Painter
-from utils.sliding import Inference
-from utils.smoothing import Smoother, follow
 from utils.video import open_file
 
 SIZE = 96, 128

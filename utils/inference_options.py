@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from utils.argument_types import below_one, positive
-from utils.sliding import AVERAGES, Inference
+from utils.inference.multiscale import AVERAGES, Inference
 
 
 def add_inference(parser: argparse.ArgumentParser) -> None:

@@ -1,6 +1,6 @@
 """Pictures of label maps for people: colors, overlays, side by side, a legend."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,6 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from utils.images import Palette, write_png
-from utils.inference import Predictor
 from utils.labels import histogram, to_ids
 
 # of a class: told apart by the color-blind too
@@ -254,15 +253,3 @@ def class_shares(prediction: Tensor, dataset: dict[str, Any]) -> dict[str, float
     shares = (counts / counts.sum()).tolist()
     pairs = zip(dataset["class_names"], shares, strict=False)
     return dict(sorted(((n, s) for n, s in pairs if s), key=lambda pair: -pair[1]))
-
-
-def compare(
-    predictor: Predictor, dataset: Any, indices: Iterable[int]
-) -> Iterator[tuple[str, np.ndarray]]:
-    """Name and picture (prediction, then label) of some samples of a data set."""
-    for index in indices:
-        image, target = dataset[index]
-        prediction = predictor(image, tuple(target.shape))
-        maps = (prediction.cpu().numpy(), target.numpy())
-        pictures = [colorize(train_ids, dataset.palette) for train_ids in maps]
-        yield dataset.samples[index].name, side_by_side(*pictures)

@@ -1,6 +1,5 @@
 """From images to label maps."""
 
-import signal
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -11,16 +10,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from utils import distributed
-from utils.cells import largest_between
-from utils.cuda_graph import Replayed
 from utils.images import resize_image
-from utils.metrics import ConfusionMatrix
+from utils.inference.cuda_graph import Replayed
+from utils.inference.label_map import best_class, largest_between
+from utils.inference.multiscale import Inference, as_input, mean_scores
+from utils.inference.smoothing import Smoother, Upsample
 from utils.precision import autocast, choose_precision
-from utils.sliding import Inference, as_input, best_class, mean_scores
-from utils.smoothing import Smoother, Upsample
-from utils.stopping import Stopped, StopRequest
-from utils.workers import read_shard
 
 BLOCK = {"cpu": 1 << 20, "cuda": 1 << 27}  # logits of the rows that are judged at a time
 
@@ -149,42 +144,3 @@ class Predictor:
         how = {key: value for key, value in vars(self.inference).items() if key != "resize"}
         about = {"size": list(workload.size), "inference": how}
         return choose_precision(self.device, "auto", self.network, about, workload.images, run)
-
-
-def validate(
-    predictor: Predictor,
-    dataset: Any,
-    workers: int = 0,
-    stop: StopRequest | None = None,
-) -> ConfusionMatrix:
-    """Scores a network on a data set, each rank on its own part, summed over ranks.
-
-    One image per forward: the figures do not depend on any batch size.
-
-    Args:
-        predictor: has the plain module, not the compiled one.
-        dataset: gives (image, target) per index; the score is taken at the target's size.
-            Logits beyond its classes are void.
-        workers: processes that read, per rank.
-        stop: asked before each image.
-
-    Returns:
-        The matrix over all ranks, the same on each.
-
-    Raises:
-        Stopped: a rank was asked to stop.
-    """
-    device = predictor.device
-    confusion = ConfusionMatrix(dataset.class_names, device)
-    for image, target in read_shard(dataset, workers, device):
-        if stop:
-            break
-        confusion.update(target.to(device), predictor(image, tuple(target.shape)))
-    counts = torch.tensor([confusion.images, bool(stop)], device=device)
-    distributed.sum_over_ranks(confusion.matrix)
-    confusion.images, stopped = distributed.sum_over_ranks(counts).tolist()
-    if stopped:
-        raise Stopped((stop and stop.number) or signal.SIGTERM)
-    if confusion.images != len(dataset):
-        raise RuntimeError(f"{confusion.images} of {len(dataset)} images were scored")
-    return confusion

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from utils.cuda_graph import SETTLED
+from utils.inference.cuda_graph import SETTLED
 from utils.workers import map_in_threads
 
 

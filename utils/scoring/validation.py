@@ -1,11 +1,19 @@
 """Segmentation metrics: integers until the last line."""
 
+import signal
+from collections.abc import Iterable, Iterator
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from utils import distributed
+from utils.inference.predictor import Predictor
 from utils.labels import IGNORE
+from utils.pictures import colorize, side_by_side
+from utils.stopping import Stopped, StopRequest
+from utils.workers import read_shard
 
 
 class ConfusionMatrix:
@@ -61,3 +69,54 @@ class ConfusionMatrix:
             "mean_accuracy": found.nanmean().item(),
             "iou": {name: None if value != value else value for name, value in pairs},
         }
+
+
+def validate(
+    predictor: Predictor,
+    dataset: Any,
+    workers: int = 0,
+    stop: StopRequest | None = None,
+) -> ConfusionMatrix:
+    """Scores a network on a data set, each rank on its own part, summed over ranks.
+
+    One image per forward: the figures do not depend on any batch size.
+
+    Args:
+        predictor: has the plain module, not the compiled one.
+        dataset: gives (image, target) per index; the score is taken at the target's size.
+            Logits beyond its classes are void.
+        workers: processes that read, per rank.
+        stop: asked before each image.
+
+    Returns:
+        The matrix over all ranks, the same on each.
+
+    Raises:
+        Stopped: a rank was asked to stop.
+    """
+    device = predictor.device
+    confusion = ConfusionMatrix(dataset.class_names, device)
+    for image, target in read_shard(dataset, workers, device):
+        if stop:
+            break
+        confusion.update(target.to(device), predictor(image, tuple(target.shape)))
+    counts = torch.tensor([confusion.images, bool(stop)], device=device)
+    distributed.sum_over_ranks(confusion.matrix)
+    confusion.images, stopped = distributed.sum_over_ranks(counts).tolist()
+    if stopped:
+        raise Stopped((stop and stop.number) or signal.SIGTERM)
+    if confusion.images != len(dataset):
+        raise RuntimeError(f"{confusion.images} of {len(dataset)} images were scored")
+    return confusion
+
+
+def compare(
+    predictor: Predictor, dataset: Any, indices: Iterable[int]
+) -> Iterator[tuple[str, np.ndarray]]:
+    """Name and picture (prediction, then label) of some samples of a data set."""
+    for index in indices:
+        image, target = dataset[index]
+        prediction = predictor(image, tuple(target.shape))
+        maps = (prediction.cpu().numpy(), target.numpy())
+        pictures = [colorize(train_ids, dataset.palette) for train_ids in maps]
+        yield dataset.samples[index].name, side_by_side(*pictures)

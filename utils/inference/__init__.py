@@ -1,0 +1,1 @@
+"""From a network's logits to label maps, one forward or many."""

@@ -1,0 +1,1 @@
+"""Counts, ratios and comparisons of predicted classes."""
