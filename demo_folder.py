@@ -41,9 +41,15 @@ from utils.inference.predictor import FEW_IMAGES, Predictor, Workload
 from utils.inference.smoothing import Smoother
 from utils.pictures import Painter
 from utils.stopping import Stopped, StopRequest, run
-from utils.video import Video, open_address, open_camera, open_file, open_frames
-from utils.video_file import VideoFile
-from utils.video_options import TIMELAPSE_FPS
+from utils.video.reader import (
+    TIMELAPSE_FPS,
+    Video,
+    open_address,
+    open_camera,
+    open_file,
+    open_frames,
+)
+from utils.video.writer import VideoFile
 from utils.workers import map_in_threads
 
 

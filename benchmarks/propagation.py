@@ -37,9 +37,9 @@ from utils.images import read_image, read_label
 from utils.inference.multiscale import Inference
 from utils.inference.predictor import Predictor
 from utils.labels import IGNORE
-from utils.optical_flow import Motion
 from utils.scoring.validation import ConfusionMatrix
 from utils.stopping import run
+from utils.video.flow import Motion
 
 RATE = 2  # frames of CamVid's video between its labels
 

@@ -21,8 +21,8 @@ from model.sdcnet import SMALLEST as SDCNET_SMALLEST
 from model.sdcnet import SDCNet2D, load_sdcnet
 from model.snapshot import load_weights
 from utils import checkpoint
-from utils.optical_flow import SMALLEST as DIS_SMALLEST
-from utils.optical_flow import Motion, dis_flow
+from utils.video.flow import SMALLEST as DIS_SMALLEST
+from utils.video.flow import Motion, dis_flow
 
 STRIDE, SMALLEST = 8, 128  # pixels: of RAFT's features; a side that its coarsest level needs
 UPDATES = 12  # of the recurrent unit, torchvision's default

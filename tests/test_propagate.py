@@ -22,7 +22,7 @@ from model.flow import MOTIONS
 from model.sdcnet import SDCNet2DRecon
 from utils import checkpoint
 from utils.images import read_image, read_label, write_png
-from utils.optical_flow import dis_flow, disagreement, warp, warp_labels
+from utils.video.flow import dis_flow, disagreement, warp, warp_labels
 
 SIZE = 49, 83  # odd
 STEP = 3, 1  # pixels right and down that the camera moves between frames

@@ -16,7 +16,7 @@ from test_propagate import NAME, accuracy, contents, draw_scene, refused, view
 from datasets import build_dataset
 from model.flow import MOTIONS
 from utils.images import read_label, write_png
-from utils.optical_flow import dis_flow
+from utils.video.flow import dis_flow
 
 root, propagate = test_propagate.root, test_propagate.propagate  # fixtures
 

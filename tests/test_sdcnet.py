@@ -12,7 +12,8 @@ from torch import Tensor
 import model
 from model import flow
 from model.sdcnet import SDCNETS, SDCNet2D, SDCNet2DRecon, load_sdcnet, reconstruction_loss, warp
-from utils import checkpoint, optical_flow
+from utils import checkpoint
+from utils.video import flow as optical_flow
 
 FIXTURES = Path(__file__).parent / "fixtures"
 KINDS = {"nvidia_SDCNet2D": SDCNet2D, "nvidia_SDCNet2DRecon": SDCNet2DRecon}

@@ -19,7 +19,7 @@ from utils.inference.multiscale import Inference
 from utils.inference.predictor import Predictor
 from utils.inference.smoothing import Smoother, follow
 from utils.pictures import Painter
-from utils.video import open_file
+from utils.video.reader import open_file
 
 SIZE = 96, 128
 SHIFT = 8  # pixels to the right that the camera moves between frames

@@ -21,9 +21,10 @@ from datasets.video.triplets import FrameTriplets, find_sequences
 from model import sdcnet
 from model.flow import build_dis
 from model.sdcnet import SDCNet2D, SDCNet2DRecon, load_sdcnet
-from utils import checkpoint, optical_flow, precision
+from utils import checkpoint, precision
 from utils.images import read_image, write_png
 from utils.schedules import Schedule
+from utils.video import flow as optical_flow
 
 SIZE = (64, 80)
 DIS = build_dis(None, torch.device("cpu"))

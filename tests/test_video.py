@@ -16,10 +16,10 @@ from PIL import Image
 from test_demo_folder import DATASET, WAIT, random_snapshot
 
 import demo_folder
-from utils import video
 from utils.images import read_image, write_png
 from utils.pictures import Painter
-from utils.video_file import VideoFile
+from utils.video import reader
+from utils.video.writer import VideoFile
 
 SIZE = (48, 64)
 
@@ -55,7 +55,7 @@ def demo(call: Callable, snapshot: Path, tmp_path: Path) -> Callable:
 
 def read_all(path: Path) -> tuple[float, np.ndarray]:
     """Frames per second, and all (N, H, W, 3) uint8 RGB."""
-    found = video.open_file(path)
+    found = reader.open_file(path)
     return found.fps, np.stack([found.read(item) for item in found.items])
 
 
@@ -153,9 +153,9 @@ def test_odd_sides_get_one_more_line(demo: Callable, tmp_path: Path) -> None:
 def test_file_frames_keep_their_time(demo: Callable, clip: Path, tmp_path: Path,
                                      monkeypatch: pytest.MonkeyPatch) -> None:
     """Containers that do not count frames give a rate that was made up; the times are right."""
-    original = video.open_file
+    original = reader.open_file
 
-    def open_guessed(path: Path) -> video.Video:
+    def open_guessed(path: Path) -> reader.Video:
         found = original(path)
         found.fps, found.count = 25.0, 24  # of 12 frames at 12.5
         return found
@@ -252,8 +252,8 @@ def test_interrupted_video_is_complete(snapshot: Path, frames: list, tmp_path: P
 
 
 def test_remarks() -> None:
-    def of(*times: float, count: int = 0) -> video.Video:
-        return video.Video("x", 25, (), read_image, count, times=list(times))
+    def of(*times: float, count: int = 0) -> reader.Video:
+        return reader.Video("x", 25, (), read_image, count, times=list(times))
 
     assert of(0, 0.04, 0.08, 0.12).uneven() == of(0).uneven() == of().uneven() == ""
     assert of(0, 0.033, 0.067, 0.1, 0.133).uneven() == "", "rounded to milliseconds"

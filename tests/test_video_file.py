@@ -13,7 +13,7 @@ from test_video import SIZE, contents, read_all
 
 from utils import stopping
 from utils.files import write_file
-from utils.video_file import VideoFile
+from utils.video.writer import VideoFile
 
 NOISE = np.random.default_rng(0).integers(0, 256, (12, *SIZE, 3), np.uint8)
 

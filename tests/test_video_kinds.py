@@ -16,7 +16,7 @@ import test_video
 from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 from test_video import read_all, refused
 
-from utils import video
+from utils.video import reader
 
 snapshot, frames, clip, demo = (  # fixtures
     test_video.snapshot, test_video.frames, test_video.clip, test_video.demo)
@@ -155,9 +155,9 @@ def server(tmp_path: Path) -> Iterator[str]:
 
 
 def test_address_of_a_video(server: str, demo: Callable, clip: Path, tmp_path: Path) -> None:
-    found = video.open_address(f"{server}/clips/clip.mp4?at=/x")
+    found = reader.open_address(f"{server}/clips/clip.mp4?at=/x")
     assert (found.name, found.live, found.count, len(list(found.items))) == ("clip", False, 12, 12)
-    assert video.open_address(f"{server}//clips/clip.mp4").name == "clip"
+    assert reader.open_address(f"{server}//clips/clip.mp4").name == "clip"
     assert demo("--video", f"{server}/clips/clip.mp4").returncode == 0
     assert len(read_all(tmp_path / "out/clip_overlay.mp4")[1]) == 12
 
@@ -176,6 +176,6 @@ def test_camera_of_each_system(monkeypatch: pytest.MonkeyPatch) -> None:
     for system, expected in (("linux", ("/dev/video1", "v4l2")), ("darwin", ("1", "avfoundation")),
                              ("win32", ("video=rear", "dshow"))):
         monkeypatch.setattr("sys.platform", system)
-        assert video.find_camera(1)[:2] == expected
+        assert reader.find_camera(1)[:2] == expected
     with pytest.raises(ValueError, match="--video 2: no camera of this number"):
-        video.open_camera(2)
+        reader.open_camera(2)

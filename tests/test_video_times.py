@@ -13,8 +13,8 @@ from test_video import read_all
 from test_video_file import NOISE
 from test_video_kinds import encode
 
-from utils import video
-from utils.video_file import VideoFile
+from utils.video import reader
+from utils.video.writer import VideoFile
 
 snapshot, frames, clip, demo = (  # fixtures
     test_video.snapshot, test_video.frames, test_video.clip, test_video.demo)
@@ -80,7 +80,7 @@ def test_rate_that_no_video_has(said: int, taken: int, tmp_path: Path) -> None:
             file.write(np.full((48, 64, 3), 20 * i, np.uint8))
     with av.open(file.path) as container:
         assert container.streams.video[0].guessed_rate == said
-    found = video.open_file(file.path)
+    found = reader.open_file(file.path)
     assert found.fps == taken
     assert len(list(found.items)) == 12
     assert (found.uneven(), found.cut_short()) == ("", "")
@@ -92,8 +92,8 @@ def test_rate_that_no_camera_has(
 ) -> None:
     """FFmpeg's own source of pictures in its place: a device and no file."""
     device = f"color=red:size=64x48:rate={said},trim=end_frame=5", "lavfi", {}
-    monkeypatch.setattr(video, "find_camera", lambda _: device)
-    found = video.open_camera(3)
+    monkeypatch.setattr(reader, "find_camera", lambda _: device)
+    found = reader.open_camera(3)
     assert (found.name, found.fps, found.count, found.live) == ("camera3", taken, None, True)
     seen = list(found.items)
     assert len(seen) == 5
@@ -102,12 +102,12 @@ def test_rate_that_no_camera_has(
 
 @pytest.mark.parametrize("said", [0, -1, None])
 def test_no_rate_at_all(said: int | None, monkeypatch: pytest.MonkeyPatch, clip: Path) -> None:
-    picture = video.Frame(np.zeros((48, 64, 3), np.uint8), 0.0)
+    picture = reader.Frame(np.zeros((48, 64, 3), np.uint8), 0.0)
     stream = SimpleNamespace(guessed_rate=said, codec_context="some", duration=12, time_base=1)
     container = SimpleNamespace(duration=12e6, streams=SimpleNamespace(best=lambda _: stream))
     monkeypatch.setattr(av, "open", lambda *_, **__: container)
-    monkeypatch.setattr(video, "_frames", lambda *_: iter([picture]))
-    found = video.open_file(clip)
+    monkeypatch.setattr(reader, "_frames", lambda *_: iter([picture]))
+    found = reader.open_file(clip)
     assert (found.fps, found.count, list(found.items)) == (25, None, [picture])
 
 
@@ -118,7 +118,7 @@ def test_camera_keeps_time(
     times = [100 + seconds for seconds in (0, 0.1, 0.12, 0.2, 0.7, 0.8)]
     gray = [np.full((48, 64, 3), 40 * i, np.uint8) for i in range(1, 7)]
     path = encode(tmp_path / "seen.nut", gray, times=times)
-    monkeypatch.setattr(video, "find_camera", lambda _: (str(path), "nut", {}))
+    monkeypatch.setattr(reader, "find_camera", lambda _: (str(path), "nut", {}))
     done = demo("--video", 0, "--opacity", 0, "--fps", 10)
     assert done.returncode == 0, done.stderr
     fps, found = read_all(tmp_path / "out/camera0_overlay.mp4")

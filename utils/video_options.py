@@ -6,8 +6,6 @@ from collections.abc import Collection
 from utils.argument_types import above_zero, below_one, positive
 from utils.pictures import SHOWS
 
-TIMELAPSE_FPS = 10.0
-
 
 def add_source(parser: argparse.ArgumentParser) -> None:
     """Where the images come from: one of these is needed."""

@@ -19,7 +19,7 @@ from datasets.samples import Sample
 from datasets.sampling.epoch_lists import shifted
 from utils.images import read_image, read_label, read_size, write_png
 from utils.labels import IGNORE
-from utils.optical_flow import Motion, disagreement, warp, warp_labels
+from utils.video.flow import Motion, disagreement, warp, warp_labels
 
 IMAGE, LABEL, TRAIN_IDS = "_leftImg8bit.png", "_gtFine_labelIds.png", "_gtFine_labelTrainIds.png"
 NAMED = 3  # of the missing frames

@@ -16,7 +16,7 @@ from datasets.base import Key
 from datasets.cityscapes import SEQUENCES
 from datasets.folder import SUFFIXES
 from utils.images import read_image, read_size
-from utils.optical_flow import Motion
+from utils.video.flow import Motion
 
 NUMBERED = re.compile(r"(.*?)(\d+)(_leftImg8bit)?")
 SMALLEST = 33  # pixels a side of whole frames, of which the network makes at least 64

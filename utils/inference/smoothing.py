@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from utils.optical_flow import SMALLEST, dis_flow, warp, warp_labels
+from utils.video.flow import SMALLEST, dis_flow, warp, warp_labels
 
 SEARCHED = 1024  # pixels of the longer side of the frames that motion is found in
 CUT = 0.6  # share of pixels to be trusted; with fewer it is another scene

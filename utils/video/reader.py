@@ -19,7 +19,6 @@ from utils.workers import iterate_in_thread
 if TYPE_CHECKING:  # loaded only where a video is opened
     from av.container import InputContainer
     from av.video.stream import VideoStream
-
 ASSUMED_FPS = 25.0  # of what does not say
 CITYSCAPES_FPS = 17.0  # of its sequences and demo videos, https://www.cityscapes-dataset.com
 HIGHEST_FPS = 1000  # more is the rate of a clock
@@ -30,6 +29,7 @@ ASPECTS = (0.2, 5)  # of pixels; others are of damaged headers
 MATRICES = (0, 1, 2, 4, 5, 6, 7, 9)  # color spaces of ISO/IEC 23091-2 that FFmpeg converts
 UNSPECIFIED = 2  # of them
 PATIENCE = (10.0, 30.0)  # seconds until an address has to answer, and to go on
+TIMELAPSE_FPS = 10.0
 
 
 class Frame(NamedTuple):

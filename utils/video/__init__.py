@@ -1,0 +1,1 @@
+"""Videos as frames, in and out, and the motion between frames."""
