@@ -22,14 +22,15 @@ from model.published import UnknownNetworkError, recognize
 from model.smp.names import is_smp
 from model.smp.weights import bare, count_classes, to_ours
 from model.snapshot import from_snapshot, load_weights
-from utils import checkpoint, options
-from utils.argument_types import checked
+from utils import checkpoint
+from utils.options.data import check_output
+from utils.options.parser import Parser, checked
 from utils.stopping import run
 from utils.untrusted import check_file, is_network, load_inert, tensors_of
 
 
 def parse_args() -> argparse.Namespace:
-    parser = options.Parser(__doc__)
+    parser = Parser(__doc__)
     parser.add_argument("source", metavar="IN", help="checkpoint to read")
     parser.add_argument("target", metavar="OUT", help="checkpoint to write (.pth)")
     parser.add_argument("--key", metavar="NAME",
@@ -129,7 +130,7 @@ def to_smp_snapshot(
 
 def main() -> None:
     args = parse_args()
-    options.check_output(args.target)
+    check_output(args.target)
     if Path(args.target).exists():
         raise ValueError(f"{args.target}: exists; delete it or give another name")
     words, weights = read_tensors(Path(args.source), args.key)

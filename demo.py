@@ -12,19 +12,22 @@ from pathlib import Path
 
 from datasets import dataset_of
 from model.snapshot import open_predictor, read_snapshot
-from utils import distributed, options
+from utils import distributed
 from utils.images import read_image
+from utils.options.data import add_device, add_snapshot
+from utils.options.parser import Parser
+from utils.options.prediction import add_inference, add_pictures, build_inference
 from utils.pictures import Painter, class_shares
 from utils.stopping import run
 
 
 def parse_args() -> argparse.Namespace:
-    parser = options.Parser(__doc__)
+    parser = Parser(__doc__)
     parser.add_argument("--demo-image", required=True, metavar="FILE", help="the image")
-    options.add_snapshot(parser)
-    options.add_pictures(parser)
-    options.add_inference(parser)
-    options.add_device(parser)
+    add_snapshot(parser)
+    add_pictures(parser)
+    add_inference(parser)
+    add_device(parser)
     return parser.parse_args()
 
 
@@ -34,7 +37,7 @@ def main() -> None:
     image = read_image(args.demo_image, upright=True)
     snapshot = read_snapshot(args.snapshot)
     dataset = dataset_of(snapshot)
-    predictor = open_predictor(snapshot, device, args.precision, options.build_inference(args))
+    predictor = open_predictor(snapshot, device, args.precision, build_inference(args))
     prediction = predictor.picture(image, args.eval_size)
     painter = Painter(dataset, args.opacity, args.legend, args.percentages)
     paths = painter.write(Path(args.save_dir), Path(args.demo_image).stem, image, prediction,

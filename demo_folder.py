@@ -33,12 +33,23 @@ from datasets import DATASETS, dataset_of, find_root
 from datasets.folder import list_images
 from datasets.video.sequences import find_sequence
 from model.snapshot import open_predictor, read_snapshot
-from utils import distributed, options
+from utils import distributed
 from utils import files as disk
 from utils.images import read_image, resize_image, shown
 from utils.inference.pipeline import Done, Pace, pipeline
 from utils.inference.predictor import FEW_IMAGES, Predictor, Workload
 from utils.inference.smoothing import Smoother
+from utils.options.data import add_device, add_snapshot
+from utils.options.parser import Parser
+from utils.options.prediction import (
+    add_compile,
+    add_inference,
+    add_pictures,
+    add_source,
+    add_video,
+    build_inference,
+    check_source,
+)
 from utils.pictures import Painter
 from utils.stopping import Stopped, StopRequest, run
 from utils.video.reader import (
@@ -54,14 +65,14 @@ from utils.workers import map_in_threads
 
 
 def parse_args() -> argparse.Namespace:
-    parser = options.Parser(__doc__)
-    options.add_source(parser)
-    options.add_snapshot(parser)
-    options.add_pictures(parser)
-    options.add_video(parser, DATASETS)
-    options.add_inference(parser)
-    options.add_compile(parser)
-    options.add_device(parser)
+    parser = Parser(__doc__)
+    add_source(parser)
+    add_snapshot(parser)
+    add_pictures(parser)
+    add_video(parser, DATASETS)
+    add_inference(parser)
+    add_compile(parser)
+    add_device(parser)
     return parser.parse_args()
 
 
@@ -131,7 +142,7 @@ def open_network(
     """The network, and what draws its predictions."""
     snapshot = read_snapshot(args.snapshot)
     dataset = dataset_of(snapshot)
-    predictor = open_predictor(snapshot, device, args.precision, options.build_inference(args),
+    predictor = open_predictor(snapshot, device, args.precision, build_inference(args),
                                compiled=args.compile, workload=workload)
     return predictor, Painter(dataset, args.opacity, args.legend, args.percentages)
 
@@ -210,7 +221,7 @@ def segment_video(args: argparse.Namespace, device: torch.device, stop: StopRequ
 
 def main() -> None:
     args = parse_args()
-    options.check_source(args)
+    check_source(args)
     device = distributed.start(args.device, args.threads)
     stop = StopRequest()
     whole = (segment_folder if args.demo_folder else segment_video)(args, device, stop)

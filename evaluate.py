@@ -27,12 +27,21 @@ from datasets.evaluation.scored_set import ScoredSet
 from datasets.transforms import EvalTransform
 from model import count_parameters
 from model.snapshot import from_snapshot, read_snapshot
-from utils import distributed, options, report
-from utils.argument_types import share
+from utils import distributed, report
 from utils.comparison import Comparison, change_table, read_scores
 from utils.evaluation import Scored, evaluate
 from utils.files import write_file
 from utils.inference.predictor import Predictor, Workload
+from utils.options.data import (
+    add_class_map,
+    add_data,
+    add_device,
+    add_eval_crop,
+    add_snapshot,
+    check_output,
+)
+from utils.options.parser import Parser, share
+from utils.options.prediction import add_inference, build_inference
 from utils.outputs import KINDS as OUTPUTS
 from utils.outputs import Outputs
 from utils.provenance import origin, settings
@@ -43,20 +52,20 @@ from utils.workers import read_shard
 
 
 def parse_args() -> argparse.Namespace:
-    parser = options.Parser(__doc__)
-    options.add_snapshot(parser, required=False)
+    parser = Parser(__doc__)
+    add_snapshot(parser, required=False)
     group = parser.add_argument_group("predictions, instead of a network")
     group.add_argument("--predictions", metavar="DIR",
                        help="folder of PNGs, searched with its subfolders for NAME*.png")
     group.add_argument("--prediction-kind", default="auto", choices=KINDS,
                        help="what they hold: ids of the data set, train ids, or class colors")
-    group = options.add_data(parser, DATASETS, default=None, split="val")
+    group = add_data(parser, DATASETS, default=None, split="val")
     group.add_argument("--cache-truth", action="store_true",
                        help="keep labels and instances beside the data set as runs of equal "
                        "pixels: made once, read instead of their PNGs from then on")
-    options.add_eval_crop(parser)
-    options.add_class_map(parser)
-    options.add_inference(parser)
+    add_eval_crop(parser)
+    add_class_map(parser)
+    add_inference(parser)
     group = parser.add_argument_group("output")
     group.add_argument("--json", metavar="FILE", help="write all figures there")
     group.add_argument("--save-dir", metavar="DIR",
@@ -72,7 +81,7 @@ def parse_args() -> argparse.Namespace:
                        "--report)")
     group.add_argument("--boundary-ratio", type=share, metavar="X",
                        help="width of a boundary, as part of the image's diagonal (default: 0.02)")
-    options.add_device(parser)
+    add_device(parser)
     args = parser.parse_args()
     if args.boundary is None:
         args.boundary = bool(args.report)
@@ -103,7 +112,7 @@ def open_network(
     network = from_snapshot(snapshot).to(device, memory_format=torch.channels_last)
     about = {key: value for key, value in snapshot.items() if key in ("step", "best", "args")}
     about |= {"parameters": count_parameters(network), **network.config}
-    predictor = Predictor(network, table=table, inference=options.build_inference(args))
+    predictor = Predictor(network, table=table, inference=build_inference(args))
     workload = Workload(scored.dataset[0][0].shape[:2], len(scored))
     predictor = predictor.with_precision(args.precision, workload)
     about["precision"] = predictor.precision
@@ -176,7 +185,7 @@ def check(args: argparse.Namespace) -> None:
         raise ValueError("--prediction-kind: is of --predictions")
     if args.boundary_ratio is not None and not (args.boundary and args.boundary_ratio):
         raise ValueError("--boundary-ratio: a number above 0, and only with --boundary or --report")
-    options.check_output(args.json)
+    check_output(args.json)
     if args.report:
         report.check_folder(args.report)
 

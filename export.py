@@ -23,9 +23,10 @@ from datasets import dataset_of
 from datasets.folder import list_images
 from model.onnx_export import ExportedNetwork, quantize, write_onnx
 from model.snapshot import from_snapshot, read_snapshot
-from utils import distributed, options
-from utils.argument_types import positive
+from utils import distributed
 from utils.images import read_image, resize_image
+from utils.options.data import check_output
+from utils.options.parser import Parser, positive
 from utils.stopping import run
 
 TOLERANCE = 1e-3  # of the largest logit
@@ -43,7 +44,7 @@ class Agreement(NamedTuple):
 
 
 def parse_args() -> argparse.Namespace:
-    parser = options.Parser(__doc__)
+    parser = Parser(__doc__)
     parser.add_argument("--snapshot", required=True, metavar="FILE", help="the checkpoint")
     parser.add_argument("--output", required=True, metavar="FILE", help="the ONNX file to write")
     parser.add_argument("--images", required=True, metavar="DIR",
@@ -85,7 +86,7 @@ def compare(
 
 def main() -> None:
     args = parse_args()
-    options.check_output(args.output)
+    check_output(args.output)
     if Path(args.output).suffix != ".onnx":
         raise ValueError(f"{args.output}: give a name that ends in .onnx")
     distributed.start("cpu", args.threads)

@@ -32,14 +32,15 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from model import MODELS, build_model, check_name, count_parameters
 from model.snapshot import from_snapshot, open_predictor, read_snapshot
-from utils import distributed, options
-from utils.argument_types import checked, positive
+from utils import distributed
 from utils.files import write_file
 from utils.inference.cuda_graph import SETTLED
 from utils.inference.multiscale import Inference
 from utils.inference.pipeline import synchronize
 from utils.inference.predictor import Predictor, Workload
-from utils.parser import Parser
+from utils.options.data import add_device, check_output
+from utils.options.parser import Parser, checked, positive
+from utils.options.prediction import add_compile
 from utils.stopping import run
 
 COLUMNS = ("network", "M params", "GMACs", "ms p50", "p90", "p99", "copy ms", "MB")
@@ -64,8 +65,8 @@ def parse_args() -> argparse.Namespace:
     group.add_argument("--runs", type=positive, default=30, metavar="N",
                        help="of which percentiles are taken")
     group.add_argument("--json", metavar="FILE", help="write all figures there")
-    options.add_compile(parser)
-    options.add_device(parser)
+    add_compile(parser)
+    add_device(parser)
     return parser.parse_args()
 
 
@@ -122,7 +123,7 @@ def table(rows: list[list[str]]) -> str:
 
 def main() -> None:
     args = parse_args()
-    options.check_output(args.json)
+    check_output(args.json)
     if not args.arch and not args.snapshot:
         raise ValueError("give --arch NAME ... or --snapshot FILE ...")
     for path in args.snapshot:  # in this process, where what is wrong with it is one line

@@ -27,10 +27,11 @@ from tqdm import tqdm
 from datasets import TABLES
 from datasets.classes import ClassTable
 from datasets.folder import read_classes
-from utils import options
 from utils.files import shown, write_file
 from utils.images import read_image, read_label
 from utils.labels import NONE, color_ids, histogram, is_color
+from utils.options.data import check_output
+from utils.options.parser import Parser
 from utils.stopping import run
 
 KINDS = ("_id_mask.png", "_labelIds.png", "_color_mask.png")  # the first that is there is taken
@@ -44,7 +45,7 @@ class Mask(NamedTuple):
 
 
 def parse_args() -> argparse.Namespace:
-    parser = options.Parser(__doc__)
+    parser = Parser(__doc__)
     parser.add_argument("--masks", required=True, metavar="PATH", help="a PNG, or a folder of them")
     classes = parser.add_mutually_exclusive_group()
     classes.add_argument("--dataset", choices=tuple(TABLES), default="cityscapes",
@@ -155,7 +156,7 @@ def print_other(masks: list[Mask]) -> None:
 
 def main() -> None:
     args = parse_args()
-    options.check_output(args.csv)
+    check_output(args.csv)
     table = read_classes(Path(args.classes)) if args.classes else TABLES[args.dataset]
     folder = Path(args.masks)
     paths = find_masks(folder, TRAIN_ID_KINDS if args.train_ids else KINDS)

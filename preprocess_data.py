@@ -32,17 +32,18 @@ from datasets.cache.per_label import cache_folder, count_class_pixels
 from datasets.doctor.report import lines, verdict
 from datasets.samples import Sample
 from model.losses import CLASS_WEIGHTS, class_weights
-from utils import options
-from utils.argument_types import whole
 from utils.files import write_file
 from utils.images import write_png
 from utils.labels import IGNORE
+from utils.options.data import add_data, check_output
+from utils.options.parser import Parser, whole
+from utils.options.training import add_cache
 from utils.stopping import run
 
 
 def parse_args() -> argparse.Namespace:
-    parser = options.Parser(__doc__)
-    options.add_data(parser, DATASETS, default="cityscapes", split=None)
+    parser = Parser(__doc__)
+    add_data(parser, DATASETS, default="cityscapes", split=None)
     parser.add_argument("--split", help="part of the data set (default: train; with --check, all "
                         "that are there)")
     group = parser.add_argument_group("what to check")
@@ -60,7 +61,7 @@ def parse_args() -> argparse.Namespace:
                        help="id of the pixels that do not count, in the labels written")
     group.add_argument("--class-weights", metavar="FILE",
                        help="write pixels, shares and weights of the classes there, as JSON")
-    options.add_cache(group)
+    add_cache(group)
     group.add_argument("--verify", action=argparse.BooleanOptionalAction, default=False,
                        help="compare what --cache finds with its checksums; damage is made again")
     return parser.parse_args()
@@ -151,7 +152,7 @@ def check(args: argparse.Namespace) -> None:
 
 def prepare(args: argparse.Namespace) -> None:
     """Writes train-id labels, class weights, decoded samples."""
-    options.check_output(args.class_weights)
+    check_output(args.class_weights)
     root = find_root(args.dataset, args.data_root)
     split = args.split or "train"
     dataset = build_dataset(args.dataset, root, split, holdout=args.holdout,
@@ -188,7 +189,7 @@ def prepare(args: argparse.Namespace) -> None:
 def main() -> None:
     args = parse_args()
     check_options(args)
-    options.check_output(args.json)
+    check_output(args.json)
     if args.check:
         check(args)
     else:

@@ -26,10 +26,10 @@ from tqdm import tqdm
 from datasets import build_dataset, find_root
 from datasets.video.propagation import Method, Propagation, bytes_needed, check_sizes, find_chains
 from model.flow import MOTIONS, smallest_side
-from utils import distributed, files, options
-from utils.argument_types import positive
+from utils import distributed, files
 from utils.files import check_settings, settings_of
-from utils.propagation_options import add_propagation, check_propagation
+from utils.options.motion import add_propagation, check_propagation
+from utils.options.parser import Parser, positive
 from utils.stopping import run
 from utils.workers import map_in_threads
 
@@ -38,7 +38,7 @@ DECISIVE = ("motion", "motion_weights", "direct", "consistency", "upstream")
 
 
 def parse_args() -> argparse.Namespace:
-    parser = options.Parser(__doc__)
+    parser = Parser(__doc__)
     group = parser.add_argument_group("data")
     group.add_argument("--data-root", metavar="DIR",
                        help="folder of leftImg8bit, leftImg8bit_sequence and gtFine (default: "

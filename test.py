@@ -24,9 +24,12 @@ from datasets.classes import match_classes
 from datasets.evaluation.submission import expected_package
 from datasets.transforms import EvalTransform
 from model.snapshot import open_predictor, read_snapshot
-from utils import distributed, options
+from utils import distributed
 from utils.files import settings_of
 from utils.inference.predictor import Predictor, Workload
+from utils.options.data import add_class_map, add_data, add_device, add_snapshot
+from utils.options.parser import Parser
+from utils.options.prediction import add_compile, add_inference, build_inference
 from utils.package_check import inspect
 from utils.results_folder import ResultsFolder
 from utils.stopping import run
@@ -38,12 +41,12 @@ PASSING = {"save_dir", "skip_done", "pictures", "check_zip", "data_root", "limit
 
 
 def parse_args() -> argparse.Namespace:
-    parser = options.Parser(__doc__)
-    options.add_snapshot(parser, required=False)
-    options.add_data(parser, DATASETS, default=None, split="test")
-    options.add_class_map(parser)
-    options.add_inference(parser)
-    options.add_compile(parser)
+    parser = Parser(__doc__)
+    add_snapshot(parser, required=False)
+    add_data(parser, DATASETS, default=None, split="test")
+    add_class_map(parser)
+    add_inference(parser)
+    add_compile(parser)
     group = parser.add_argument_group("package")
     group.add_argument("--save-dir", metavar="DIR",
                        help="gets the predictions; must not hold any yet, except with --skip-done")
@@ -54,7 +57,7 @@ def parse_args() -> argparse.Namespace:
                        help="write rgb/ (colors) and compose/ (colors over the image) too")
     group.add_argument("--check-zip", metavar="FILE",
                        help="only say what is wrong with this zip or folder; needs --dataset")
-    options.add_device(parser)
+    add_device(parser)
     args = parser.parse_args()
     if args.check_zip and not args.dataset:
         parser.error("--check-zip: give --dataset NAME")
@@ -97,7 +100,7 @@ def main() -> None:
     if args.check_zip:
         check_zip(args)
         return
-    inference = options.build_inference(args)
+    inference = build_inference(args)
     device = distributed.start(args.device, args.threads)
     snapshot = read_snapshot(args.snapshot)
     known = dataset_of(snapshot)

@@ -32,10 +32,28 @@ from model import MODELS, check_name, list_networks
 from model.layers import checkpoint_activations
 from model.losses import CLASS_WEIGHTS, LOSSES, Loss, build_loss, class_weights
 from model.snapshot import build_with_weights
-from utils import distributed, optimization, options
+from utils import distributed, optimization
 from utils.inference.predictor import Predictor
 from utils.log import Log
 from utils.optimization import Settings, TrainingState, backward, seed_step, update
+from utils.options.data import add_data, add_device
+from utils.options.optimization import (
+    add_loss,
+    add_optimization,
+    add_schedule,
+    build_loss_options,
+    build_schedule,
+)
+from utils.options.parser import Parser
+from utils.options.training import (
+    add_augmentation,
+    add_network,
+    add_run,
+    add_training_data,
+    check_training,
+    parse_resumable,
+    starting_network,
+)
 from utils.precision import autocast, choose_for_training
 from utils.run_folder import Run
 from utils.scoring.validation import compare, validate
@@ -44,17 +62,17 @@ from utils.workers import Loader
 
 
 def parse_args() -> tuple[argparse.Namespace, dict[str, Any] | None]:
-    parser = options.Parser(__doc__)
-    options.add_data(parser, DATASETS, default="cityscapes", split=None)
-    options.add_training_data(parser)
-    options.add_network(parser, MODELS, check_name, list_networks)
-    options.add_run(parser)
-    options.add_augmentation(parser)
-    options.add_loss(parser, LOSSES, CLASS_WEIGHTS)
-    options.add_optimization(parser, optimization.OPTIMIZERS)
-    options.add_schedule(parser)
-    options.add_device(parser)
-    return options.parse_resumable(parser)
+    parser = Parser(__doc__)
+    add_data(parser, DATASETS, default="cityscapes", split=None)
+    add_training_data(parser)
+    add_network(parser, MODELS, check_name, list_networks)
+    add_run(parser)
+    add_augmentation(parser)
+    add_loss(parser, LOSSES, CLASS_WEIGHTS)
+    add_optimization(parser, optimization.OPTIMIZERS)
+    add_schedule(parser)
+    add_device(parser)
+    return parse_resumable(parser)
 
 
 def train_until(
@@ -113,7 +131,7 @@ def build_data(
 def build_network(args: argparse.Namespace, num_classes: int, last: Any) -> nn.Module:
     """The network; at the start of a training with the weights that it is to start from."""
     torch.manual_seed(args.seed)
-    given = options.starting_network(args, last)
+    given = starting_network(args, last)
     network, notes = build_with_weights(args.arch, num_classes, **given)
     if args.checkpoint_activations:
         checkpoint_activations(network)
@@ -155,7 +173,7 @@ def build_state(
         ema=optimization.make_ema(network) if args.ema else None,
         optimizer=optimization.build_optimizer(args.optimizer, groups, args.momentum,
                                                args.nesterov),
-        schedule=options.build_schedule(args, offsets),
+        schedule=build_schedule(args, offsets),
         scaler=torch.amp.GradScaler(settings.device.type, enabled=settings.precision == "fp16"),
     )
 
@@ -165,7 +183,7 @@ def main() -> None:
     stop = StopRequest()
     device = distributed.start(args.device, args.threads)
     rank, world = distributed.rank(), distributed.world()
-    options.check_training(args, world, device.type == "cuda")
+    check_training(args, world, device.type == "cuda")
 
     train, val, lists = build_data(args)
     batch = args.accumulate, world, args.batch_size // (args.accumulate * world)
@@ -178,7 +196,7 @@ def main() -> None:
                                     sampler.offsets[-1])
     settings = Settings(device, args.precision, args.accumulate, args.clip, args.ema,
                         args.ema_ramp, args.freeze_bn, args.seed)
-    losses = options.build_loss_options(args, train.class_names)
+    losses = build_loss_options(args, train.class_names)
     weights = weigh_classes(args, train, lists.images[0], device)
     state = build_state(args, network, settings, sampler.offsets)
     this = {"optimizer": args.optimizer, "steps": sampler.offsets[-1],

@@ -28,9 +28,13 @@ from datasets.sampling.sampler import TrainSampler
 from datasets.video.triplets import FrameTriplets
 from model.flow import MOTIONS
 from model.sdcnet import SDCNETS, SDCNet2D, load_sdcnet, reconstruction_loss, warp
-from utils import distributed, optimization, options, sdcnet_options
+from utils import distributed, optimization
 from utils.log import Log
 from utils.optimization import Settings, TrainingState, backward, seed_step, update
+from utils.options import motion as sdcnet_options
+from utils.options.data import add_device
+from utils.options.parser import Parser
+from utils.options.training import parse_resumable
 from utils.precision import autocast, choose_for_training
 from utils.run_folder import Run
 from utils.schedules import SCHEDULES, Schedule
@@ -42,14 +46,14 @@ SOURCE, TARGET = 1, 2  # of three frames: the one that is warped, the one that i
 
 
 def parse_args() -> tuple[argparse.Namespace, dict[str, Any] | None]:
-    parser = options.Parser(__doc__)
+    parser = Parser(__doc__)
     sdcnet_options.add_frames(parser, min(4, os.cpu_count() or 1))
     sdcnet_options.add_sdcnet(parser, ("sdcnet2d_recon", "sdcnet2d"),
                               [name for name in MOTIONS if name != "sdcnet"])
     sdcnet_options.add_steps(parser, [name for name in SCHEDULES if name != "scl-poly"])
     sdcnet_options.add_output(parser)
-    options.add_device(parser)
-    args, last = options.parse_resumable(parser)
+    add_device(parser)
+    args, last = parse_resumable(parser)
     if last and last["model"]["arch"] not in SDCNETS:
         raise ValueError(f"{args.run_dir}: of {last['model']['arch']}; train.py continues it")
     return args, last

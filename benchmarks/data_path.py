@@ -27,6 +27,7 @@ from datasets.base import SegmentationDataset
 from datasets.cache.decoded import open_cache
 from datasets.transforms import TrainTransform
 from utils import options
+from utils.options.parser import Parser
 from utils.stopping import run
 
 RELAXED = "PIL, scikit-image, scipy: relaxed labels"
@@ -38,7 +39,7 @@ RAW = "ours, --cache raw"
 
 
 def parse_args() -> argparse.Namespace:
-    parser = options.Parser(__doc__)
+    parser = Parser(__doc__)
     parser.prog = "python -m benchmarks.data_path"
     parser.add_argument("--rounds", type=options.positive, default=9, metavar="N",
                         help="turns of each alternative, of which the median counts")

@@ -31,10 +31,10 @@ from datasets import build_dataset
 from datasets.cache.truth import open_truth
 from datasets.evaluation.predictions import read_prediction
 from datasets.evaluation.scored_set import ScoredSet
-from utils import distributed, options
-from utils.argument_types import positive
+from utils import distributed
 from utils.evaluation import Scored, evaluate
 from utils.images import read_label, write_png
+from utils.options.parser import Parser, positive
 from utils.results import summarize
 from utils.scoring import Scores
 from utils.stopping import run
@@ -90,7 +90,7 @@ def equal(first: Any, second: Any) -> bool:
 
 
 def main() -> None:
-    parser = options.Parser(__doc__)
+    parser = Parser(__doc__)
     parser.prog = "python -m benchmarks.evaluation"
     parser.add_argument("--images", type=positive, default=10, help="pairs to score")
     parser.add_argument("--rounds", type=positive, default=5, help="of which the median is taken")

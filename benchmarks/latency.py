@@ -27,10 +27,10 @@ from latency import draw
 from model import MODELS, build_model
 from model.snapshot import from_snapshot, open_predictor, read_snapshot
 from utils import distributed
-from utils.argument_types import positive
 from utils.images import read_image, resize_image
 from utils.inference.multiscale import Inference
 from utils.inference.pipeline import synchronize
+from utils.options.parser import positive
 
 PEER = "published, fp32"
 

@@ -28,6 +28,7 @@ from benchmarks.timing import Times, machine, ratio, resident, take_turns
 from model.losses.label_relaxation import class_sets, label_relaxation
 from utils import options
 from utils.labels import IGNORE
+from utils.options.parser import Parser
 from utils.stopping import run
 
 PUBLISHED, OURS, PLAIN = "published", "ours", "cross entropy"
@@ -35,7 +36,7 @@ Work = dict[str, Callable[[], Tensor]]
 
 
 def parse_args() -> argparse.Namespace:
-    parser = options.Parser(__doc__)
+    parser = Parser(__doc__)
     parser.prog = "python -m benchmarks.loss"
     parser.add_argument("--size", type=options.positive, default=896, metavar="PIXELS",
                         help="side of the crop")

@@ -31,12 +31,13 @@ from datasets.classes import match_classes
 from datasets.video.propagation import Method, Propagation, State
 from model.flow import MOTIONS
 from model.snapshot import open_predictor, read_snapshot
-from utils import distributed, options
-from utils.argument_types import at_least_zero, positive
+from utils import distributed
 from utils.images import read_image, read_label
 from utils.inference.multiscale import Inference
 from utils.inference.predictor import Predictor
 from utils.labels import IGNORE
+from utils.options.data import add_class_map, add_device
+from utils.options.parser import Parser, at_least_zero, positive
 from utils.scoring.validation import ConfusionMatrix
 from utils.stopping import run
 from utils.video.flow import Motion
@@ -45,7 +46,7 @@ RATE = 2  # frames of CamVid's video between its labels
 
 
 def parse_args() -> argparse.Namespace:
-    parser = options.Parser(__doc__)
+    parser = Parser(__doc__)
     parser.add_argument("--data-root", metavar="DIR",
                         help="of CamVid (default: $CAMVID_DATASET, else data/camvid)")
     parser.add_argument("--motion", nargs="+", default=["none", "dis"], choices=("none", *MOTIONS),
@@ -56,8 +57,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--consistency", type=at_least_zero, default=1.0, metavar="PIXELS",
                         help="of the rows with a check")
     parser.add_argument("--snapshot", metavar="FILE", help="a network to ask")
-    options.add_class_map(parser)
-    options.add_device(parser)
+    add_class_map(parser)
+    add_device(parser)
     return parser.parse_args()
 
 

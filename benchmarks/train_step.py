@@ -34,9 +34,9 @@ from datasets.cityscapes_labels import TABLE
 from model import build_model, check_name
 from model.losses import build_loss
 from utils import distributed, optimization, options
-from utils.argument_types import checked
 from utils.inference.predictor import autocast
 from utils.labels import IGNORE
+from utils.options.parser import Parser, checked
 from utils.schedules import Schedule
 from utils.stopping import run
 
@@ -64,7 +64,7 @@ CASES = {
 
 
 def parse_args() -> argparse.Namespace:
-    parser = options.Parser(__doc__)
+    parser = Parser(__doc__)
     parser.prog = "python -m benchmarks.train_step"
     parser.add_argument("--network", nargs="+", type=checked(check_name), default=list(CASES),
                         metavar="NAME", help="of the README's table, or smp:ARCHITECTURE:ENCODER")

@@ -12,8 +12,9 @@ from datasets.transforms import TrainTransform
 from model.losses import ohem
 from model.losses.binary import focal
 from model.losses.label_relaxation import LossOptions
-from utils import options
 from utils.inference.multiscale import Inference
+from utils.options.optimization import build_loss_options, build_schedule
+from utils.options.prediction import build_inference
 from utils.scoring import Scores
 
 INFERENCE = {
@@ -92,13 +93,13 @@ def test_defaults(
 def test_what_is_built_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
     """Numbers that the help texts name, of options without a value."""
     args = Namespace(**parse("train", [], monkeypatch))
-    losses = options.build_loss_options(args, ["road"])
+    losses = build_loss_options(args, ["road"])
     assert (losses.window, losses.class_weight_bound, losses.strict) == (3, 1.0, ())
-    shape = options.build_schedule(args, [0, 10]).shape
+    shape = build_schedule(args, [0, 10]).shape
     assert (shape.power, shape.final_factor) == (0.9, 0.01)
     assert (shape.restart_factor, shape.restart_power) == (1.0, 1.5)
     args = Namespace(**parse("demo", ["--snapshot", "x", "--demo-image", "y"], monkeypatch))
-    assert options.build_inference(args) == Inference((1.0,), False, None, 1 / 3, "logits")
+    assert build_inference(args) == Inference((1.0,), False, None, 1 / 3, "logits")
 
 
 def test_defaults_of_functions() -> None:

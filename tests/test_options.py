@@ -17,7 +17,7 @@ import train
 from model import layers
 from model.losses import LOSSES
 from utils import checkpoint, distributed
-from utils.argument_types import below_one, odd, positive
+from utils.options.parser import below_one, odd, positive
 from utils.scoring.validation import validate
 
 

@@ -6,23 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from utils import options
-from utils.schedules import (
-    SCHEDULES,
-    Schedule,
-    Shape,
-    add_schedule,
-    build_schedule,
-    check_schedule,
-    scl_poly,
-)
+from utils.options.optimization import add_schedule, build_schedule, check_schedule
+from utils.options.parser import Parser
+from utils.schedules import SCHEDULES, Schedule, Shape, scl_poly
 
 PUBLISHED = json.loads((Path(__file__).parent / "fixtures" / "lr_schedules.json").read_text())
 
 
 def given(*words: object):
     """The options, with --relax-until of the loss that a restart follows."""
-    parser = options.Parser(None)
+    parser = Parser(None)
     add_schedule(parser)
     parser.add_argument("--relax-until", type=int)
     parser.add_argument("--epochs", type=int, default=4)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from conftest import CITY, ROOT
 
-from utils import options
+from utils.options.training import check_training
 
 SCRIPTS = sorted(path.name for path in (ROOT / "scripts").glob("*.sh"))
 RECIPES = [name for name in SCRIPTS if name.startswith("train_")]
@@ -94,7 +94,7 @@ def chosen(name: str, recorded, monkeypatch) -> argparse.Namespace:
 @pytest.mark.parametrize("world", [1, 2])
 @pytest.mark.parametrize("name", RECIPES)
 def test_options_of_a_recipe_go_together(name: str, world: int, recorded, monkeypatch) -> None:
-    options.check_training(chosen(name, recorded, monkeypatch), world, cuda=True)
+    check_training(chosen(name, recorded, monkeypatch), world, cuda=True)
 
 
 @pytest.mark.parametrize(("name", "forward", "decay"), [

@@ -1,12 +1,9 @@
 """Courses of the learning rate, and the options that choose one."""
 
-import argparse
 import math
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-
-from utils.argument_types import at_least_zero, share, whole
+from collections.abc import Callable
+from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
@@ -91,55 +88,3 @@ class Schedule:
         if self.epochs:
             return (bisect_right(self.epochs, step) - 1) / (len(self.epochs) - 1)
         return (step - self.warmup_steps) / max(1, self.total_steps - self.warmup_steps)
-
-
-def add_schedule(parser: argparse.ArgumentParser) -> None:
-    """The course of the learning rate."""
-    group = parser.add_argument_group("schedule")
-    group.add_argument("--schedule", default="poly", choices=tuple(SCHEDULES),
-                       help="course of the learning rate; constant and linear do not end at 0, "
-                       "steps is a tenth from half of the way and a hundredth from nine tenths. "
-                       "scl-poly is a poly that starts again with epoch --relax-until")
-    group.add_argument("--schedule-per", default="step", choices=("step", "epoch"),
-                       help="the rate changes at every optimizer step or at every epoch")
-    group.add_argument("--warmup-steps", type=whole, default=0, metavar="N",
-                       help="steps of linear rise before the schedule")
-    group.add_argument("--warmup-momentum", type=share, metavar="X",
-                       help="momentum of SGD at the first step, which rises to --momentum with "
-                       "the warm-up (default: --momentum)")
-    group.add_argument("--poly-power", type=at_least_zero, metavar="X",
-                       help="exponent of poly and scl-poly (default: 0.9)")
-    group.add_argument("--final-factor", type=at_least_zero, metavar="X",
-                       help="part of --lr that linear ends at (default: 0.01)")
-    group.add_argument("--restart-factor", type=at_least_zero, metavar="X",
-                       help="part of --lr that scl-poly starts again with (default: 1)")
-    group.add_argument("--restart-power", type=at_least_zero, metavar="X",
-                       help="exponent of scl-poly from there (default: 1.5)")
-
-
-def check_schedule(args: argparse.Namespace) -> None:
-    """Refuses a schedule that does not say when it starts again. Raises ValueError."""
-    if args.schedule == "scl-poly" and args.relax_until is None:
-        raise ValueError("--schedule scl-poly: when does it start again? give --relax-until")
-
-
-def build_schedule(args: argparse.Namespace, offsets: Sequence[int]) -> Schedule:
-    """What the options of `add_schedule` ask for.
-
-    Args:
-        args: the options.
-        offsets: steps at which the epochs begin, and the end; when --max-steps cuts them before
-            scl-poly starts again, it does not.
-    """
-    epochs = tuple(offsets) if args.schedule_per == "epoch" else ()
-    plain = Schedule(args.schedule, offsets[-1], args.warmup_steps, Shape(), epochs,
-                     args.warmup_momentum)
-    restart = args.relax_until if args.schedule == "scl-poly" else None
-    given = {
-        "power": args.poly_power, "restart_factor": args.restart_factor,
-        "restart_power": args.restart_power, "final_factor": args.final_factor,
-    }
-    if restart is not None and restart < len(offsets) - 1:
-        given["restart"] = plain.progress(offsets[restart])
-    shape = Shape(**{name: value for name, value in given.items() if value is not None})
-    return replace(plain, shape=shape)

@@ -1,97 +1,59 @@
-"""Every option of every script, in groups that the scripts compose."""
+"""The options of the network that is trained."""
 
 import argparse
 import json
-import os
-from collections.abc import Collection
+import math
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
-from utils.argument_types import OneOrTwo, positive, share, whole
-from utils.augmentation_options import add_augmentation as add_augmentation
-from utils.augmentation_options import check_augmentation
-from utils.inference_options import add_compile as add_compile
-from utils.inference_options import add_inference as add_inference
-from utils.inference_options import build_inference as build_inference
-from utils.loss_options import add_loss as add_loss
-from utils.loss_options import build_loss_options as build_loss_options
-from utils.loss_options import check_loss
-from utils.network_options import add_network as add_network
-from utils.network_options import starting_network as starting_network
-from utils.optimization_options import add_optimization as add_optimization
-from utils.optimization_options import check_optimization
-from utils.parser import Parser as Parser
-from utils.picture_options import add_pictures as add_pictures
-from utils.schedules import add_schedule as add_schedule
-from utils.schedules import build_schedule as build_schedule
-from utils.schedules import check_schedule
-from utils.video_options import add_source as add_source
-from utils.video_options import add_video as add_video
-from utils.video_options import check_source as check_source
+from utils.options.data import add_eval_crop, add_eval_size
+from utils.options.optimization import check_loss, check_optimization, check_schedule
+from utils.options.parser import Parser, Show, checked, positive, share
 
 
-def add_device(parser: argparse.ArgumentParser) -> None:
-    """Where and how it computes."""
-    group = parser.add_argument_group("device")
-    group.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
-    group.add_argument("--precision", default="auto", choices=("auto", "fp32", "bf16", "fp16"),
-                       help="of the forward; auto is bf16 where it is fast: on a CPU where, timed "
-                       "once, it is 5 %% faster than fp32; a resumed run keeps what it has")
-    group.add_argument("--threads", type=positive, metavar="N",
-                       help="CPU threads per process (default: cores / processes)")
+def add_network(
+    parser: argparse.ArgumentParser,
+    names: Collection[str],
+    check: Callable[[str], str],
+    describe: Callable[[], str],
+) -> None:
+    """The network to train.
 
-
-def add_data(
-    parser: argparse.ArgumentParser, names: Collection[str], default: str | None, split: str | None
-) -> Any:
-    """Which images; returns the group."""
-    group = parser.add_argument_group("data")
-    group.add_argument("--dataset", default=default, choices=tuple(names),
-                       help="layout and classes"
-                       + ("" if default else " (default: those of the snapshot)"))
-    group.add_argument("--data-root", metavar="DIR",
-                       help="folder of the data set (default: $NAME_DATASET, else data/NAME)")
-    if split:
-        group.add_argument("--split", default=split, help="part of the data set")
-    group.add_argument("--holdout", metavar="GROUP",
-                       help="city or sequence of train that becomes val")
-    group.add_argument("--cv-split", type=whole, metavar="N",
-                       help="published cross-validation of train and val: 0, 1 or 2")
-    group.add_argument("--limit", type=positive, metavar="N", help="first N images of a split only")
-    group.add_argument("--workers", type=whole, default=min(4, os.cpu_count() or 1), metavar="N",
-                       help="processes that read images, per process that computes")
-    return group
-
-
-def add_eval_size(group: Any) -> None:
-    """The size that a network sees in evaluation."""
-    group.add_argument("--eval-size", type=positive, nargs="+", action=OneOrTwo,
-                       metavar=("H", "W"),
-                       help="pixels, images are resized to H W, or to a longer side of one number, "
-                       "before the network; scores and predictions have the original size "
-                       "(default: no resize)")
-
-
-def add_eval_crop(group: Any) -> None:
-    """The part of an image that is scored."""
-    group.add_argument("--eval-crop", type=positive, nargs=2, metavar=("H", "W"),
-                       help="pixels, only this center of the resized image is scored, at that "
-                       "size (default: the whole image at its own size)")
-
-
-def add_class_map(group: Any) -> None:
-    """What the network's classes are in another data set."""
-    group.add_argument("--class-map", metavar="FILE",
-                       help="lines \"network's class = data set's class\", to score a network on a "
-                       "data set of other classes")
-
-
-def add_snapshot(parser: argparse.ArgumentParser, required: bool = True) -> None:
-    """Which network."""
+    Args:
+        parser: gets the options.
+        names: of this project's networks.
+        check: gives a name back, or raises ValueError.
+        describe: what can be built, in words.
+    """
     group = parser.add_argument_group("network")
-    group.add_argument("--snapshot", required=required, metavar="FILE",
-                       help="checkpoint of train.py or a published one; says all about the network")
-    add_eval_size(group)
+    group.add_argument("--arch", default="deeplabv3_resnet18", type=checked(check), metavar="NAME",
+                       help=", ".join(names) + "; or smp:ARCHITECTURE:ENCODER, a network of "
+                       "segmentation_models_pytorch")
+    group.add_argument("--list-models", action=Show, text=describe,
+                       help="print the names that --arch takes, and exit")
+    group.add_argument("--output-stride", type=int, choices=(8, 16),
+                       help="pixels per feature cell of a dilated encoder; 8 is finer and slower "
+                       "(default: the network's own)")
+    group.add_argument("--skip", type=int, choices=(2, 4, 8),
+                       help="pixels per cell of the finer features that a DeepLabV3+ decoder "
+                       "joins, and of its logits (default: the network's own)")
+    group.add_argument("--checkpoint-activations", action=argparse.BooleanOptionalAction,
+                       default=False,
+                       help="keep only the input of each residual block for backward, which "
+                       "computes the rest again: less memory, more time, equal results")
+
+
+def starting_network(args: argparse.Namespace, last: dict[str, Any] | None) -> dict[str, Any]:
+    """How to build the network: as the options say with the first weights, or as it was `last`.
+
+    Weights bring pixel statistics along, which no option of a resumed training knows.
+    """
+    if last:
+        return dict(last["model"]["options"])
+    given = {"init": args.init, "encoder": args.pretrained_encoder}
+    chosen = {"output_stride": args.output_stride, "skip": args.skip}
+    return given | {name: value for name, value in chosen.items() if value}
 
 
 def add_training_data(parser: argparse.ArgumentParser) -> None:
@@ -196,11 +158,38 @@ def parse_resumable(parser: Parser) -> tuple[argparse.Namespace, dict[str, Any] 
     return args, last
 
 
-def check_output(path: str | None) -> None:
-    """Refuses a file that could not be written after the work is done.
+def add_augmentation(parser: argparse.ArgumentParser) -> None:
+    """How training images vary."""
+    group = parser.add_argument_group("augmentation")
+    group.add_argument("--crop-size", type=positive, nargs=2, default=(512, 512),
+                       metavar=("H", "W"), help="pixels")
+    group.add_argument("--pre-size", type=positive, metavar="PIXELS",
+                       help="longer side of every image at magnification 1 (default: its own)")
+    group.add_argument("--scale", type=float, nargs=2, default=(0.5, 2.0), metavar=("MIN", "MAX"),
+                       help="random magnification before the crop")
+    group.add_argument("--flip", type=share, default=0.5, metavar="P",
+                       help="probability of mirroring")
+    group.add_argument("--jitter", type=share, default=0.25, metavar="X",
+                       help="brightness, contrast and saturation change by up to this factor")
+    group.add_argument("--hue", type=share, default=0.05, metavar="X",
+                       help="hue changes by up to this part of a turn")
+    group.add_argument("--blur", type=share, default=0.5, metavar="P",
+                       help="probability of a Gaussian blur, sigma 0.15 to 1.3 pixels")
+    group.add_argument("--mosaic", type=share, default=0.0, metavar="P",
+                       help="probability that a crop is put together from four of half its side, "
+                       "each of another image and varied by itself; it reads four images")
+
+
+def check_augmentation(args: argparse.Namespace) -> None:
+    """Refuses sizes that no crop can have.
 
     Raises:
-        ValueError: its folder is missing.
+        ValueError: what was given, what is allowed.
     """
-    if path and not Path(path).resolve().parent.is_dir():
-        raise ValueError(f"{path}: its folder does not exist; make it first")
+    if not 0 < args.scale[0] <= args.scale[1] < math.inf:
+        raise ValueError(f"--scale {args.scale[0]} {args.scale[1]}: 0 < MIN <= MAX is expected")
+    if min(args.crop_size) < 32:
+        raise ValueError(f"--crop-size {args.crop_size}: networks need at least 32 pixels a side")
+    if args.mosaic and any(side % 2 for side in args.crop_size):
+        height, width = args.crop_size
+        raise ValueError(f"--mosaic halves --crop-size {height} {width}; give even numbers")

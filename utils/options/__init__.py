@@ -1,0 +1,3 @@
+"""Every option of every script, in groups that the scripts compose."""
+
+

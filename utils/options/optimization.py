@@ -1,0 +1,192 @@
+"""How weights are found: the options and what they refuse."""
+
+import argparse
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+
+from model.losses.label_relaxation import IMAGE_WEIGHTED, LossOptions
+from utils.options.parser import at_least_zero, below_one, odd, positive, share, whole
+from utils.schedules import SCHEDULES, Schedule, Shape
+
+
+def add_optimization(parser: argparse.ArgumentParser, optimizers: Collection[str]) -> None:
+    """How weights are found."""
+    group = parser.add_argument_group("optimization")
+    group.add_argument("--epochs", type=positive, default=200, metavar="N",
+                       help="passes over the training split")
+    group.add_argument("--max-steps", type=positive, metavar="N",
+                       help="end after N optimizer steps, if the epochs are longer")
+    group.add_argument("--batch-size", type=positive, default=8, metavar="N",
+                       help="images per optimizer step, over all processes")
+    group.add_argument("--accumulate", type=positive, default=1, metavar="N",
+                       help="forwards that a step is split into, to save memory")
+    group.add_argument("--optimizer", default="sgd", choices=tuple(optimizers), help="update rule")
+    group.add_argument("--lr", type=at_least_zero, default=0.01, metavar="X", help="learning rate")
+    group.add_argument("--encoder-lr-factor", type=at_least_zero, default=1.0, metavar="X",
+                       help="the encoder's learning rate is this times --lr")
+    group.add_argument("--momentum", type=below_one, default=0.9, metavar="X",
+                       help="of SGD; beta 1 of Adam and AdamW")
+    group.add_argument("--nesterov", action=argparse.BooleanOptionalAction, default=False,
+                       help="SGD looks ahead along its momentum")
+    group.add_argument("--weight-decay", type=at_least_zero, default=1e-4, metavar="X",
+                       help="on convolution weights")
+    group.add_argument("--decay-all", action=argparse.BooleanOptionalAction, default=False,
+                       help="weight decay on norms and biases too")
+    group.add_argument("--clip", type=at_least_zero, default=0.0, metavar="X",
+                       help="largest norm of the gradient; 0 is none")
+    group.add_argument("--ema", type=share, default=0.0, metavar="X",
+                       help="decay of a running mean of the weights, which is then validated and "
+                       "saved, for example 0.999; 0 is none")
+    group.add_argument("--ema-ramp", type=whole, default=0, metavar="N",
+                       help="the decay is reached as 1 - exp(-step / N), in optimizer steps; 0: as "
+                       "(1 + step) / (10 + step)")
+    group.add_argument("--freeze-bn", action=argparse.BooleanOptionalAction, default=False,
+                       help="batch norms keep their statistics")
+    group.add_argument("--sync-bn", action=argparse.BooleanOptionalAction, default=False,
+                       help="batch statistics over all processes; CUDA only")
+    group.add_argument("--compile", action=argparse.BooleanOptionalAction, default=False,
+                       help="torch.compile the training forward")
+    group.add_argument("--seed", type=whole, default=0, metavar="N",
+                       help="of weights, order, augmentation and dropout")
+
+
+def check_optimization(args: argparse.Namespace, world: int, cuda: bool) -> None:
+    """Refuses batches that do not divide.
+
+    Raises:
+        ValueError: what was given, what is allowed.
+    """
+    forwards = world * args.accumulate
+    if args.batch_size % forwards:
+        raise ValueError(
+            f"--batch-size {args.batch_size} does not divide into {world} processes x "
+            f"--accumulate {args.accumulate}"
+        )
+    if args.batch_size < 2 * forwards and not args.freeze_bn and not (
+        args.sync_bn and cuda and world > 1
+    ):
+        raise ValueError(
+            f"--batch-size {args.batch_size} leaves one image per forward; batch norm needs two: "
+            f"at least --batch-size {2 * forwards}"
+        )
+
+
+def add_schedule(parser: argparse.ArgumentParser) -> None:
+    """The course of the learning rate."""
+    group = parser.add_argument_group("schedule")
+    group.add_argument("--schedule", default="poly", choices=tuple(SCHEDULES),
+                       help="course of the learning rate; constant and linear do not end at 0, "
+                       "steps is a tenth from half of the way and a hundredth from nine tenths. "
+                       "scl-poly is a poly that starts again with epoch --relax-until")
+    group.add_argument("--schedule-per", default="step", choices=("step", "epoch"),
+                       help="the rate changes at every optimizer step or at every epoch")
+    group.add_argument("--warmup-steps", type=whole, default=0, metavar="N",
+                       help="steps of linear rise before the schedule")
+    group.add_argument("--warmup-momentum", type=share, metavar="X",
+                       help="momentum of SGD at the first step, which rises to --momentum with "
+                       "the warm-up (default: --momentum)")
+    group.add_argument("--poly-power", type=at_least_zero, metavar="X",
+                       help="exponent of poly and scl-poly (default: 0.9)")
+    group.add_argument("--final-factor", type=at_least_zero, metavar="X",
+                       help="part of --lr that linear ends at (default: 0.01)")
+    group.add_argument("--restart-factor", type=at_least_zero, metavar="X",
+                       help="part of --lr that scl-poly starts again with (default: 1)")
+    group.add_argument("--restart-power", type=at_least_zero, metavar="X",
+                       help="exponent of scl-poly from there (default: 1.5)")
+
+
+def check_schedule(args: argparse.Namespace) -> None:
+    """Refuses a schedule that does not say when it starts again. Raises ValueError."""
+    if args.schedule == "scl-poly" and args.relax_until is None:
+        raise ValueError("--schedule scl-poly: when does it start again? give --relax-until")
+
+
+def build_schedule(args: argparse.Namespace, offsets: Sequence[int]) -> Schedule:
+    """What the options of `add_schedule` ask for.
+
+    Args:
+        args: the options.
+        offsets: steps at which the epochs begin, and the end; when --max-steps cuts them before
+            scl-poly starts again, it does not.
+    """
+    epochs = tuple(offsets) if args.schedule_per == "epoch" else ()
+    plain = Schedule(args.schedule, offsets[-1], args.warmup_steps, Shape(), epochs,
+                     args.warmup_momentum)
+    restart = args.relax_until if args.schedule == "scl-poly" else None
+    given = {
+        "power": args.poly_power, "restart_factor": args.restart_factor,
+        "restart_power": args.restart_power, "final_factor": args.final_factor,
+    }
+    if restart is not None and restart < len(offsets) - 1:
+        given["restart"] = plain.progress(offsets[restart])
+    shape = Shape(**{name: value for name, value in given.items() if value is not None})
+    return replace(plain, shape=shape)
+
+
+def add_loss(
+    parser: argparse.ArgumentParser, losses: Collection[str], class_weights: Collection[str]
+) -> None:
+    """What is made small."""
+    group = parser.add_argument_group("loss")
+    group.add_argument("--loss", default="cross_entropy", choices=tuple(losses),
+                       metavar="NAME", help=", ".join(losses) + ". ohem: cross entropy of the hard "
+                       "pixels; image_weighted: classes weigh by how rare they are in an image; "
+                       "label_relaxation: so too, and at a border every class that is near is "
+                       "right; dice, lovasz: overlap of each class over the images of a forward; "
+                       "bce: binary, each class against the rest; focal: so too, of hard pixels")
+    group.add_argument("--class-weights", default="none", choices=tuple(class_weights),
+                       help="from the classes' pixel shares p in the training split: "
+                       "enet 1/ln(1.02+p), enet110 1/ln(1.10+p)")
+    group.add_argument("--class-weight-bound", type=at_least_zero, metavar="X",
+                       help="a class that is rare in an image weighs up to X more than 1, in the "
+                       "losses that weigh by image (default: 1)")
+    group.add_argument("--batch-weighting", action=argparse.BooleanOptionalAction, default=False,
+                       help="rare in all images of a forward, not in one")
+    group.add_argument("--relax-window", type=odd, metavar="PIXELS",
+                       help="side of the window whose classes are right, odd (default: 3)")
+    group.add_argument("--strict-classes", nargs="*", metavar="CLASS",
+                       help="names or train ids of classes whose pixels are never relaxed")
+    group.add_argument("--relax-until", type=whole, metavar="EPOCH",
+                       help="last epoch, from 0, that is relaxed; then the window reaches half as "
+                       "far (3 pixels: plain labels) and borders count twice")
+    group.add_argument("--upstream-batch-scale", action=argparse.BooleanOptionalAction,
+                       default=False, help="add images up as the published code of these losses "
+                       "does: the scale grows with the images of a forward, label_relaxation's "
+                       "with their square")
+    group.add_argument("--upstream-last-bin", action=argparse.BooleanOptionalAction, default=False,
+                       help="image_weighted counts void as the last class, as the published code "
+                       "does where void is the next id: CamVid, Mapillary")
+
+
+def check_loss(args: argparse.Namespace) -> None:
+    """Refuses what does not go together. Raises ValueError."""
+    if args.loss in IMAGE_WEIGHTED and args.class_weights != "none":
+        raise ValueError(f"--class-weights {args.class_weights}: --loss {args.loss} weighs classes "
+                         "by each image already; leave one of them out")
+    if args.relax_until is not None and args.relax_until >= args.epochs:
+        raise ValueError(f"--relax-until {args.relax_until}: --epochs {args.epochs} ends before; "
+                         f"epochs are 0 to {args.epochs - 1}")
+
+
+def build_loss_options(args: argparse.Namespace, class_names: Sequence[str]) -> LossOptions:
+    """What the options of `add_loss` ask for.
+
+    Raises:
+        ValueError: a strict class that the data set does not have.
+    """
+    known = {str(number): number for number in range(len(class_names))}
+    known |= {name: number for number, name in enumerate(class_names)}
+    for word in args.strict_classes or ():
+        if word not in known:
+            raise ValueError(f"--strict-classes {word!r}: no class; {', '.join(class_names)}, or "
+                             f"0 to {len(class_names) - 1}")
+    return LossOptions(
+        window=args.relax_window or LossOptions.window,
+        strict=tuple(sorted({known[word] for word in args.strict_classes or ()})),
+        relax_until=args.relax_until,
+        class_weight_bound=(LossOptions.class_weight_bound if args.class_weight_bound is None
+                            else args.class_weight_bound),
+        batch_weighting=args.batch_weighting,
+        upstream_batch_scale=args.upstream_batch_scale,
+        upstream_last_bin=args.upstream_last_bin,
+    )

@@ -1,0 +1,140 @@
+"""The options of multi-scale, mirrored and sliding inference."""
+
+import argparse
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from utils.inference.multiscale import AVERAGES, Inference
+from utils.options.parser import above_zero, below_one, positive, share
+from utils.pictures import KINDS, SHOWS
+
+
+def add_inference(parser: argparse.ArgumentParser) -> None:
+    """In which sizes and pieces the network sees an image."""
+    group = parser.add_argument_group("inference")
+    group.add_argument("--scales", type=_numbers, nargs="+", action=_Joined, default=[1.0],
+                       metavar="X", help="factors on the image's size whose scores are averaged, "
+                       "for example 0.5 1 2 or 0.5,1,2; above 0 up to 16")
+    group.add_argument("--flip", dest="flip_average", action=argparse.BooleanOptionalAction,
+                       default=False, help="average with the scores of the mirrored image")
+    group.add_argument("--window", type=positive, metavar="PIXELS",
+                       help="side of square windows that are seen one at a time, at scales above 1 "
+                       "times the scale; from 32 (default: the whole image)")
+    group.add_argument("--overlap", "--sliding-overlap", type=below_one, metavar="X",
+                       help="part of its side that a window shares with the next, as 0.25 or 1/3; "
+                       "0 to below 1 (default: 1/3)")
+    group.add_argument("--window-batch", type=positive, default=1, metavar="N",
+                       help="windows per forward: more are faster on a GPU and take more memory")
+    group.add_argument("--average", choices=AVERAGES, default=AVERAGES[0],
+                       help="what windows, scales and mirror images are averaged in")
+
+
+def add_compile(parser: argparse.ArgumentParser) -> None:
+    """Whether time is spent on becoming faster."""
+    group = parser.add_argument_group("speed")
+    group.add_argument("--compile", action=argparse.BooleanOptionalAction, default=False,
+                       help="torch.compile the network: the first image of every size takes up "
+                       "to a minute longer, the others less; for many images of few sizes on a "
+                       "CPU (on a GPU small networks are faster without)")
+
+
+def build_inference(args: argparse.Namespace) -> Inference:
+    """What the options of `add_inference` ask for.
+
+    Raises:
+        ValueError: out of range.
+    """
+    overlap = Inference.overlap if args.overlap is None else args.overlap
+    return Inference(tuple(args.scales), args.flip_average, args.window, overlap, args.average,
+                     args.window_batch)
+
+
+def _numbers(text: str) -> list[float]:
+    """Numbers between commas."""
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not numbers, as 0.5,1,2") from None
+
+
+class _Joined(argparse.Action):
+    """Makes one list of lists."""
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace,
+        values: str | Sequence[Any] | None, option_string: str | None = None,
+    ) -> None:
+        setattr(namespace, self.dest, sum(values or [], []))
+
+
+def add_pictures(parser: argparse.ArgumentParser) -> None:
+    """What the demos draw and where."""
+    group = parser.add_argument_group("pictures")
+    group.add_argument("--save-dir", default="results", metavar="DIR", help="gets the pictures")
+    group.add_argument("--outputs", nargs="+", choices=KINDS, 
+                       help="which pictures of an image are written (default: all)")
+    group.add_argument("--opacity", type=share, default=0.5, metavar="X",
+                       help="of the colors in the overlay")
+    group.add_argument("--legend", action=argparse.BooleanOptionalAction, default=False,
+                       help="names of the classes beside the overlay")
+    group.add_argument("--percentages", action=argparse.BooleanOptionalAction, default=False,
+                       help="likewise, with the share of the pixels that each has")
+
+
+def add_source(parser: argparse.ArgumentParser) -> None:
+    """Where the images come from: one of these is needed."""
+    group = parser.add_argument_group("images, one of")
+    group.add_argument("--demo-folder", metavar="DIR",
+                       help="a folder of images: pictures of each")
+    group.add_argument("--video", metavar="FILE|DIR|N|URL",
+                       help="a video, a folder of its frames, the number or the address of a "
+                       "camera, or a Cityscapes sequence as stuttgart_00: a video of it")
+    group.add_argument("--timelapse", action="store_true",
+                       help="the images of a data set, one after the other: a video of them")
+
+
+def add_video(parser: argparse.ArgumentParser, names: Collection[str]) -> None:
+    """What a video shows, and how a data set becomes one."""
+    group = parser.add_argument_group("video")
+    group.add_argument("--show", choices=SHOWS, default=SHOWS[0],
+                       help="what its frames show; side-by-side is image and mask")
+    group.add_argument("--fps", type=above_zero, metavar="X",
+                       help="frames per second that are written (default: those of the video; 25 "
+                       "for a folder, 17 for Cityscapes sequences, 10 for a time lapse)")
+    group.add_argument("--smooth", type=below_one, default=0.0, metavar="X",
+                       help="weight below 1 of the frames before in what the network says, moved "
+                       "along with the pixels that look alike, for example 0.7: steadier labels; "
+                       "0 is each frame by itself")
+    group.add_argument("--limit", type=positive, metavar="N", help="first N images or frames only")
+    group.add_argument("--dataset", default="cityscapes", choices=tuple(names),
+                       help="of a time lapse")
+    group.add_argument("--data-root", metavar="DIR",
+                       help="folder of the data set (default: $NAME_DATASET, else data/NAME)")
+    group.add_argument("--split", help="part of it (default: the part that has --city, else val)")
+    group.add_argument("--city", metavar="NAME",
+                       help="city or sequence of it, as stuttgart (default: all)")
+
+
+def check_source(args: argparse.Namespace) -> None:
+    """Refuses no source, two, and options that are for another one. Raises ValueError."""
+    given = [bool(args.demo_folder), args.video is not None, args.timelapse]
+    if sum(given) != 1:
+        raise ValueError("--demo-folder DIR, --video FILE|DIR|N|URL, --timelapse: give one of them")
+    if args.video == "":
+        raise ValueError("--video '': a file, a folder, the number or the address of a camera is "
+                         "expected")
+    if args.fps and not 0.1 <= args.fps <= 1000:
+        raise ValueError(f"--fps {args.fps:g}: 0.1 to 1000 frames per second are expected")
+    if not args.timelapse and (args.city or args.split):
+        raise ValueError("--city and --split: without --timelapse they choose nothing")
+    if args.demo_folder and (args.fps or args.show != SHOWS[0]):
+        raise ValueError("--fps and --show are of a video; a folder of frames becomes one by "
+                         "--video DIR, pictures are chosen by --outputs")
+    if args.demo_folder and (args.data_root or args.dataset != "cityscapes"):
+        raise ValueError("--data-root and --dataset: of a --timelapse or a Cityscapes sequence; "
+                         "--demo-folder is the folder itself")
+    if args.video is None and args.smooth:
+        raise ValueError("--smooth: of a video, whose frames follow each other; --video DIR takes "
+                         "a folder of frames as one")
+    if not args.demo_folder and args.outputs:
+        raise ValueError("--outputs: pictures of a --demo-folder; a video is chosen by --show")
