@@ -27,7 +27,7 @@ from datasets.evaluation.scored_set import ScoredSet
 from datasets.transforms import EvalTransform
 from model import count_parameters
 from model.snapshot import from_snapshot, read_snapshot
-from utils import distributed, report
+from utils import distributed
 from utils.comparison import Comparison, change_table, read_scores
 from utils.evaluation import Scored, evaluate
 from utils.files import write_file
@@ -44,7 +44,8 @@ from utils.options.parser import Parser, share
 from utils.options.prediction import add_inference, build_inference
 from utils.outputs import KINDS as OUTPUTS
 from utils.outputs import Outputs
-from utils.provenance import origin, settings
+from utils.report import page as report
+from utils.report.page import origin, settings
 from utils.results import plain, summarize, tables
 from utils.scoring import Scores
 from utils.stopping import run

@@ -19,11 +19,12 @@ import evaluate
 from datasets import build_dataset, describe
 from datasets.cityscapes_labels import LABELS, TABLE
 from model import build_model
-from utils import checkpoint, report_pictures
+from utils import checkpoint
 from utils.images import read_image, read_label, write_png
 from utils.pictures import class_difference, colorize, difference
-from utils.report import percent
-from utils.report_pictures import choose
+from utils.report import pictures
+from utils.report.page import percent
+from utils.report.pictures import choose
 from utils.scoring import Scores
 
 BY_ID = [label for label in LABELS if label.id >= 0]
@@ -270,18 +271,18 @@ def test_choice_of_images() -> None:
 
 
 def test_thumbnails_shrink_until_they_fit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    gallery = report_pictures.Gallery(tmp_path, BY_ID, ["noise"])
+    gallery = pictures.Gallery(tmp_path, BY_ID, ["noise"])
     rng = np.random.default_rng(0)
     maps = [rng.integers(0, 34, (300, 500), np.uint8) for _ in range(2)]
     image = rng.integers(0, 256, (300, 500, 3), np.uint8)
-    drawn = {0: gallery.draw(report_pictures.Scored(0, *maps, None, image), [7, 8])}
+    drawn = {0: gallery.draw(pictures.Scored(0, *maps, None, image), [7, 8])}
     first = drawn[0]["image"]
-    assert 0.98 * report_pictures.LARGEST < first.width * first.height <= 51_500
-    assert report_pictures.fit(drawn, {0: 1}) == drawn
-    monkeypatch.setattr(report_pictures, "MOST", 60_000)
-    fitting = report_pictures.fit(drawn, {0: 3})
+    assert 0.98 * pictures.LARGEST < first.width * first.height <= 51_500
+    assert pictures.fit(drawn, {0: 1}) == drawn
+    monkeypatch.setattr(pictures, "MOST", 60_000)
+    fitting = pictures.fit(drawn, {0: 3})
     lengths = {kind: len(picture.data) for kind, picture in fitting[0].items()}
-    total = sum(3 * n if kind in report_pictures.REPEATED else n for kind, n in lengths.items())
+    total = sum(3 * n if kind in pictures.REPEATED else n for kind, n in lengths.items())
     assert 20_000 < total <= 60_000
     small = thumbnail({"src": fitting[0]["image"].data})
     assert small.shape[:2] == (fitting[0]["image"].height, fitting[0]["image"].width)

@@ -3,6 +3,7 @@
 The page needs no network and no other file; pictures at full size lie beside it.
 """
 
+import argparse
 import datetime
 import math
 import platform
@@ -17,18 +18,20 @@ import cv2
 import numpy as np
 import torch
 
-from utils import files
+from utils import distributed, files
 from utils.comparison import Comparison
 from utils.evaluation import Scored
 from utils.pictures import FALSE, MISSED, RIGHT
-from utils.report_pictures import Picture, choose, draw_all
-from utils.report_tables import bands, class_rows, confusion, css_color, largest_confusions
+from utils.report.pictures import Picture, choose, draw_all
 from utils.results import Figures, average, image_ious, ratio
 from utils.scoring import Scores
 
 PAGE = "index.html"
 CONFUSIONS = 10  # that are listed
 IMAGES = 3  # the worst, the best, and the worst of each class
+DATA = ("holdout", "cv_split", "limit")
+NETWORK = ("eval_size", "eval_crop", "class_map", "scales", "flip_average", "window", "overlap",
+           "average")
 
 
 @dataclass(frozen=True)
@@ -167,3 +170,139 @@ def percent(figure: float, digits: int = 1, sign: str = "") -> str:
         return "–"
     rounded = round(100 * figure, digits) or 0.0  # not -0.0
     return f"{rounded:{sign if rounded else ''}.{digits}f}".replace("-", "−")
+
+
+class ClassRow(NamedTuple):
+    """A scored class; figures are in 0..1, nan where there is none."""
+
+    number: int  # of the label
+    name: str
+    color: str  # as CSS has it
+    iou: float
+    instance_iou: float
+    boundary_iou: float
+    recall: float
+    share: float  # of the labels' scored pixels
+
+    @property
+    def absent(self) -> str:
+        """What is said of a class that never occurs; "" if it does."""
+        if self.share:
+            return ""
+        return "in no label nor prediction" if math.isnan(self.iou) else "in no label"
+
+
+class Cell(NamedTuple):
+    """Pixels of one class that were taken for another, or for no scored class."""
+
+    truth: str
+    prediction: str
+    pixels: int
+    share: float  # of the pixels of the true class; nan if it has none
+    right: bool
+
+
+class Band(NamedTuple):
+    """Pixels up to some distance from true boundaries, or all others."""
+
+    name: str
+    error: float  # part of its pixels that are wrong
+    pixels: float  # part of all scored pixels
+    wrong: float  # part of all wrong pixels
+    iou: float  # mean over classes, nan in the interior
+
+
+def css_color(color: tuple[int, int, int]) -> str:
+    """An RGB color in CSS."""
+    return "#{:02x}{:02x}{:02x}".format(*color)
+
+
+def class_rows(scores: Scores, result: Mapping[str, Any]) -> list[ClassRow]:
+    """One row for each scored class."""
+    pixels = scores.matrix.sum(1)
+    total = pixels[scores.scored].sum()
+    rows = []
+    for i, label in enumerate(scores.labels):
+        if label.ignored:
+            continue
+        iou, instance_iou, boundary_iou, recall = (
+            result.get(key, {}).get(label.name, math.nan)
+            for key in ("classScores", "classInstScores", "boundaryScores", "classAccuracies")
+        )
+        rows.append(ClassRow(i, label.name, css_color(label.color), iou, instance_iou,
+                             boundary_iou, recall, ratio(pixels[i], total)))
+    return rows
+
+
+def confusion(scores: Scores) -> list[list[Cell]]:
+    """A row for each scored class, a column for each and one for all that is not scored."""
+    rows = scores.matrix[scores.scored]
+    names = [label.name for label in scores.labels if not label.ignored]
+    counts = np.column_stack([rows[:, scores.scored], rows[:, ~scores.scored].sum(1)])
+    return [
+        [Cell(truth, prediction, int(row[j]), ratio(row[j], row.sum()), i == j)
+         for j, prediction in enumerate([*names, "not scored"])]
+        for i, (truth, row) in enumerate(zip(names, counts, strict=True))
+    ]
+
+
+def largest_confusions(table: list[list[Cell]], count: int) -> list[Cell]:
+    """The wrong cells with the most pixels, the largest first."""
+    wrong = [cell for row in table for cell in row if cell.pixels and not cell.right]
+    return sorted(wrong, key=lambda cell: -cell.pixels)[:count]
+
+
+def bands(result: Mapping[str, Any]) -> list[Band]:
+    """Errors by distance from the true boundaries; [] where these were not scored."""
+    counts = result.get("boundaryErrors", {})
+    # The widest band and the interior are all pixels.
+    pixels, wrong = (sum(row[key] for row in list(counts.values())[-2:])
+                     for key in ("pixels", "wrong"))
+    return [
+        Band(name, ratio(row["wrong"], row["pixels"]), ratio(row["pixels"], pixels),
+             ratio(row["wrong"], wrong), result["trimapScores"].get(name, math.nan))
+        for name, row in counts.items()
+    ]
+
+
+def settings(args: argparse.Namespace, about: dict[str, Any]) -> dict[str, Any]:
+    """The options of an evaluation that decide its scores.
+
+    Args:
+        args: those of evaluate.py.
+        about: what is known of the network, empty for given predictions.
+    """
+    chosen = {name: getattr(args, name) for name in DATA + (NETWORK if about else ())}
+    if args.boundary:
+        chosen["boundary_ratio"] = args.boundary_ratio
+    return chosen | ({"precision": about["precision"]} if about else {})
+
+
+def origin(args: argparse.Namespace, data: str, about: dict[str, Any]) -> dict[str, Any]:
+    """What the report says: rows of a name and a text, or None where there is nothing to say.
+
+    Args:
+        args: those of evaluate.py.
+        data: the data set in words.
+        about: as in `settings`.
+    """
+    builder = about.get("options", {}).items()
+    chosen = {key: value for key, value in settings(args, about).items()
+              if value is not None and value is not False and value != [1.0]}
+    return {
+        "snapshot": args.snapshot,
+        "network": about.get("arch"),
+        "options of the network": ", ".join(f"{key} {value}" for key, value in builder) or None,
+        "parameters": f"{about['parameters']:,}" if about else None,
+        "trained for": f"{about['step']:,} steps" if "step" in about else None,
+        "best in training": f"{100 * about['best']:.2f} % val mIoU" if "best" in about else None,
+        "predictions": args.predictions,
+        "data set": data,
+        "evaluated with": ", ".join(f"{key.replace('_', ' ')} {_text(value)}"
+                                    for key, value in chosen.items()) or None,
+        "processes": distributed.world(),
+    }
+
+
+def _text(value: Any) -> str:
+    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
