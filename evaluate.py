@@ -28,8 +28,6 @@ from datasets.transforms import EvalTransform
 from model import count_parameters
 from model.snapshot import from_snapshot, read_snapshot
 from utils import distributed
-from utils.comparison import Comparison, change_table, read_scores
-from utils.evaluation import Scored, evaluate
 from utils.files import write_file
 from utils.inference.predictor import Predictor, Workload
 from utils.options.data import (
@@ -42,12 +40,13 @@ from utils.options.data import (
 )
 from utils.options.parser import Parser, share
 from utils.options.prediction import add_inference, build_inference
-from utils.outputs import KINDS as OUTPUTS
-from utils.outputs import Outputs
 from utils.report import page as report
 from utils.report.page import origin, settings
-from utils.results import plain, summarize, tables
-from utils.scoring import Scores
+from utils.scoring.comparison import Comparison, change_table, read_scores
+from utils.scoring.counts import Scores
+from utils.scoring.per_image import KINDS as OUTPUTS
+from utils.scoring.per_image import Outputs, Scored, evaluate
+from utils.scoring.summary import plain, summarize, tables
 from utils.stopping import run
 from utils.workers import read_shard
 

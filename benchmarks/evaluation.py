@@ -32,11 +32,11 @@ from datasets.cache.truth import open_truth
 from datasets.evaluation.predictions import read_prediction
 from datasets.evaluation.scored_set import ScoredSet
 from utils import distributed
-from utils.evaluation import Scored, evaluate
 from utils.images import read_label, write_png
 from utils.options.parser import Parser, positive
-from utils.results import summarize
-from utils.scoring import Scores
+from utils.scoring.counts import Scores
+from utils.scoring.per_image import Scored, evaluate
+from utils.scoring.summary import summarize
 from utils.stopping import run
 
 

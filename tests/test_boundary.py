@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 from conftest import blobs
 
-from utils.boundary import boundary_counts, near_boundary
-from utils.results import error_bands, summarize
-from utils.scoring import Scores
+from utils.scoring.counts import Scores, boundary_counts, near_boundary
+from utils.scoring.summary import error_bands, summarize
 
 LABELS = 5
 SIZE = 37, 52

@@ -8,8 +8,8 @@ import pytest
 from conftest import draw_camvid
 
 from datasets import build_dataset, camvid
-from utils.comparison import Comparison, Row
 from utils.images import read_label, write_png
+from utils.scoring.comparison import Comparison, Row
 
 
 @pytest.fixture

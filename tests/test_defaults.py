@@ -15,7 +15,7 @@ from model.losses.label_relaxation import LossOptions
 from utils.inference.multiscale import Inference
 from utils.options.optimization import build_loss_options, build_schedule
 from utils.options.prediction import build_inference
-from utils.scoring import Scores
+from utils.scoring.counts import Scores
 
 INFERENCE = {
     "scales": [1.0], "flip_average": False, "window": None, "overlap": None, "window_batch": 1,

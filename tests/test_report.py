@@ -25,7 +25,7 @@ from utils.pictures import class_difference, colorize, difference
 from utils.report import pictures
 from utils.report.page import percent
 from utils.report.pictures import choose
-from utils.scoring import Scores
+from utils.scoring.counts import Scores
 
 BY_ID = [label for label in LABELS if label.id >= 0]
 ODD = "<b>&\"'#%41?"

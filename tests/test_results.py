@@ -10,8 +10,8 @@ import pytest
 from datasets.cityscapes_labels import AVERAGE_SIZES, LABELS
 from utils import labels
 from utils.labels import to_runs
-from utils.results import summarize
-from utils.scoring import Scores
+from utils.scoring.counts import Scores
+from utils.scoring.summary import summarize
 
 FIXTURES = Path(__file__).parent / "fixtures"
 BY_ID = [label for label in LABELS if label.id >= 0]

@@ -19,12 +19,12 @@ import numpy as np
 import torch
 
 from utils import distributed, files
-from utils.comparison import Comparison
-from utils.evaluation import Scored
 from utils.pictures import FALSE, MISSED, RIGHT
 from utils.report.pictures import Picture, choose, draw_all
-from utils.results import Figures, average, image_ious, ratio
-from utils.scoring import Scores
+from utils.scoring.comparison import Comparison
+from utils.scoring.counts import Scores
+from utils.scoring.per_image import Scored
+from utils.scoring.summary import Figures, average, image_ious, ratio
 
 PAGE = "index.html"
 CONFUSIONS = 10  # that are listed
@@ -42,7 +42,7 @@ class Report:
         title: of the page, what is scored.
         source: what made the predictions.
         scores: counts of all images.
-        result: the figures, as `utils.results.summarize` has them.
+        result: the figures, as `utils.scoring.summary.summarize` has them.
         names: of the images.
         facts: name -> value, said as they are; None is left out.
         options: likewise, folded.

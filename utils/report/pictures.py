@@ -15,12 +15,12 @@ import cv2
 import numpy as np
 import torch
 
-from utils.evaluation import Scored
 from utils.files import write_file
 from utils.images import write_png
 from utils.pictures import class_difference, colorize, difference
-from utils.results import average, image_ious
-from utils.scoring import ScoredLabel, Scores
+from utils.scoring.counts import ScoredLabel, Scores
+from utils.scoring.per_image import Scored
+from utils.scoring.summary import average, image_ious
 from utils.workers import map_in_threads
 
 FOLDER = "pictures"

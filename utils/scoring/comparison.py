@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from utils.images import shown
-from utils.scoring import ScoredLabel
+from utils.scoring.counts import ScoredLabel
 
 AVERAGES = {  # keys of `utils.results.summarize`
     "averageScoreClasses": "mean IoU",

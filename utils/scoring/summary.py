@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from utils.scoring import Scores
+from utils.scoring.counts import Scores
 
 Figures = dict[str, float]
 
