@@ -30,9 +30,9 @@ from utils.inference.predictor import Predictor, Workload
 from utils.options.data import add_class_map, add_data, add_device, add_snapshot
 from utils.options.parser import Parser
 from utils.options.prediction import add_compile, add_inference, build_inference
-from utils.package_check import inspect
-from utils.results_folder import ResultsFolder
 from utils.stopping import run
+from utils.submission.check import inspect
+from utils.submission.folder import ResultsFolder
 from utils.workers import read_shard
 
 # Options that say nothing about what a prediction is; with --skip-done they may change.

@@ -7,8 +7,8 @@ from zipfile import ZipFile, ZipInfo
 
 import pytest
 
-from utils import package
-from utils.package import find_fault, opened
+from utils.submission import package
+from utils.submission.package import find_fault, opened
 
 
 def pack(path: Path, *members: tuple[str | ZipInfo, bytes]) -> Path:

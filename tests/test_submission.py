@@ -18,7 +18,7 @@ from model import build_model
 from utils import checkpoint
 from utils.files import replacing
 from utils.images import read_image, read_label, write_png
-from utils.results_folder import ResultsFolder
+from utils.submission.folder import ResultsFolder
 
 FAST = ["--workers", 0, "--threads", 1, "--precision", "fp32"]
 

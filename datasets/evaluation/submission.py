@@ -7,7 +7,7 @@ import numpy as np
 from datasets.base import SegmentationDataset
 from datasets.classes import UNKNOWN
 from utils.labels import IGNORE
-from utils.package import Package, Size
+from utils.submission.package import Package, Size
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from utils.images import shown
 from utils.labels import histogram
-from utils.package import Member, Package, Size, open_members
+from utils.submission.package import Member, Package, Size, open_members
 
 THREADS = 8
 LINES = 5  # shown of each kind of fault

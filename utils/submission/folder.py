@@ -18,9 +18,9 @@ from utils import distributed
 from utils.files import _read_settings, blaming, check_settings, replacing, sweep, write_file
 from utils.images import Palette, read_size, write_png
 from utils.labels import to_ids
-from utils.package import Package, Size, write_zip
-from utils.package_check import THREADS, Findings, find_fault, inspect
 from utils.pictures import colorize, overlay
+from utils.submission.check import THREADS, Findings, find_fault, inspect
+from utils.submission.package import Package, Size, write_zip
 
 PRED, RGB, COMPOSE = "pred", "rgb", "compose"
 SETTINGS, DONE = "settings.json", "test.json"

@@ -1,0 +1,1 @@
+"""Packages for benchmark servers: made, checked, continued."""
