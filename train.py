@@ -32,10 +32,8 @@ from model import MODELS, check_name, list_networks
 from model.layers import checkpoint_activations
 from model.losses import CLASS_WEIGHTS, LOSSES, Loss, build_loss, class_weights
 from model.snapshot import build_with_weights
-from utils import distributed, optimization
+from utils import distributed
 from utils.inference.predictor import Predictor
-from utils.log import Log
-from utils.optimization import Settings, TrainingState, backward, seed_step, update
 from utils.options.data import add_data, add_device
 from utils.options.optimization import (
     add_loss,
@@ -55,9 +53,12 @@ from utils.options.training import (
     starting_network,
 )
 from utils.precision import autocast, choose_for_training
-from utils.run_folder import Run
 from utils.scoring.validation import compare, validate
 from utils.stopping import Stopped, StopRequest, run
+from utils.training import optimization
+from utils.training.log import Log
+from utils.training.optimization import Settings, TrainingState, backward, seed_step, update
+from utils.training.run_folder import Run
 from utils.workers import Loader
 
 

@@ -28,17 +28,18 @@ from datasets.sampling.sampler import TrainSampler
 from datasets.video.triplets import FrameTriplets
 from model.flow import MOTIONS
 from model.sdcnet import SDCNETS, SDCNet2D, load_sdcnet, reconstruction_loss, warp
-from utils import distributed, optimization
-from utils.log import Log
-from utils.optimization import Settings, TrainingState, backward, seed_step, update
+from utils import distributed
 from utils.options import motion as sdcnet_options
 from utils.options.data import add_device
 from utils.options.parser import Parser
 from utils.options.training import parse_resumable
 from utils.precision import autocast, choose_for_training
-from utils.run_folder import Run
-from utils.schedules import SCHEDULES, Schedule
 from utils.stopping import Stopped, StopRequest, run
+from utils.training import optimization
+from utils.training.log import Log
+from utils.training.optimization import Settings, TrainingState, backward, seed_step, update
+from utils.training.run_folder import Run
+from utils.training.schedules import SCHEDULES, Schedule
 from utils.workers import Loader, read_shard
 
 VAL_FRAMES = 200

@@ -33,12 +33,13 @@ from benchmarks.timing import bf16_flags, machine, resident, table, take_turns
 from datasets.cityscapes_labels import TABLE
 from model import build_model, check_name
 from model.losses import build_loss
-from utils import distributed, optimization, options
+from utils import distributed, options
 from utils.inference.predictor import autocast
 from utils.labels import IGNORE
 from utils.options.parser import Parser, checked
-from utils.schedules import Schedule
 from utils.stopping import run
+from utils.training import optimization
+from utils.training.schedules import Schedule
 
 PUBLISHED = "published, fp32"
 LR, MOMENTUM, WEIGHT_DECAY = 1e-4, 0.9, 1e-4

@@ -8,8 +8,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from utils.log import Log
 from utils.scoring.validation import ConfusionMatrix
+from utils.training.log import Log
 
 
 def confusion(hits: int) -> ConfusionMatrix:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 import train
 from utils import distributed
-from utils.optimization import (
+from utils.training.optimization import (
     Settings,
     TrainingState,
     backward,
@@ -25,7 +25,7 @@ from utils.optimization import (
     update,
     update_ema,
 )
-from utils.schedules import Schedule
+from utils.training.schedules import Schedule
 
 
 def state_of(

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 import model
 from model.layers import run_stages
 from model.wide_resnet38 import stage
-from utils.optimization import train_mode
+from utils.training.optimization import train_mode
 
 
 class Stages(nn.Module):

@@ -7,8 +7,9 @@ import pytest
 import torch
 from conftest import run_script
 
-from utils import checkpoint, run_folder
-from utils.run_folder import BEST, LAST, SPARE, RunFolder, check_same_training, read_last
+from utils import checkpoint
+from utils.training import run_folder
+from utils.training.run_folder import BEST, LAST, SPARE, RunFolder, check_same_training, read_last
 
 
 def content(step: int) -> dict:

@@ -8,7 +8,7 @@ import pytest
 
 from utils.options.optimization import add_schedule, build_schedule, check_schedule
 from utils.options.parser import Parser
-from utils.schedules import SCHEDULES, Schedule, Shape, scl_poly
+from utils.training.schedules import SCHEDULES, Schedule, Shape, scl_poly
 
 PUBLISHED = json.loads((Path(__file__).parent / "fixtures" / "lr_schedules.json").read_text())
 

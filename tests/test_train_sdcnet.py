@@ -23,7 +23,7 @@ from model.flow import build_dis
 from model.sdcnet import SDCNet2D, SDCNet2DRecon, load_sdcnet
 from utils import checkpoint, precision
 from utils.images import read_image, write_png
-from utils.schedules import Schedule
+from utils.training.schedules import Schedule
 from utils.video import flow as optical_flow
 
 SIZE = (64, 80)

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from model.losses.label_relaxation import IMAGE_WEIGHTED, LossOptions
 from utils.options.parser import at_least_zero, below_one, odd, positive, share, whole
-from utils.schedules import SCHEDULES, Schedule, Shape
+from utils.training.schedules import SCHEDULES, Schedule, Shape
 
 
 def add_optimization(parser: argparse.ArgumentParser, optimizers: Collection[str]) -> None:

@@ -130,7 +130,8 @@ def parse_resumable(parser: Parser) -> tuple[argparse.Namespace, dict[str, Any] 
         FileNotFoundError, ValueError: nothing to resume.
     """
     # Imported late: with them comes torch, which takes seconds that a download need not wait.
-    from utils import checkpoint, run_folder
+    from utils import checkpoint
+    from utils.training import run_folder
 
     args = parser.parse_args()
     if args.resume is None:

@@ -11,8 +11,8 @@ import numpy as np
 from tqdm import tqdm
 
 from utils.files import write_file
-from utils.optimization import TrainingState
 from utils.scoring.validation import ConfusionMatrix
+from utils.training.optimization import TrainingState
 
 
 class Log:

@@ -16,9 +16,9 @@ import torch
 
 from utils import checkpoint, distributed
 from utils.files import sweep, try_lock
-from utils.log import Log
-from utils.optimization import Settings, TrainingState
 from utils.stopping import Stopped
+from utils.training.log import Log
+from utils.training.optimization import Settings, TrainingState
 
 LAST, SPARE, BEST = "last.pth", "last.prev.pth", "best.pth"
 BEST_KEYS = ("format", "model", "dataset", "weights", "step", "best", "args")

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from utils import distributed
-from utils.schedules import Schedule
+from utils.training.schedules import Schedule
 
 OPTIMIZERS = ("sgd", "adam", "adamw")
 NON_FINITE = "lower --lr, give --clip or --warmup-steps, or resume from the last checkpoint"

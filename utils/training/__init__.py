@@ -1,0 +1,1 @@
+"""One step, its schedule, the folder and the log of a training."""
