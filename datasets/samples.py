@@ -3,12 +3,23 @@
 from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from enum import IntEnum
 from pathlib import Path
 from typing import Protocol
 
 from utils.images import read_size
 
 Size = tuple[int, int]
+
+
+class Stream(IntEnum):
+    """Random streams, the first word of a generator's seed: no draw of one moves another's."""
+
+    ORDER = 1
+    AUGMENTATION = 2
+    CROP_CENTERS = 4
+    MOSAIC = 5
+    TRIPLETS = 6
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from datasets.samples import Stream
 from utils.images import resize_image
 from utils.labels import IGNORE
 
@@ -73,7 +74,7 @@ class TrainTransform:
         self, size: tuple[int, int], epoch: int, position: int, center: tuple[int, int] | None
     ) -> Draw:
         """What happens to the image of `size` (H, W) at a place in the training."""
-        rng = np.random.default_rng((2, self.seed, epoch, position))
+        rng = np.random.default_rng((Stream.AUGMENTATION, self.seed, epoch, position))
         window = self.draw_window(rng, size, center)
         limits = np.array([self.jitter, self.jitter, self.jitter, self.hue])
         flip, change = rng.random() < self.flip, rng.uniform(-limits, limits)

@@ -11,6 +11,7 @@ import numpy as np
 
 from datasets.base import SegmentationDataset
 from datasets.cache.per_label import per_label
+from datasets.samples import Stream
 from utils.labels import IGNORE
 
 Item = tuple[int, tuple[int, int] | None]  # index, (x, y) of the crop's center
@@ -109,7 +110,7 @@ class ClassUniformLists:
 
     def build(self, epoch: int) -> list[Item]:
         """An epoch's list: plain images, then the crops of each class."""
-        rng = np.random.default_rng((4, self.seed, epoch))
+        rng = np.random.default_rng((Stream.CROP_CENTERS, self.seed, epoch))
         total, centroids = self.usable(epoch)
         per_class = self.per_class(total)
         plain = rng.permutation(total)[: total - per_class * self.num_classes]

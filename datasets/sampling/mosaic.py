@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from datasets.base import Key, SegmentationDataset
+from datasets.samples import Stream
 from datasets.sampling.class_uniform import Item
 from datasets.sampling.epoch_lists import EpochLists
 from datasets.transforms import TrainTransform
@@ -41,7 +42,7 @@ class Mosaic(Dataset):
 
     def __getitem__(self, key: Key) -> tuple[Tensor, Tensor]:
         """(H, W, 3) and (H, W) uint8; the key is (epoch, position in it, index, crop center)."""
-        rng = np.random.default_rng((5, self.seed, *key[:2]))
+        rng = np.random.default_rng((Stream.MOSAIC, self.seed, *key[:2]))
         if rng.random() >= self.share:
             return self.train[key]  # type: ignore[return-value]
         images, targets = zip(*(self.tiles[tile] for tile in self.keys(key, rng)), strict=True)

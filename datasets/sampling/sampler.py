@@ -6,6 +6,7 @@ import numpy as np
 from torch.utils.data import Sampler
 
 from datasets.base import Key
+from datasets.samples import Stream
 from datasets.sampling.epoch_lists import EpochLists
 
 
@@ -54,7 +55,8 @@ class TrainSampler(Sampler[list[Key]]):
 
     def order(self, epoch: int) -> np.ndarray:
         """Which item of the epoch's list is at each position."""
-        return np.random.default_rng((1, self.seed, epoch)).permutation(self.lists.length(epoch))
+        rng = np.random.default_rng((Stream.ORDER, self.seed, epoch))
+        return rng.permutation(self.lists.length(epoch))
 
     def __iter__(self) -> Iterator[list[Key]]:
         size = int(np.prod(self.batch))

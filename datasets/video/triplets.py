@@ -15,6 +15,7 @@ from torch.utils.data import Dataset
 from datasets.base import Key
 from datasets.cityscapes import SEQUENCES
 from datasets.folder import SUFFIXES
+from datasets.samples import Stream
 from utils.images import read_image, read_size
 from utils.video.flow import Motion
 
@@ -111,7 +112,7 @@ class FrameTriplets(Dataset):
         epoch, position, index, _ = key if isinstance(key, tuple) else (0, key, key, None)
         frames = self._read(index)
         if self.crop_size:
-            rng = np.random.default_rng((6, self.seed, epoch, position))
+            rng = np.random.default_rng((Stream.TRIPLETS, self.seed, epoch, position))
             frames = _crop(frames, self.crop_size, rng)
         flows = [self.motion(target, source, None) for source, target in pairwise(frames)]
         return (torch.from_numpy(np.stack(frames)),
