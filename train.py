@@ -121,7 +121,7 @@ def build_data(
     lists = ListOptions(args.class_uniform, args.tile, args.max_cu_epoch, tuple(args.coarse_boost),
                         args.propagated_root, tuple(args.propagated_skip), args.limit, args.seed)
     with distributed.main_first():
-        epoch_lists = make_lists(train, lists, args.workers)
+        epoch_lists, train.samples = make_lists(train, lists, args.workers)
     if args.cache:  # the ranks wait for one of them, longer than a barrier would
         train.cache = open_cache(train, args.workers)
     for dataset in (train, val):

@@ -71,16 +71,18 @@ def test_names_of_neighbors(name: str, frames: int, expected: str) -> None:
 
 def test_every_image_once(root: Path) -> None:
     train = train_split(root)
-    lists = make_lists(train, ListOptions())
+    lists, samples = make_lists(train, ListOptions())
     assert lists == AllImages((FINE, FINE))
-    assert len(train) == FINE
+    assert samples == train.samples
     assert lists.build(7) == [(index, None) for index in range(FINE)]
 
 
 def test_propagated_frames(root: Path, video: Path) -> None:
     train = train_split(root)
-    lists = make_lists(train, ListOptions(propagated_root=str(video), skips=(3,), until=2))
-    added = train.samples[FINE:]
+    options = ListOptions(propagated_root=str(video), skips=(3,), until=2)
+    lists, samples = make_lists(train, options)
+    assert len(train) == FINE  # the caller's own
+    train.samples, added = samples, samples[FINE:]
     assert {sample.name[-6:] for sample in added} == {"000016", "000022"}
     assert len(added) == 2 * (FINE - 1)
     assert all(sample.image.is_relative_to(video) for sample in added)
@@ -94,8 +96,8 @@ def test_propagated_frames(root: Path, video: Path) -> None:
 
 def test_several_skips(root: Path, video: Path) -> None:
     train = train_split(root)
-    make_lists(train, ListOptions(propagated_root=str(video), skips=(2, 3)))
-    assert len(train) == FINE + 4 * (FINE - 1)
+    _, samples = make_lists(train, ListOptions(propagated_root=str(video), skips=(2, 3)))
+    assert len(samples) == FINE + 4 * (FINE - 1)
 
 
 def test_propagated_frames_of_another_skip(root: Path, video: Path) -> None:
@@ -108,15 +110,16 @@ def test_propagated_frames_of_another_skip(root: Path, video: Path) -> None:
 def test_coarse_labels_of_the_wanted_classes(root: Path) -> None:
     train = train_split(root)
     options = ListOptions(class_uniform=1.0, tile=16, coarse_boost=("bus",))
-    lists = make_lists(train, options)
+    lists, samples = make_lists(train, options)
     assert isinstance(lists, ClassUniformLists)
     assert lists.images == (FINE, FINE)  # coarse images are never drawn whole
-    assert len(train) == FINE + 2  # only the coarse images that have such a class
+    assert len(samples) == FINE + 2  # only the coarse images that have such a class
     coarse = lists.centroids[lists.centroids[:, 0] >= FINE]
     assert set(coarse[:, 1]) == {BUS}
     assert set(coarse[:, 0]) == {FINE, FINE + 1}
     train = train_split(root)
-    both = make_lists(train, ListOptions(1.0, 16, coarse_boost=("bus", "rider")))
+    options = ListOptions(1.0, 16, coarse_boost=("bus", "rider"))
+    both, train.samples = make_lists(train, options)
     coarse = both.centroids[both.centroids[:, 0] >= FINE]
     assert set(coarse[:, 1]) == {BUS, RIDER}
     assert set(coarse[:, 0]) == {FINE, FINE + 1, FINE + 2}
@@ -128,8 +131,8 @@ def test_coarse_labels_of_the_wanted_classes(root: Path) -> None:
 
 def test_fine_centroids_do_not_depend_on_what_is_added(root: Path, video: Path) -> None:
     options = {"class_uniform": 1.0, "tile": 16}
-    alone = make_lists(train_split(root), ListOptions(**options))
-    more = make_lists(train_split(root), ListOptions(
+    alone, _ = make_lists(train_split(root), ListOptions(**options))
+    more, _ = make_lists(train_split(root), ListOptions(
         **options, coarse_boost=("bus",), propagated_root=str(video), skips=(3,), until=1))
     fine = more.centroids[more.centroids[:, 0] < FINE]
     assert np.array_equal(fine, alone.centroids)

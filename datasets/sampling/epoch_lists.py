@@ -57,38 +57,46 @@ class EpochLists(Protocol):
         """Index of the image and (x, y) of the crop's center, or None, of each item."""
 
 
-def make_lists(train: SegmentationDataset, options: ListOptions, threads: int = 1) -> EpochLists:
-    """The lists of the epochs; `train` gets the samples that they refer to beyond its own.
+def make_lists(
+    train: SegmentationDataset, options: ListOptions, threads: int = 1
+) -> tuple[EpochLists, list[Sample]]:
+    """The lists of the epochs, and the samples that they refer to, those of `train` first.
 
     Raises:
         FileNotFoundError, ValueError: no such frames, labels or classes.
     """
     boosted = [_class_number(train, name) for name in options.coarse_boost]
     fine = len(train)
+    train = copy.copy(train)  # the caller's own keeps its samples
     if options.propagated_root:
         train.samples = train.samples + propagated(train, options.propagated_root, options.skips)
     images = fine, len(train)
     if not options.class_uniform:
-        return AllImages(images, options.until)
+        return AllImages(images, options.until), train.samples
     centroids = find_centroids(train, options.tile, threads)
     if not len(centroids):
         raise ValueError(f"--tile {options.tile}: no label holds a whole tile of that many pixels; "
                          "give a smaller one, for example half of a label's height")
     if boosted:
-        coarse = add_coarse(train, boosted, options, threads)
+        coarse, samples = find_coarse(train, boosted, options, threads)
         centroids = np.concatenate([centroids, coarse])
+        train.samples = train.samples + samples
     absent = set(range(len(train.class_names))) - set(centroids[:, 1].tolist())
     if absent:
         names = ", ".join(train.class_names[train_id] for train_id in sorted(absent))
         distributed.say(f"note: no crop centers of {names}: epochs are shorter for it")
-    return ClassUniformLists(images, len(train.class_names), centroids, options.class_uniform,
-                             options.until, options.seed)
+    lists = ClassUniformLists(images, len(train.class_names), centroids, options.class_uniform,
+                              options.until, options.seed)
+    return lists, train.samples
 
 
-def add_coarse(
+def find_coarse(
     train: SegmentationDataset, boosted: list[int], options: ListOptions, threads: int
-) -> np.ndarray:
-    """(K, 4) centroids of the boosted classes in train_extra, whose images `train` gets."""
+) -> tuple[np.ndarray, list[Sample]]:
+    """(K, 4) centroids of the boosted classes in train_extra, and its samples that have them.
+
+    The centroids count these samples on from those of `train`.
+    """
     coarse = copy.copy(train)
     coarse.split = "train_extra"
     coarse.samples = train.find("train_extra")[: options.limit]
@@ -96,8 +104,7 @@ def add_coarse(
     centroids = centroids[np.isin(centroids[:, 1], boosted)]
     used, centroids[:, 0] = np.unique(centroids[:, 0], return_inverse=True)
     centroids[:, 0] += len(train)
-    train.samples = train.samples + [coarse.samples[index] for index in used]
-    return centroids
+    return centroids, [coarse.samples[index] for index in used]
 
 
 def shifted(name: str, frames: int) -> str:
