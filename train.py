@@ -31,6 +31,7 @@ from datasets.transforms import EvalTransform, TrainTransform
 from model import MODELS, check_name, list_networks
 from model.layers import checkpoint_activations
 from model.losses import CLASS_WEIGHTS, LOSSES, Loss, build_loss, class_weights
+from model.losses.label_relaxation import IMAGE_WEIGHTED, LossOptions
 from model.snapshot import build_with_weights
 from utils import distributed
 from utils.inference.predictor import Predictor
@@ -39,8 +40,8 @@ from utils.options.optimization import (
     add_loss,
     add_optimization,
     add_schedule,
-    build_loss_options,
     build_schedule,
+    loss_settings,
 )
 from utils.options.parser import Parser
 from utils.options.training import (
@@ -184,7 +185,7 @@ def main() -> None:
     stop = StopRequest()
     device = distributed.start(args.device, args.threads)
     rank, world = distributed.rank(), distributed.world()
-    check_training(args, world, device.type == "cuda")
+    check_training(args, world, device.type == "cuda", IMAGE_WEIGHTED)
 
     train, val, lists = build_data(args)
     batch = args.accumulate, world, args.batch_size // (args.accumulate * world)
@@ -197,7 +198,7 @@ def main() -> None:
                                     sampler.offsets[-1])
     settings = Settings(device, args.precision, args.accumulate, args.clip, args.ema,
                         args.ema_ramp, args.freeze_bn, args.seed)
-    losses = build_loss_options(args, train.class_names)
+    losses = LossOptions(**loss_settings(args, train.class_names))
     weights = weigh_classes(args, train, lists.images[0], device)
     state = build_state(args, network, settings, sampler.offsets)
     this = {"optimizer": args.optimizer, "steps": sampler.offsets[-1],

@@ -13,7 +13,7 @@ from model.losses import ohem
 from model.losses.binary import focal
 from model.losses.label_relaxation import LossOptions
 from utils.inference.multiscale import Inference
-from utils.options.optimization import build_loss_options, build_schedule
+from utils.options.optimization import build_schedule, loss_settings
 from utils.options.prediction import build_inference
 from utils.scoring.counts import Scores
 
@@ -93,7 +93,7 @@ def test_defaults(
 def test_what_is_built_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
     """Numbers that the help texts name, of options without a value."""
     args = Namespace(**parse("train", [], monkeypatch))
-    losses = build_loss_options(args, ["road"])
+    losses = LossOptions(**loss_settings(args, ["road"]))
     assert (losses.window, losses.class_weight_bound, losses.strict) == (3, 1.0, ())
     shape = build_schedule(args, [0, 10]).shape
     assert (shape.power, shape.final_factor) == (0.9, 0.01)

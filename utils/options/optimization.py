@@ -3,8 +3,8 @@
 import argparse
 from collections.abc import Collection, Sequence
 from dataclasses import replace
+from typing import Any
 
-from model.losses.label_relaxation import IMAGE_WEIGHTED, LossOptions
 from utils.options.parser import at_least_zero, below_one, odd, positive, share, whole
 from utils.training.schedules import SCHEDULES, Schedule, Shape
 
@@ -158,9 +158,9 @@ def add_loss(
                        "does where void is the next id: CamVid, Mapillary")
 
 
-def check_loss(args: argparse.Namespace) -> None:
+def check_loss(args: argparse.Namespace, image_weighted: Sequence[str]) -> None:
     """Refuses what does not go together. Raises ValueError."""
-    if args.loss in IMAGE_WEIGHTED and args.class_weights != "none":
+    if args.loss in image_weighted and args.class_weights != "none":
         raise ValueError(f"--class-weights {args.class_weights}: --loss {args.loss} weighs classes "
                          "by each image already; leave one of them out")
     if args.relax_until is not None and args.relax_until >= args.epochs:
@@ -168,8 +168,8 @@ def check_loss(args: argparse.Namespace) -> None:
                          f"epochs are 0 to {args.epochs - 1}")
 
 
-def build_loss_options(args: argparse.Namespace, class_names: Sequence[str]) -> LossOptions:
-    """What the options of `add_loss` ask for.
+def loss_settings(args: argparse.Namespace, class_names: Sequence[str]) -> dict[str, Any]:
+    """What the options of `add_loss` ask for, by the names of `LossOptions`.
 
     Raises:
         ValueError: a strict class that the data set does not have.
@@ -180,13 +180,13 @@ def build_loss_options(args: argparse.Namespace, class_names: Sequence[str]) -> 
         if word not in known:
             raise ValueError(f"--strict-classes {word!r}: no class; {', '.join(class_names)}, or "
                              f"0 to {len(class_names) - 1}")
-    return LossOptions(
-        window=args.relax_window or LossOptions.window,
-        strict=tuple(sorted({known[word] for word in args.strict_classes or ()})),
-        relax_until=args.relax_until,
-        class_weight_bound=(LossOptions.class_weight_bound if args.class_weight_bound is None
-                            else args.class_weight_bound),
-        batch_weighting=args.batch_weighting,
-        upstream_batch_scale=args.upstream_batch_scale,
-        upstream_last_bin=args.upstream_last_bin,
-    )
+    settings = {
+        "window": args.relax_window,
+        "strict": tuple(sorted({known[word] for word in args.strict_classes or ()})),
+        "relax_until": args.relax_until,
+        "class_weight_bound": args.class_weight_bound,
+        "batch_weighting": args.batch_weighting,
+        "upstream_batch_scale": args.upstream_batch_scale,
+        "upstream_last_bin": args.upstream_last_bin,
+    }
+    return {name: value for name, value in settings.items() if value is not None}

@@ -3,7 +3,7 @@
 import argparse
 import json
 import math
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -109,8 +109,10 @@ def add_run(parser: argparse.ArgumentParser) -> None:
                        help="steps between records in log.jsonl and TensorBoard")
 
 
-def check_training(args: argparse.Namespace, world: int, cuda: bool) -> None:
-    """Refuses combinations that would fail later.
+def check_training(
+    args: argparse.Namespace, world: int, cuda: bool, image_weighted: Sequence[str]
+) -> None:
+    """Refuses combinations that would fail later; `image_weighted` names losses.
 
     Raises:
         ValueError: what was given, what is allowed.
@@ -119,7 +121,7 @@ def check_training(args: argparse.Namespace, world: int, cuda: bool) -> None:
         raise ValueError("--init and --pretrained-encoder: give one of them")
     check_augmentation(args)
     check_optimization(args, world, cuda)
-    check_loss(args)
+    check_loss(args, image_weighted)
     check_schedule(args)
 
 
