@@ -7,6 +7,7 @@ import make_weights
 import numpy as np
 import pytest
 import torch
+from conftest import FIXTURES
 from torch import Tensor
 
 import model
@@ -15,7 +16,6 @@ from model.sdcnet import SDCNETS, SDCNet2D, SDCNet2DRecon, load_sdcnet, reconstr
 from utils import checkpoint
 from utils.video import flow as optical_flow
 
-FIXTURES = Path(__file__).parent / "fixtures"
 KINDS = {"nvidia_SDCNet2D": SDCNet2D, "nvidia_SDCNet2DRecon": SDCNet2DRecon}
 LOSSES = {"color": "color", "color_gradient": "gradient", "flow_smoothness": "smoothness",
           "tot": "total"}

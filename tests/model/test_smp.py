@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import FIXTURES
 from test_prediction import with_statistics
 from torch import nn
 
@@ -18,7 +19,6 @@ from model.smp import names
 from model.smp.weights import HEAD, count_classes, fit_encoder, to_ours
 
 smp = pytest.importorskip("segmentation_models_pytorch")
-FIXTURES = Path(__file__).parent / "fixtures"
 LIGHT = "smp:unet:timm-mobilenetv3_small_minimal_100"
 VIT = "tu-vit_tiny_patch16_224"
 ENCODERS = {"dpt": VIT, "segformer": "mit_b0"}  # of an architecture; resnet18 otherwise

@@ -10,6 +10,7 @@ import pytest
 import torch
 from breaking import found
 from conftest import (
+    FIXTURES,
     MAPILLARY,
     draw_cityscapes,
     draw_kitti,
@@ -28,7 +29,6 @@ from datasets.video.triplets import find_sequences
 from utils.images import write_png
 from utils.labels import IGNORE
 
-FIXTURES = Path(__file__).parent / "fixtures"
 ROOT = FIXTURES.parent.parent
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from conftest import ROOT
 from PIL import Image, ImageFile, ImageOps
 
 from utils import images
@@ -24,7 +25,6 @@ from utils.images import (
     write_png,
 )
 
-ROOT = Path(__file__).parent.parent
 RANDOM = np.random.default_rng(0)
 SMOOTH = cv2.resize(RANDOM.integers(0, 256, (6, 8, 3), np.uint8), (72, 40))  # kind to JPEG
 PICTURE = Image.fromarray(SMOOTH)

@@ -7,6 +7,7 @@ import make_weights
 import numpy as np
 import pytest
 import torch
+from conftest import FIXTURES
 from torch import nn
 
 import model
@@ -16,7 +17,6 @@ from model.published import recognize
 from model.resnet import ResNetEncoder
 from utils.inference.predictor import Predictor
 
-FIXTURES = Path(__file__).parent / "fixtures"
 SLOW = ("nvidia_DeepSRNX101V3PlusD", "nvidia_DeepV3Plus_resnet101")
 REFERENCES = [
     pytest.param(path.stem, marks=[pytest.mark.slow] * path.stem.startswith(SLOW))

@@ -8,7 +8,7 @@ import make_weights
 import numpy as np
 import pytest
 import torch
-from conftest import draw_camvid
+from conftest import FIXTURES, draw_camvid
 from torch import Tensor, nn
 from torchvision.models import resnet18, resnet50
 
@@ -18,7 +18,6 @@ from model.published import encoder_weights, looks_like, recognize
 from utils import checkpoint
 from utils.images import read_label, write_png
 
-FIXTURES = Path(__file__).parent / "fixtures"
 PUBLISHED = {  # reference -> network
     "nvidia_DeepWV3Plus": "deeplabv3plus_wide_resnet38",
     "nvidia_DeepSRNX50V3PlusD_m1": "deeplabv3plus_se_resnext50",

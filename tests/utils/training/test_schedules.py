@@ -2,15 +2,15 @@
 
 import json
 import math
-from pathlib import Path
 
 import pytest
+from conftest import FIXTURES
 
 from utils.options.optimization import add_schedule, build_schedule, check_schedule
 from utils.options.parser import Parser
 from utils.training.schedules import SCHEDULES, Schedule, Shape, scl_poly
 
-PUBLISHED = json.loads((Path(__file__).parent / "fixtures" / "lr_schedules.json").read_text())
+PUBLISHED = json.loads((FIXTURES / "lr_schedules.json").read_text())
 
 
 def given(*words: object):

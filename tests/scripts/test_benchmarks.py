@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from conftest import draw_camvid
+from conftest import FIXTURES, draw_camvid
 from make_weights import normals
 from tiny import Tiny
 
@@ -116,7 +116,7 @@ def test_loss(call: Callable, threads: None, monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.mark.parametrize("batch", ["m0", "m1", "m2"])
 def test_published_loss_of_the_peer(batch: str) -> None:
-    folder = Path(__file__).parent / "fixtures"
+    folder = FIXTURES
     arrays, index = np.load(folder / "label_relaxation.npz"), int(batch[1])
     text = json.loads((folder / "label_relaxation.json").read_text())["cases"]
     logits = 3 * normals("logits", (3, 19, *arrays["labels"].shape[1:]), arrays["logit_seed"])

@@ -2,10 +2,10 @@
 
 import json
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import FIXTURES
 
 from datasets.cityscapes_labels import AVERAGE_SIZES, LABELS
 from utils import labels
@@ -13,7 +13,6 @@ from utils.labels import to_runs
 from utils.scoring.counts import Scores
 from utils.scoring.summary import summarize
 
-FIXTURES = Path(__file__).parent / "fixtures"
 BY_ID = [label for label in LABELS if label.id >= 0]
 
 

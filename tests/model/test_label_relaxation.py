@@ -5,11 +5,11 @@ import json
 import math
 from collections.abc import Callable
 from dataclasses import astuple, replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from conftest import FIXTURES
 from make_weights import normals
 from torch import Tensor
 
@@ -23,7 +23,6 @@ from model.losses.label_relaxation import (
     thick_borders,
 )
 
-FIXTURES = Path(__file__).parent / "fixtures"
 STRICT = (5, 6, 7, 11, 12, 17, 18)
 BATCHES = {"m0": [0], "m1": [1], "m2": [2], "b01": [0, 1], "b12": [1, 2]}
 TEXT = json.loads((FIXTURES / "label_relaxation.json").read_text())

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import ROOT
+from conftest import FIXTURES, ROOT
 from PIL import Image
 from torch import Tensor, nn
 
@@ -23,7 +23,7 @@ from utils.inference.label_map import best_class
 from utils.inference.multiscale import Inference, as_input, mean_scores, starts
 from utils.inference.predictor import Predictor
 
-REFERENCE = np.load(Path(__file__).parent / "fixtures/inference/sliding.npz")
+REFERENCE = np.load(FIXTURES / "inference/sliding.npz")
 
 
 @pytest.fixture(autouse=True)
