@@ -1,4 +1,4 @@
-"""Class tables: names, colors, and the numbers that stand for classes."""
+"""Class tables: names, colors, label ids to train ids, and maps from one table to another."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Which label belongs to which image: by name, never by order."""
+"""The samples of a split: which label belongs to which image, by name, never by order."""
 
 from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor

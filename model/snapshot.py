@@ -1,4 +1,4 @@
-"""Puts weights into a network."""
+"""Checkpoints to networks that predict: weights are read, put in, and made fast."""
 
 from collections.abc import Callable, Iterable
 from pathlib import Path

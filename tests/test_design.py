@@ -13,7 +13,8 @@ SCRIPTS = sorted(path.name for path in ROOT.glob("*.py"))
 PACKAGES = ("model", "datasets", "utils")
 FILES = [ROOT / name for name in SCRIPTS]
 FILES += [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
-FILES += sorted((ROOT / "benchmarks").glob("*.py"))
+BENCHMARKS = sorted((ROOT / "benchmarks").glob("*.py"))
+FILES += BENCHMARKS
 ALLOWED = {"model": {"model", "utils"}, "datasets": {"datasets", "utils"}, "utils": {"utils"}}
 
 
@@ -34,18 +35,105 @@ def test_import_direction(path: Path) -> None:
     assert imported(path) <= allowed
 
 
-def lines(*names: str) -> int:
-    return sum(len((ROOT / name).read_text().splitlines()) for name in names)
+def length(path: Path) -> int:
+    return len(path.read_text().splitlines())
+
+
+def is_note(path: Path) -> bool:
+    """An `__init__.py` of one line, which says what a folder is for."""
+    return path.name == "__init__.py" and length(path) <= 1
 
 
 def test_reading_path_is_short() -> None:
-    names = ("train.py", "datasets/base.py", "datasets/cityscapes.py", "model/deeplabv3.py",
-             "model/losses/__init__.py")
-    assert lines(*names) <= 800
+    path = ("train.py", "datasets/base.py", "datasets/cityscapes.py", "model/deeplabv3.py",
+            "model/losses/__init__.py")
+    assert sum(length(ROOT / name) for name in path) <= 800
+
+
+def test_product_is_small() -> None:
+    product = [path for path in FILES if path not in BENCHMARKS and not is_note(path)]
+    assert len(product) <= 125
+    assert sum(map(length, product)) <= 17_000
 
 
 def test_files_are_short() -> None:
-    assert {str(path): n for path in FILES if (n := lines(str(path))) > 400} == {}
+    tests = sorted((ROOT / "tests").rglob("*.py"))
+    assert {str(path): n for path in FILES + tests if (n := length(path)) > 400} == {}
+
+
+def test_folders_are_narrow() -> None:
+    tops = [*PACKAGES, "benchmarks", "tests"]
+    folders = [ROOT / top for top in tops]
+    folders += [path for top in tops for path in (ROOT / top).rglob("*") if path.is_dir()]
+    wide = {}
+    for folder in folders:
+        if "__pycache__" in folder.parts or (ROOT / "tests/fixtures") in (folder, *folder.parents):
+            continue
+        entries = [path for path in folder.iterdir()
+                   if path.name != "__pycache__" and not is_note(path)]
+        if len(entries) > 20:
+            wide[str(folder)] = len(entries)
+    assert not wide
+
+
+def project_files(path: Path) -> set[Path]:
+    """The project's files that a file imports, those inside functions too."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        names: list[str] = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        for name in names:
+            parts = name.split(".")
+            for i in range(1, len(parts) + 1):
+                place = ROOT.joinpath(*parts[:i])
+                found |= {place.with_suffix(".py"), place / "__init__.py"} & set(FILES)
+    return found
+
+
+def test_demo_reaches_few_files() -> None:
+    reached: set[Path] = set()
+    left = [ROOT / "demo.py"]
+    while left:
+        new = project_files(left.pop()) - reached
+        reached |= new
+        left += new
+    assert ROOT / "utils/images.py" in reached
+    assert len([path for path in reached if not is_note(path)]) <= 45
+
+
+def test_options_are_imported_from_where_they_are() -> None:
+    assert not project_files(ROOT / "utils/options/__init__.py")
+    readers = [path for path in FILES if path.relative_to(ROOT).parts[0] in ("model", "datasets")]
+    readers += [path for path in FILES if path.is_relative_to(ROOT / "utils")
+                and not path.is_relative_to(ROOT / "utils/options")]
+    options = set((ROOT / "utils/options").glob("*.py"))
+    assert {str(path) for path in readers if project_files(path) & options} == set()
+
+
+def test_large_files_are_where_they_belong() -> None:
+    def size(folder: str) -> float:
+        return sum(p.stat().st_size for p in (ROOT / folder).rglob("*") if p.is_file()) / 1e6
+
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)
+    if listed.returncode:
+        pytest.skip("no git checkout")
+    homes = ("weights/", "data/city/", "tests/fixtures/")
+    large = [name for name in listed.stdout.splitlines() if not name.startswith(homes)
+             and (ROOT / name).is_file() and (ROOT / name).stat().st_size > 250_000]
+    assert not large
+    assert size("weights") <= 25
+    assert size("data/city") <= 4
+    assert size("tests/fixtures") <= 5
+
+
+def test_readme_is_short() -> None:
+    text = (ROOT / "README.md").read_text()
+    assert text.count("\n") <= 150
+    assert max(map(len, text.splitlines())) <= 120
+    assert len(text.split()) <= 1000
 
 
 def declared_options() -> dict[str, str]:

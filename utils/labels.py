@@ -1,4 +1,4 @@
-"""Color labels to ids: which entry of a palette each pixel has."""
+"""Label maps: the ignore label, colors to ids, and runs of equal pixels."""
 
 from functools import lru_cache
 

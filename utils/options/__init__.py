@@ -1,3 +1,1 @@
 """Every option of every script, in groups that the scripts compose."""
-
-

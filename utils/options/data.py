@@ -1,4 +1,4 @@
-"""TODO-doc"""
+"""The options of data, device and snapshot, which most scripts share."""
 
 import argparse
 import os

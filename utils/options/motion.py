@@ -1,4 +1,4 @@
-"""The options of the training of a motion network."""
+"""The options of motion networks and of propagation."""
 
 import argparse
 from collections.abc import Collection

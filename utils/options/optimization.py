@@ -1,4 +1,4 @@
-"""How weights are found: the options and what they refuse."""
+"""The options of optimizer, learning-rate schedule and loss, and what they refuse."""
 
 import argparse
 from collections.abc import Collection, Sequence

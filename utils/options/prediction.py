@@ -1,4 +1,4 @@
-"""The options of multi-scale, mirrored and sliding inference."""
+"""The options of inference, pictures and videos."""
 
 import argparse
 from collections.abc import Collection, Sequence

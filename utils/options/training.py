@@ -1,4 +1,4 @@
-"""The options of the network that is trained."""
+"""The options of a training: data, network, augmentation, run folder."""
 
 import argparse
 import json

@@ -1,4 +1,4 @@
-"""Segmentation metrics: integers until the last line."""
+"""Validation: a network over a labelled split; integers until the last line."""
 
 import signal
 from collections.abc import Iterable, Iterator
