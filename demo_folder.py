@@ -34,7 +34,7 @@ from datasets.folder import list_images
 from datasets.video.sequences import find_sequence
 from model.snapshot import open_predictor, read_snapshot
 from utils import distributed
-from utils import files as disk
+from utils.files import check_folder
 from utils.images import read_image, resize_image, shown
 from utils.inference.pipeline import Done, Pace, pipeline
 from utils.inference.predictor import FEW_IMAGES, Predictor, Workload
@@ -164,7 +164,7 @@ def segment_folder(args: argparse.Namespace, device: torch.device, stop: StopReq
     files = list_images(folder)[: args.limit]
     if folder.resolve() == save_dir.resolve():
         raise ValueError("--save-dir is --demo-folder: the next run would take its own pictures")
-    disk.check_folder(save_dir)
+    check_folder(save_dir)
     names = name_pictures(files)
     read = partial(read_image, upright=True)
     workload, _ = look_ahead(files, read, len(files), args.eval_size)
@@ -184,7 +184,7 @@ def segment_folder(args: argparse.Namespace, device: torch.device, stop: StopReq
 def segment_video(args: argparse.Namespace, device: torch.device, stop: StopRequest) -> bool:
     """Writes a video of a video; whether all of it could be read."""
     video = open_video(args)
-    disk.check_folder(Path(args.save_dir))
+    check_folder(Path(args.save_dir))
     total = min((n for n in (video.count, args.limit) if n), default=None)
     workload, frames = look_ahead(video.items, video.read, total, args.eval_size)
     predictor, painter = open_network(args, device, workload)

@@ -40,8 +40,7 @@ from utils.options.data import (
 )
 from utils.options.parser import Parser, share
 from utils.options.prediction import add_inference, build_inference
-from utils.report import page as report
-from utils.report.page import origin, settings
+from utils.report.page import Report, check_folder, origin, settings, write
 from utils.scoring.comparison import Comparison, change_table, read_scores
 from utils.scoring.counts import Scores
 from utils.scoring.per_image import KINDS as OUTPUTS
@@ -187,7 +186,7 @@ def check(args: argparse.Namespace) -> None:
         raise ValueError("--boundary-ratio: a number above 0, and only with --boundary or --report")
     check_output(args.json)
     if args.report:
-        report.check_folder(args.report)
+        check_folder(args.report)
 
 
 def main() -> None:
@@ -223,13 +222,13 @@ def main() -> None:
             write_file(Path(args.json), text.encode())
         if args.report:
             data = f"{scored.name} {args.split} in {scored.dataset.root}"
-            page = report.Report(
+            page = Report(
                 f"{scored.name} {args.split}", args.snapshot or args.predictions, scores, result,
                 [sample.name for sample in scored.dataset.samples], origin(args, data, about),
                 json.loads(about.get("args", "{}")), comparison,
             )
             again = read_again(scored, read, outputs)
-            lines.append(f"report: {report.write(args.report, page, again)}")
+            lines.append(f"report: {write(args.report, page, again)}")
         print(*lines, sep="\n")
     distributed.stop()
 

@@ -29,8 +29,8 @@ from datasets.video.triplets import FrameTriplets
 from model.flow import MOTIONS
 from model.sdcnet import SDCNETS, SDCNet2D, load_sdcnet, reconstruction_loss, warp
 from utils import distributed
-from utils.options import motion as sdcnet_options
 from utils.options.data import add_device
+from utils.options.motion import add_frames, add_output, add_sdcnet, add_steps, check_sdcnet
 from utils.options.parser import Parser
 from utils.options.training import parse_resumable
 from utils.precision import autocast, choose_for_training
@@ -48,11 +48,11 @@ SOURCE, TARGET = 1, 2  # of three frames: the one that is warped, the one that i
 
 def parse_args() -> tuple[argparse.Namespace, dict[str, Any] | None]:
     parser = Parser(__doc__)
-    sdcnet_options.add_frames(parser, min(4, os.cpu_count() or 1))
-    sdcnet_options.add_sdcnet(parser, ("sdcnet2d_recon", "sdcnet2d"),
+    add_frames(parser, min(4, os.cpu_count() or 1))
+    add_sdcnet(parser, ("sdcnet2d_recon", "sdcnet2d"),
                               [name for name in MOTIONS if name != "sdcnet"])
-    sdcnet_options.add_steps(parser, [name for name in SCHEDULES if name != "scl-poly"])
-    sdcnet_options.add_output(parser)
+    add_steps(parser, [name for name in SCHEDULES if name != "scl-poly"])
+    add_output(parser)
     add_device(parser)
     args, last = parse_resumable(parser)
     if last and last["model"]["arch"] not in SDCNETS:
@@ -167,7 +167,7 @@ def main() -> None:
     stop = StopRequest()
     device = distributed.start(args.device, args.threads)
     rank, world = distributed.rank(), distributed.world()
-    sdcnet_options.check_sdcnet(args, world)
+    check_sdcnet(args, world)
 
     with distributed.main_first():  # it may download weights
         motion = MOTIONS[args.motion](args.motion_weights, device)

@@ -26,8 +26,7 @@ from datasets import build_dataset
 from datasets.base import SegmentationDataset
 from datasets.cache.decoded import open_cache
 from datasets.transforms import TrainTransform
-from utils import options
-from utils.options.parser import Parser
+from utils.options.parser import Parser, positive
 from utils.stopping import run
 
 RELAXED = "PIL, scikit-image, scipy: relaxed labels"
@@ -41,13 +40,13 @@ RAW = "ours, --cache raw"
 def parse_args() -> argparse.Namespace:
     parser = Parser(__doc__)
     parser.prog = "python -m benchmarks.data_path"
-    parser.add_argument("--rounds", type=options.positive, default=9, metavar="N",
+    parser.add_argument("--rounds", type=positive, default=9, metavar="N",
                         help="turns of each alternative, of which the median counts")
-    parser.add_argument("--images", type=options.positive, default=10, metavar="N",
+    parser.add_argument("--images", type=positive, default=10, metavar="N",
                         help="pairs of image and label")
-    parser.add_argument("--size", type=options.positive, nargs=2, default=(1024, 2048),
+    parser.add_argument("--size", type=positive, nargs=2, default=(1024, 2048),
                         metavar=("H", "W"), help="pixels of an image")
-    parser.add_argument("--crop-size", type=options.positive, default=896, metavar="N",
+    parser.add_argument("--crop-size", type=positive, default=896, metavar="N",
                         help="pixels a side")
     return parser.parse_args()
 

@@ -26,9 +26,8 @@ from torch import Tensor
 from benchmarks.relaxation import CLASSES, published_loss, relax, street_target
 from benchmarks.timing import Times, machine, ratio, resident, take_turns
 from model.losses.label_relaxation import class_sets, label_relaxation
-from utils import options
 from utils.labels import IGNORE
-from utils.options.parser import Parser
+from utils.options.parser import Parser, positive
 from utils.stopping import run
 
 PUBLISHED, OURS, PLAIN = "published", "ours", "cross entropy"
@@ -38,11 +37,11 @@ Work = dict[str, Callable[[], Tensor]]
 def parse_args() -> argparse.Namespace:
     parser = Parser(__doc__)
     parser.prog = "python -m benchmarks.loss"
-    parser.add_argument("--size", type=options.positive, default=896, metavar="PIXELS",
+    parser.add_argument("--size", type=positive, default=896, metavar="PIXELS",
                         help="side of the crop")
-    parser.add_argument("--rounds", type=options.positive, default=9, metavar="N",
+    parser.add_argument("--rounds", type=positive, default=9, metavar="N",
                         help="turns of each alternative, of which the median counts")
-    parser.add_argument("--threads", type=options.positive, metavar="N",
+    parser.add_argument("--threads", type=positive, metavar="N",
                         help="that compute (default: as many as torch takes)")
     parser.add_argument("--memory-of", choices=(PUBLISHED, OURS, PLAIN),
                         help="only measure what this loss needs, in bytes")

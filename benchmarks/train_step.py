@@ -33,10 +33,10 @@ from benchmarks.timing import bf16_flags, machine, resident, table, take_turns
 from datasets.cityscapes_labels import TABLE
 from model import build_model, check_name
 from model.losses import build_loss
-from utils import distributed, options
+from utils import distributed
 from utils.inference.predictor import autocast
 from utils.labels import IGNORE
-from utils.options.parser import Parser, checked
+from utils.options.parser import Parser, checked, positive
 from utils.stopping import run
 from utils.training import optimization
 from utils.training.schedules import Schedule
@@ -69,16 +69,16 @@ def parse_args() -> argparse.Namespace:
     parser.prog = "python -m benchmarks.train_step"
     parser.add_argument("--network", nargs="+", type=checked(check_name), default=list(CASES),
                         metavar="NAME", help="of the README's table, or smp:ARCHITECTURE:ENCODER")
-    parser.add_argument("--batch", type=options.positive, metavar="N",
+    parser.add_argument("--batch", type=positive, metavar="N",
                         help="images of a step (default: 8, of large networks 2)")
-    parser.add_argument("--size", type=options.positive, nargs=2, metavar=("H", "W"),
+    parser.add_argument("--size", type=positive, nargs=2, metavar=("H", "W"),
                         help="pixels of a crop (default: 360 480, of large networks 512 512)")
     parser.add_argument("--precision", nargs="+", choices=("fp32", "bf16"),
                         default=["fp32", "bf16"] if any(bf16_flags().values()) else ["fp32"],
                         help="of ours; bf16 is left out where the CPU has no instructions for it")
-    parser.add_argument("--rounds", type=options.positive, default=5, metavar="N",
+    parser.add_argument("--rounds", type=positive, default=5, metavar="N",
                         help="turns of each side, of which the median counts")
-    parser.add_argument("--threads", type=options.positive, metavar="N",
+    parser.add_argument("--threads", type=positive, metavar="N",
                         help="that compute (default: all cores)")
     return parser.parse_args()
 

@@ -32,7 +32,7 @@ def imported(path: Path) -> set[str]:
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_import_direction(path: Path) -> None:
     allowed = ALLOWED.get(path.relative_to(ROOT).parts[0], set(PACKAGES))
-    assert imported(path) <= allowed
+    assert imported(path) <= allowed or path in BENCHMARKS  # which also time what scripts do
 
 
 def length(path: Path) -> int:

@@ -15,7 +15,7 @@ from test_cache import cached, camvid, check_equal, data_files, made, root
 
 from datasets.cache import decoded
 from datasets.cache.decoded import open_cache
-from utils import files as disk
+from utils import files
 
 __all__ = ["made", "root"]  # fixtures
 
@@ -104,7 +104,7 @@ def test_a_file_system_without_locks(root: Path, monkeypatch: pytest.MonkeyPatch
     def refuse(*_: object) -> None:
         raise OSError(errno.ENOLCK, "No locks available")
 
-    monkeypatch.setattr(disk.fcntl, "lockf", refuse)
+    monkeypatch.setattr(files.fcntl, "lockf", refuse)
     monkeypatch.setattr(decoded.distributed, "world", lambda: 2)
     with pytest.raises(ValueError, match="without locks; preprocess_data.py --cache raw can"):
         cached(root)

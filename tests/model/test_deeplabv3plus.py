@@ -15,6 +15,7 @@ from torchvision.models import resnet18, resnet50
 import model
 from datasets import cityscapes_labels, dataset_of
 from model.published import encoder_weights, looks_like, recognize
+from model.snapshot import build_with_weights, load_model, read_snapshot
 from utils import checkpoint
 from utils.images import read_label, write_png
 
@@ -134,7 +135,7 @@ def test_demo_needs_only_the_published_file(published, call, tmp_path: Path) -> 
                 "--save-dir", tmp_path, "--precision", "fp32", "--device", "cpu")
     assert done.returncode == 0, done.stderr
     with torch.no_grad():
-        logits = model.load_model(path)(torch.from_numpy(image).permute(2, 0, 1)[None])
+        logits = load_model(path)(torch.from_numpy(image).permute(2, 0, 1)[None])
     expected = np.array(cityscapes_labels.TABLE.train_id_to_id)[logits.argmax(1)[0].numpy()]
     assert len(np.unique(expected)) > 1
     assert (read_label(tmp_path / "street_id_mask.png") == expected).mean() > 0.999
@@ -142,7 +143,7 @@ def test_demo_needs_only_the_published_file(published, call, tmp_path: Path) -> 
 
 def fine_tuned(first: Path, second: Path) -> Path:
     """Writes the network of `first` with a new head of 19 classes."""
-    network, notes = model.build_with_weights(ARCH, 19, init=str(first))
+    network, notes = build_with_weights(ARCH, 19, init=str(first))
     assert notes == [f"weights: {first}; new: classifier.weight"]
     checkpoint.write(second, {"format": checkpoint.FORMAT, "model": network.config,
                               "dataset": {"name": "cityscapes"}, "weights": network.state_dict()})
@@ -160,13 +161,13 @@ def assert_only_the_head_is_new(weights: dict[str, Tensor], theirs: dict[str, Te
 def test_fine_tuning_from_65_over_19_to_11_classes(published, tmp_path: Path) -> None:
     first = save_as_published(tmp_path / "mapillary.pth", published(65))
     second = fine_tuned(first, tmp_path / "cityscapes.pth")
-    assert_only_the_head_is_new(model.read_snapshot(second)["weights"], published(65))
-    third, notes = model.build_with_weights(ARCH, 11, init=str(second))
+    assert_only_the_head_is_new(read_snapshot(second)["weights"], published(65))
+    third, notes = build_with_weights(ARCH, 11, init=str(second))
     assert notes == [f"weights: {second}; new: classifier.weight"]
     assert third.classifier.weight.shape == (11, 256, 1, 1)
     assert_only_the_head_is_new(third.state_dict(), published(65))
     with pytest.raises(ValueError, match=r"decoder\.narrow\.weight is \(48, 256, 1, 1\), not"):
-        model.build_with_weights(ARCH, 11, init=str(second), skip=8)
+        build_with_weights(ARCH, 11, init=str(second), skip=8)
 
 
 @pytest.mark.slow
@@ -189,10 +190,10 @@ def test_alignment_of_the_weights_is_kept(published, tmp_path: Path) -> None:
     path = tmp_path / "main.pth"
     torch.save({f"backbone.{k}" if k.startswith(TRUNK) else k: v
                 for k, v in published(19).items()}, path)
-    network, _ = model.build_with_weights(ARCH, 11, init=str(path))
+    network, _ = build_with_weights(ARCH, 11, init=str(path))
     assert not network.align_corners
     assert not network.decoder.align_corners
-    network, _ = model.build_with_weights(ARCH, 11, encoder=str(path))
+    network, _ = build_with_weights(ARCH, 11, encoder=str(path))
     assert network.align_corners
 
 
@@ -203,14 +204,14 @@ def test_files_of_old_pytorch_have_no_counters(published, tmp_path: Path) -> Non
     torch.save(weights | {"last_linear.weight": torch.zeros(1000, 2048),
                           "last_linear.bias": torch.zeros(1000)}, tmp_path / "se.pth")
     path = str(tmp_path / "se.pth")
-    network, _ = model.build_with_weights(ARCH, 19, encoder=path)
+    network, _ = build_with_weights(ARCH, 19, encoder=path)
     filled = network.encoder.state_dict()
     assert torch.equal(filled["layer4.2.se.fc2.bias"], weights["layer4.2.se_module.fc2.bias"])
     assert torch.equal(filled["bn1.running_var"], weights["layer0.bn1.running_var"])
     del weights["layer0.bn1.running_var"]
     torch.save(weights, path)
     with pytest.raises(ValueError, match=r"not this encoder: .* 1 of 382 .*running_var missing"):
-        model.build_with_weights(ARCH, 19, encoder=path)
+        build_with_weights(ARCH, 19, encoder=path)
 
 
 def classifier(name: str) -> dict[str, Tensor]:

@@ -13,6 +13,7 @@ from test_prediction import with_statistics
 import export
 import model
 from model import onnx_export
+from model.snapshot import read_snapshot
 from utils import checkpoint
 from utils.images import read_label, write_png
 
@@ -133,7 +134,7 @@ def test_other_peoples_onnx_files(tmp_path: Path) -> None:
                                      ir_version=10)
     onnx.save(content, str(tmp_path / "x.onnx"))
     with pytest.raises(ValueError, match="not written by export.py"):
-        model.read_snapshot(tmp_path / "x.onnx")
+        read_snapshot(tmp_path / "x.onnx")
 
 
 @pytest.mark.parametrize(("change", "message"), [

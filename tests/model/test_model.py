@@ -15,6 +15,7 @@ from model.cspsg import CSPEncoder
 from model.layers import IMAGENET_MEAN, IMAGENET_STD, Normalize
 from model.published import recognize
 from model.resnet import ResNetEncoder
+from model.snapshot import build_with_weights, from_snapshot, load_model, load_weights
 from utils.inference.predictor import Predictor
 
 SLOW = ("nvidia_DeepSRNX101V3PlusD", "nvidia_DeepV3Plus_resnet101")
@@ -104,7 +105,7 @@ def test_parity_with_published_outputs(name: str) -> None:
         json.loads((FIXTURES / f"{name}.json").read_text()), np.load(FIXTURES / f"{name}.npz")
     )
     snapshot = recognize(upstream_weights(name), name)
-    network = model.from_snapshot(snapshot, **OPTIONS.get(name, {})).double()
+    network = from_snapshot(snapshot, **OPTIONS.get(name, {})).double()
     assert model.count_parameters(network) == reference["param_count"]
     for i in (0, 1):
         height, width, seed = (int(n) for n in outputs[f"in{i}"])
@@ -126,7 +127,7 @@ def test_published_checkpoint_sees_what_upstream_saw(tmp_path: Path) -> None:
     name = "fregu856_deeplabv3_ResNet18_OS8"
     weights = upstream_weights(name)
     torch.save({f"module.{key}": tensor for key, tensor in weights.items()}, tmp_path / "x.pth")
-    network = model.load_model(tmp_path / "x.pth")
+    network = load_model(tmp_path / "x.pth")
     assert network.config["arch"] == "deeplabv3_resnet18"
     assert network.config["options"]["output_stride"] == 8
     rgb = torch.from_numpy(make_weights.photo(64, 96)).permute(2, 0, 1)[None]
@@ -155,7 +156,7 @@ def test_published_camvid_weights_have_its_classes() -> None:
         weights[key] = weights[key][:11]
     snapshot = recognize(weights, "x.pth")
     assert snapshot["dataset"] == {"name": "camvid"}
-    assert model.from_snapshot(snapshot).classifier.out_channels == 11
+    assert from_snapshot(snapshot).classifier.out_channels == 11
 
 
 def test_encoder_has_torchvision_names() -> None:
@@ -246,7 +247,7 @@ def test_options_are_recorded() -> None:
         (lambda: model.build_model("deeplabv3_resnet18", 19, stride=8), "output_stride"),
         (lambda: model.build_model("deeplabv3_resnet18", 19, output_stride=4), "8 or 16"),
         (lambda: model.build_model("cspsg_n", 19, output_stride=8), "output_stride"),
-        (lambda: model.build_with_weights("cspsg_n", 19, encoder="imagenet"), "give a FILE"),
+        (lambda: build_with_weights("cspsg_n", 19, encoder="imagenet"), "give a FILE"),
         (lambda: recognize({"conv.weight": torch.zeros(1)}, "x.pth"), "conv.weight"),
         (lambda: recognize(cspsg_weights(width=24), "x.pth"), "widths 16, 32"),
         (lambda: recognize(cspsg_weights(num_classes=5), "x.pth"), "11 .CamVid. classes"),
@@ -263,14 +264,14 @@ def test_load_weights_is_strict() -> None:
     weights = network.state_dict()
     missing = {k: v for k, v in weights.items() if k != "encoder.conv1.weight"}
     with pytest.raises(ValueError, match=r"encoder\.conv1\.weight missing"):
-        model.load_weights(network, missing)
+        load_weights(network, missing)
     with pytest.raises(ValueError, match="extra unknown"):
-        model.load_weights(network, weights | {"extra": torch.zeros(1)})
+        load_weights(network, weights | {"extra": torch.zeros(1)})
     other = model.build_model("deeplabv3_resnet18", 11).state_dict()
     with pytest.raises(ValueError, match=r"classifier\.weight is"):
-        model.load_weights(network, other)
+        load_weights(network, other)
     before = network.classifier.weight.clone()
-    assert model.load_weights(network, other, except_="classifier.") == [
+    assert load_weights(network, other, except_="classifier.") == [
         "classifier.weight", "classifier.bias",
     ]
     assert torch.equal(network.classifier.weight, before)
@@ -282,21 +283,21 @@ def test_encoder_alone_is_filled(tmp_path: Path) -> None:
 
     torch.save(resnet18().state_dict(), tmp_path / "resnet18.pth")
     path = str(tmp_path / "resnet18.pth")
-    network, notes = model.build_with_weights("deeplabv3_resnet18", 19, encoder=path)
+    network, notes = build_with_weights("deeplabv3_resnet18", 19, encoder=path)
     assert "120 tensors" in notes[0]
     expected = torch.load(tmp_path / "resnet18.pth")
     for name, tensor in network.encoder.state_dict().items():
         assert torch.equal(tensor, expected[name])
     with pytest.raises(ValueError, match="not this encoder"):
-        model.build_with_weights("deeplabv3_resnet34", 19, encoder=path)
+        build_with_weights("deeplabv3_resnet34", 19, encoder=path)
 
 
 @pytest.mark.parametrize("part", ["init", "encoder"])
 def test_published_weights_bring_their_statistics(part: str, tmp_path: Path) -> None:
     path = str(tmp_path / "fregu856.pth")
     torch.save(upstream_weights("fregu856_deeplabv3_ResNet18_OS16"), path)
-    theirs = model.load_model(path)
-    network, _ = model.build_with_weights("deeplabv3_resnet18", 20, **{part: path})
+    theirs = load_model(path)
+    network, _ = build_with_weights("deeplabv3_resnet18", 20, **{part: path})
     assert network.config["options"]["mean"] == IMAGENET_MEAN[::-1]
     images = torch.randint(0, 256, (1, 3, 64, 64), dtype=torch.uint8)
     with torch.no_grad():

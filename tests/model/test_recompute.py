@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 import model
-from model.layers import run_stages
+from model.layers import checkpoint_activations, run_stages
 from model.wide_resnet38 import stage
 from utils.training.optimization import train_mode
 
@@ -65,7 +65,7 @@ def train_step(name: str, recompute: bool) -> tuple[dict[str, Tensor], int]:
     torch.manual_seed(0)
     network = model.build_model(name, 5).train()
     if recompute:
-        model.checkpoint_activations(network)
+        checkpoint_activations(network)
     return step(network, torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8))
 
 

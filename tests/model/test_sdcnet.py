@@ -13,6 +13,7 @@ from torch import Tensor
 import model
 from model import flow
 from model.sdcnet import SDCNETS, SDCNet2D, SDCNet2DRecon, load_sdcnet, reconstruction_loss, warp
+from model.snapshot import read_snapshot
 from utils import checkpoint
 from utils.video import flow as optical_flow
 
@@ -182,7 +183,7 @@ def test_it_is_no_network_for_labels(tmp_path: Path) -> None:
     checkpoint.write(tmp_path / "best.pth", {"format": checkpoint.FORMAT, "model": network.config,
                                              "dataset": {}, "weights": {}})
     with pytest.raises(ValueError, match="a network sdcnet2d_recon, which labels no images"):
-        model.read_snapshot(tmp_path / "best.pth")
+        read_snapshot(tmp_path / "best.pth")
 
 
 def test_it_corrects_the_flow_it_was_trained_on(

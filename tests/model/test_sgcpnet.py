@@ -5,8 +5,8 @@ from pathlib import Path
 import torch
 from test_model import upstream_weights
 
-import model
 from model.published import recognize
+from model.snapshot import build_with_weights, from_snapshot, read_snapshot
 
 
 def mobilenet_classifier() -> dict[str, torch.Tensor]:
@@ -25,7 +25,7 @@ def mobilenet_classifier() -> dict[str, torch.Tensor]:
 
 def test_published_mobilenet_fills_the_encoder_of_sgcpnet(tmp_path: Path) -> None:
     torch.save({"state_dict": mobilenet_classifier()}, tmp_path / "mbv3_small.pth.tar")
-    network, notes = model.build_with_weights("sgcpnet", 7, encoder=tmp_path / "mbv3_small.pth.tar")
+    network, notes = build_with_weights("sgcpnet", 7, encoder=tmp_path / "mbv3_small.pth.tar")
     whole = recognize(upstream_weights("sgcpnet_19"), "x.pth")["weights"]
     for name, tensor in network.encoder.state_dict().items():
         assert torch.equal(tensor, whole[f"encoder.{name}"]), name
@@ -35,6 +35,6 @@ def test_published_mobilenet_fills_the_encoder_of_sgcpnet(tmp_path: Path) -> Non
 def test_published_sgcpnet_in_its_wrapper(tmp_path: Path) -> None:
     weights = {f"module.{key}": tensor for key, tensor in upstream_weights("sgcpnet_11").items()}
     torch.save({"segmenter": weights, "epoch_start": 350}, tmp_path / "x.pth.tar")
-    snapshot = model.read_snapshot(tmp_path / "x.pth.tar")
+    snapshot = read_snapshot(tmp_path / "x.pth.tar")
     assert snapshot["dataset"] == {"name": "camvid"}
-    assert model.from_snapshot(snapshot).classifier.out_channels == 11
+    assert from_snapshot(snapshot).classifier.out_channels == 11

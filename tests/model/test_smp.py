@@ -17,6 +17,7 @@ from model.layers import IMAGENET_MEAN, IMAGENET_STD
 from model.published import rename
 from model.smp import names
 from model.smp.weights import HEAD, count_classes, fit_encoder, to_ours
+from model.snapshot import build_with_weights, load_weights
 
 smp = pytest.importorskip("segmentation_models_pytorch")
 LIGHT = "smp:unet:timm-mobilenetv3_small_minimal_100"
@@ -58,7 +59,7 @@ def test_parameters_are_those_of_a_published_pipeline(reference: str) -> None:
 def test_logits_are_the_package_s(name: str) -> None:
     theirs, images = plain(name, 5), pixels(128, 160)
     network = model.build_model(name, 5).eval()
-    model.load_weights(network, to_ours(theirs.state_dict(), network.encoder))
+    load_weights(network, to_ours(theirs.state_dict(), network.encoder))
     expected = theirs(network.normalize(images))
     coarse = network(images, full_size=False)
     full = network.upsample(coarse, (128, 160))
@@ -179,7 +180,7 @@ def test_nothing_is_downloaded_unless_asked(monkeypatch: pytest.MonkeyPatch) -> 
     model.build_model(LIGHT, 5)
     monkeypatch.setattr(smp.encoders, "hf_hub_download", refuse)
     with pytest.raises(ValueError, match="downloading the weights of resnet18 .no network here"):
-        model.build_with_weights("smp:unet:resnet18", 5, encoder="imagenet")
+        build_with_weights("smp:unet:resnet18", 5, encoder="imagenet")
 
 
 def test_which_weights_are_of_imagenet() -> None:
@@ -202,7 +203,7 @@ def test_asked_for_weights_arrive_in_the_encoder(monkeypatch: pytest.MonkeyPatch
         return encoder
 
     monkeypatch.setattr(unet, "get_encoder", downloading)
-    network, notes = model.build_with_weights("smp:unet:resnet18", 5, encoder="imagenet")
+    network, notes = build_with_weights("smp:unet:resnet18", 5, encoder="imagenet")
     assert asked == [None, "imagenet"]
     assert (network.encoder.conv1.weight == 7).all()
     assert notes == ["encoder: imagenet, 120 tensors; the rest is new"]
@@ -222,14 +223,14 @@ def test_encoder_is_filled_from_files(encoder: str, source: str, tmp_path: Path)
     else:
         weights = smp.encoders.get_encoder(encoder).state_dict() | {"fc.bias": torch.zeros(1000)}
     torch.save(weights, tmp_path / "x.pth")
-    network, notes = model.build_with_weights(name, 5, encoder=str(tmp_path / "x.pth"))
+    network, notes = build_with_weights(name, 5, encoder=str(tmp_path / "x.pth"))
     ours, left = fit_encoder(network.encoder, weights)
     for key, tensor in network.encoder.state_dict().items():
         assert torch.equal(tensor, ours[key])
     assert f"{len(ours)} tensors" in notes[0]
     assert ("left out" in notes[0]) == bool(left) == (source != "network")
     with pytest.raises(ValueError, match="not this encoder"):
-        model.build_with_weights("smp:unet:resnet34", 5, encoder=str(tmp_path / "x.pth"))
+        build_with_weights("smp:unet:resnet34", 5, encoder=str(tmp_path / "x.pth"))
 
 
 def test_what_is_no_network_of_the_package() -> None:
@@ -238,7 +239,7 @@ def test_what_is_no_network_of_the_package() -> None:
     network = model.build_model(LIGHT, 5)
     extra = {f"encoder.{key}": torch.zeros(1) for key in ("strange", "other")}
     with pytest.raises(ValueError, match="encoder.strange unknown"):
-        model.load_weights(network, to_ours(plain(LIGHT, 5).state_dict() | extra, network.encoder))
+        load_weights(network, to_ours(plain(LIGHT, 5).state_dict() | extra, network.encoder))
 
 
 def test_old_names_of_deeplabv3() -> None:
@@ -249,5 +250,5 @@ def test_old_names_of_deeplabv3() -> None:
     for new, old in numbers.items():
         weights = {key.replace(new, old): tensor for key, tensor in weights.items()}
     assert not any("aspp" in key for key in weights)
-    model.load_weights(network, to_ours(weights, network.encoder))
+    load_weights(network, to_ours(weights, network.encoder))
     assert torch.equal(network.decoder.conv.weight, weights["decoder.1.weight"])

@@ -16,6 +16,7 @@ from test_model import upstream_weights
 from torch import nn
 
 import model
+from model.snapshot import from_snapshot, load_model
 from utils import checkpoint
 from utils.untrusted import load_inert, tensors_of
 
@@ -62,8 +63,8 @@ def test_whole_network(author, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert f"cspsg_n, cityscapes, {len(weights)} tensors" in done.stdout
     assert checkpoint.read(target)["dataset"]["class_names"][0] == "road"
-    expected = model.from_snapshot(model.published.recognize(weights, "x.pth")).state_dict()
-    ours = model.load_model(target).state_dict()
+    expected = from_snapshot(model.published.recognize(weights, "x.pth")).state_dict()
+    ours = load_model(target).state_dict()
     assert all(torch.equal(ours[name], expected[name]) for name in expected)
 
 

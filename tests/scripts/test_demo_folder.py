@@ -17,6 +17,7 @@ import torch
 from conftest import CLASSES, ROOT, blobs, paint
 
 import model
+from model.snapshot import load_model
 from utils import checkpoint
 from utils.images import read_image, read_label, write_png
 from utils.inference import pipeline
@@ -167,7 +168,7 @@ def test_folder(call, snapshot: Path, photos: Path, tmp_path: Path) -> None:
     done = call("demo_folder.py", "--demo-folder", photos, "--snapshot", snapshot, "--save-dir",
                 tmp_path / "out", "--threads", 2, "--precision", "fp32")
     assert done.returncode == 0, done.stderr
-    predictor = Predictor(model.load_model(snapshot))
+    predictor = Predictor(load_model(snapshot))
     for i in range(4):
         image = read_image(photos / f"{i}.png")
         expected = Painter(DATASET).draw("id_mask", image, predictor.picture(image).numpy())

@@ -12,7 +12,7 @@ from tiny import Tiny
 import evaluate
 import model
 from datasets import build_dataset, describe
-from model import snapshot as prediction
+from model import snapshot as snapshot_file
 from utils import checkpoint
 from utils.images import read_image, read_label
 from utils.inference.multiscale import Inference
@@ -48,7 +48,7 @@ def built(monkeypatch: pytest.MonkeyPatch) -> list[Predictor]:
         return made[-1]
 
     monkeypatch.setitem(model.MODELS, "tiny", "tiny")
-    for module in (prediction, evaluate):
+    for module in (snapshot_file, evaluate):
         monkeypatch.setattr(module, "Predictor", build)
     return made
 

@@ -1,7 +1,6 @@
 """A training that is killed, stopped or starved goes on as if nothing had been, bit for bit."""
 
 import json
-import os
 import random
 import re
 import signal
@@ -9,13 +8,21 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from conftest import FIXTURES, ROOT, draw_cityscapes
+from conftest import ROOT, draw_cityscapes
+from trainings import (
+    Trainings,
+    assert_same,
+    at,
+    content,
+    records,
+    step_of,
+    wait_until_gone,
+)
 
 from utils import checkpoint
 
@@ -25,52 +32,6 @@ SGD = ["--optimizer", "sgd", "--batch-size", 2, "--precision", "fp32", "--log-ev
 CSPSG = [*SGD, "--nesterov", "--warmup-steps", 5, "--warmup-momentum", 0.5, "--schedule", "linear",
          "--ema", 0.9, "--ema-ramp", 3, "--loss", "bce", "--mosaic", 0.5]
 KILL, TERM, INT = signal.SIGKILL, signal.SIGTERM, signal.SIGINT
-
-
-@dataclass
-class Done:
-    code: int
-    out: str
-    err: str
-    pid: int
-    seconds: float
-
-
-class Trainings:
-    """Starts trainings as forks of a process that has imported everything."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        draw_cityscapes(folder / "data", train=9, val=3, size=(48, 80))
-        self.base = ["--dataset", "cityscapes", "--data-root", folder / "data", "--arch", "tiny",
-                     "--crop-size", 32, 48, "--epochs", 2, "--save-every", 1, "--log-every", 1,
-                     "--workers", 0, "--threads", 1, "--precision", "fp32"]
-        self.server = subprocess.Popen(
-            [sys.executable, str(ROOT / "tests" / "fixtures" / "training_forks.py")],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join((str(ROOT), str(FIXTURES)))},
-        )
-        assert self.server.stdout.readline() == "ready\n"
-
-    def __call__(self, *words: object, faults: Any = (), kill_after: float | None = None,
-                 ranks: int = 0) -> Done:
-        streams = {name: str(self.folder / name) for name in ("stdout", "stderr")}
-        job = {"words": [str(word) for word in words], "faults": list(faults), "ranks": ranks,
-               "kill_after": kill_after, **streams}
-        self.server.stdin.write(json.dumps(job) + "\n")
-        self.server.stdin.flush()
-        answer = json.loads(self.server.stdout.readline())
-        texts = [Path(path).read_text() for path in streams.values()]
-        return Done(answer["code"], *texts, answer["pid"], answer["seconds"])
-
-    def start(self, run: Path, *words: object, **options: Any) -> Done:
-        return self(*self.base, "--run-dir", run, *words, **options)
-
-    def go_on(self, run: Path, *words: object, **options: Any) -> Done:
-        """As a cluster's script does: resumes when there is something to resume."""
-        if any((run / name).exists() for name in ("last.pth", "last.prev.pth")):
-            return self("--resume", run, **options)
-        return self.start(run, *words, **options)
 
 
 @pytest.fixture(scope="module")
@@ -97,68 +58,6 @@ def reference(train: Trainings, tmp_path_factory: pytest.TempPathFactory) -> Any
     return run
 
 
-def flatten(value: Any, name: str = "") -> dict[str, Any]:
-    """Every tensor and number of a nested content, under its path."""
-    if isinstance(value, dict | list | tuple):
-        items = value.items() if isinstance(value, dict) else enumerate(value)
-        return {k: v for key, item in items for k, v in flatten(item, f"{name}/{key}").items()}
-    return {name: value}
-
-
-def content(path: Path) -> dict[str, Any]:
-    """What must be equal after a resume: all but the folder and how often it saves."""
-    content = checkpoint.read(path)
-    content["args"] = {**json.loads(content["args"]), "run_dir": None, "save_every": None}
-    return {
-        name: value.contiguous().numpy().tobytes() if isinstance(value, torch.Tensor) else value
-        for name, value in flatten(content).items()
-    }
-
-
-def records(run: Path) -> list[dict[str, Any]]:
-    """log.jsonl without the timing, floats exactly."""
-    lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
-    return [
-        {key: value.hex() if isinstance(value, float) else value
-         for key, value in flatten(line).items() if key != "/images_per_second"}
-        for line in lines
-    ]
-
-
-def assert_same(run: Path, expected: Path) -> None:
-    for name in ("last.pth", "best.pth"):
-        got, wanted = content(run / name), content(expected / name)
-        assert got.keys() == wanted.keys()
-        assert [key for key in wanted if got[key] != wanted[key]] == [], name
-    assert records(run) == records(expected)
-    assert not list(run.glob(".*.part"))
-
-
-def step_of(path: Path) -> int:
-    return checkpoint.read(path)["step"]
-
-
-def at(call: str, n: int = 1, *signals: int, **options: Any) -> dict[str, Any]:
-    return {"call": call, "n": n, "signals": signals or (KILL,), **options}
-
-
-def wait_until_gone(group: int = -1, argument: str = "", patience: float = 120) -> None:
-    """Waits for the end of all processes of a group, or that have a command-line argument."""
-    end = time.monotonic() + patience
-    while True:
-        alive = []
-        for process in Path("/proc").glob("[0-9]*"):
-            try:
-                words = (process / "cmdline").read_text(errors="replace").split("\0")
-                state, _, its_group = (process / "stat").read_text().rpartition(")")[2].split()[:3]
-            except OSError:  # gone meanwhile
-                continue
-            if state not in "ZX" and (int(its_group) == group or argument and argument in words):
-                alive.append(process.name)
-        if not alive:
-            return
-        assert time.monotonic() < end, f"still alive: {alive}"
-        time.sleep(0.2)
 
 
 def test_reference_is_worth_comparing(reference: Any) -> None:

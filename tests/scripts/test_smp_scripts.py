@@ -12,6 +12,7 @@ from torch import nn
 
 import model
 from model.onnx_export import AdaptivePool, replace_layers
+from model.snapshot import load_model
 from utils import checkpoint
 from utils.images import write_png
 
@@ -58,7 +59,7 @@ def test_whole_pickled_networks_are_converted(
     assert done.returncode == 0, done.stderr
     assert f"{name}, cityscapes" in done.stdout
     assert checkpoint.read(tmp_path / "x.pth")["dataset"]["class_names"][18:] == ["bicycle", *void]
-    ours = model.load_model(tmp_path / "x.pth")
+    ours = load_model(tmp_path / "x.pth")
     images = torch.randint(0, 256, (1, 3, 64, 96), dtype=torch.uint8)
     with torch.no_grad():
         expected = network(ours.normalize(images))
@@ -71,7 +72,7 @@ def test_networks_inside_a_lightning_module(tmp_path: Path, call) -> None:
     torch.save({"state_dict": inside | {"mean": torch.zeros(1, 3, 1, 1)}}, tmp_path / "x.ckpt")
     done = call("convert_checkpoint.py", "--arch", LIGHT, tmp_path / "x.ckpt", tmp_path / "y.pth")
     assert done.returncode == 0, done.stderr
-    ours = model.load_model(tmp_path / "y.pth")
+    ours = load_model(tmp_path / "y.pth")
     images = torch.randint(0, 256, (1, 3, 64, 96), dtype=torch.uint8)
     with torch.no_grad():
         assert torch.allclose(ours(images), network(ours.normalize(images)), atol=1e-5)

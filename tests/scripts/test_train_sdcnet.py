@@ -24,7 +24,7 @@ from model.sdcnet import SDCNet2D, SDCNet2DRecon, load_sdcnet
 from utils import checkpoint, precision
 from utils.images import read_image, write_png
 from utils.training.schedules import Schedule
-from utils.video import flow as optical_flow
+from utils.video.flow import dis_flow, warp
 
 SIZE = (64, 80)
 DIS = build_dis(None, torch.device("cpu"))
@@ -107,7 +107,7 @@ def test_psnr(arch: str, fit, root: Path) -> None:
     errors = {"flow": [], "no_motion": []}
     for before, source, target in zip(frames, frames[1:], frames[2:], strict=False):
         ends = (source, before) if arch == "sdcnet2d" else (target, source)
-        made = optical_flow.warp(source.astype(np.float32), optical_flow.dis_flow(*ends))
+        made = warp(source.astype(np.float32), dis_flow(*ends))
         errors["flow"].append(np.square(made - target).mean())
         errors["no_motion"].append(np.square(source.astype(float) - target).mean())
     for name, values in errors.items():
@@ -120,7 +120,7 @@ def test_psnr(arch: str, fit, root: Path) -> None:
 def test_it_corrects_a_flow_that_is_wrong(fit, monkeypatch: pytest.MonkeyPatch) -> None:
     """By one pixel to the right, always."""
     def wrong(target: np.ndarray, source: np.ndarray, before: None) -> np.ndarray:
-        return optical_flow.dis_flow(target, source) + np.float32((1, 0))
+        return dis_flow(target, source) + np.float32((1, 0))
 
     monkeypatch.setitem(train_sdcnet.MOTIONS, "dis", lambda weights, device: wrong)
     val = fit("--max-steps", 40, "--epochs", 40, "--lr", 1e-3, "--schedule", "constant").records[-1]
@@ -269,7 +269,7 @@ def test_crops_and_their_flow(root: Path) -> None:
         assert frames.dtype == torch.uint8
         assert (frames.shape, flows.shape) == ((3, 64, 64, 3), (2, 2, 64, 64))
         for flow, (source, target) in zip(flows, pairwise(frames.numpy()), strict=True):
-            expected = optical_flow.dis_flow(target, source).transpose(2, 0, 1)
+            expected = dis_flow(target, source).transpose(2, 0, 1)
             assert np.array_equal(flow, expected)
         windows = [[np.array_equal(frame[:, x : x + 64], crop) for x in range(17)].index(True)
                    for frame, crop in zip(whole, frames.numpy(), strict=True)

@@ -1,4 +1,4 @@
-"""What a training says: console, progress bar, log.jsonl, TensorBoard; from the main rank only."""
+"""Logs of a training: console, progress bar, log.jsonl, TensorBoard; of the main rank alone."""
 
 import json
 import sys
