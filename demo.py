@@ -38,7 +38,7 @@ def main() -> None:
     snapshot = read_snapshot(args.snapshot)
     dataset = dataset_of(snapshot)
     predictor = open_predictor(snapshot, device, args.precision, build_inference(args))
-    prediction = predictor.picture(image, args.eval_size)
+    prediction = predictor.label_map(image, args.eval_size)
     painter = Painter(dataset, args.opacity, args.legend, args.percentages)
     paths = painter.write(Path(args.save_dir), Path(args.demo_image).stem, image, prediction,
                           args.outputs)

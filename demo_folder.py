@@ -174,7 +174,7 @@ def segment_folder(args: argparse.Namespace, device: torch.device, stop: StopReq
     def write(path: Path, image: np.ndarray, prediction: Tensor) -> None:
         painter.write(save_dir, names[path], image, prediction, args.outputs)
 
-    infer = pace.timed(partial(predictor.picture, seen=args.eval_size))
+    infer = pace.timed(partial(predictor.label_map, seen=args.eval_size))
     results = pipeline(files, read, infer, write, torch.get_num_threads(), stop)
     written, passed_over = count(results, len(files), "image")
     print(f"{written} of {len(files)} files segmented: {save_dir}", pace, sep="\n")
@@ -202,7 +202,7 @@ def segment_video(args: argparse.Namespace, device: torch.device, stop: StopRequ
         return Done(None, None, done.fault)
 
     # It may look at several frames: it is called with one after the other, in their order.
-    infer = pace.timed(partial(predictor.picture, seen=args.eval_size))
+    infer = pace.timed(partial(predictor.label_map, seen=args.eval_size))
     path = Path(args.save_dir) / f"{video.name}_{args.show}"
     with VideoFile(path, args.fps or video.fps) as file:
         drawn = pipeline(islice(frames, args.limit), video.read, infer, draw,

@@ -241,7 +241,7 @@ def measure(wanted: Wanted) -> Figures:
 
 
 def _run(predictor: Predictor, images: Tensor) -> Tensor:
-    return predictor.channels(images.to(predictor.device)).cpu()
+    return predictor.label_maps(images.to(predictor.device)).cpu()
 
 
 def _files(image: Tensor) -> tuple[float, float]:

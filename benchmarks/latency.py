@@ -87,7 +87,7 @@ def build_ours(
     for how in (False, True)[: 1 + compiled]:
         for precision in ("fp32", "bf16"):
             predictor = open_predictor(snapshot, device, precision, Inference(), compiled=how)
-            sides[f"ours, {precision}{', compiled' * how}"] = predictor.channels
+            sides[f"ours, {precision}{', compiled' * how}"] = predictor.label_maps
     return sides
 
 

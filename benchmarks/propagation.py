@@ -148,7 +148,7 @@ class Judge:
         score.truth.update(torch.from_numpy(target), torch.from_numpy(carried))
         if self.predictor:
             for confusion, image in ((score.moved, state.image), (score.real, state.read_real())):
-                found = self.predictor.picture(image).cpu()
+                found = self.predictor.label_map(image).cpu()
                 confusion.update(torch.from_numpy(carried), found)
 
 

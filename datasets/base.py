@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -13,7 +13,14 @@ from datasets.classes import ClassTable, map_ids
 from datasets.samples import Files, Sample, check_sizes, choose
 from utils.images import read_image, read_label, read_size
 
-Key = tuple[int, int, int, tuple[int, int] | None]
+
+class SampleKey(NamedTuple):
+    """What a training asks a data set for."""
+
+    epoch: int
+    position: int  # in the epoch, which the random draws of a sample depend on
+    sample: int  # its index
+    center: tuple[int, int] | None = None  # y and x that the crop has to contain
 
 
 class SampleReader(Protocol):
@@ -98,9 +105,10 @@ class SegmentationDataset(Dataset):
     def __len__(self) -> int:
         return len(self.samples)
 
-    def __getitem__(self, key: int | Key) -> tuple[Tensor, Tensor | None]:
-        """One sample; the key is an index or (epoch, position in it, index, crop center)."""
-        epoch, position, index, center = key if isinstance(key, tuple) else (0, key, key, None)
+    def __getitem__(self, key: int | SampleKey) -> tuple[Tensor, Tensor | None]:
+        """One sample; an index stands for that position of epoch 0."""
+        key = key if isinstance(key, tuple) else SampleKey(0, key, key)
+        epoch, position, index, center = key
         image = self.read_image(index)
         ids = self.read_ids(index) if self.samples[index].label else None
         if ids is not None and ids.shape != image.shape[:2]:

@@ -21,8 +21,8 @@ from datasets.classes import ClassTable
 from datasets.doctor import judge
 from datasets.doctor.faults import Fault
 from datasets.doctor.layouts import layout, stray_files, suggestion
-from datasets.doctor.measure import Label, Picture, examine_image, examine_label
-from datasets.doctor.report import Part, Report
+from datasets.doctor.measure import ImageFacts, LabelFacts, examine_image, examine_label
+from datasets.doctor.report import Diagnosis, Part
 from datasets.samples import Files, split_parts
 
 OPTIONAL = {"train_extra"}  # published, but few have it
@@ -31,7 +31,7 @@ Listings = dict[str, Files]  # of every part
 
 def check(
     name: str, root: Path, split: str | None = None, limit: int | None = None, threads: int = 1
-) -> Report:
+) -> Diagnosis:
     """Everything that was found in a data set; a fault never hides another.
 
     Args:
@@ -45,7 +45,7 @@ def check(
         ValueError: the data set never has such a split.
     """
     root = root.resolve()
-    report = Report(name, root)
+    report = Diagnosis(name, root)
     try:
         dataset = DATASETS[name](root, "")
     except (OSError, ValueError) as error:
@@ -85,7 +85,7 @@ def choose(dataset: SegmentationDataset, every: Listings, split: str | None) -> 
     return there or dict(islice(every.items(), 1)) or {"train": dataset.files("train")}
 
 
-def _instead(report: Report, there: Sequence[str]) -> str:
+def _instead(report: Diagnosis, there: Sequence[str]) -> str:
     """What to give instead of a part without files."""
     if there:
         return f"give one of those that are there as --split: {', '.join(there)}"
@@ -102,11 +102,11 @@ def first(files: Files, limit: int | None) -> Files:
 
 
 def measure(
-    dataset: SegmentationDataset, listings: Listings, report: Report, threads: int
+    dataset: SegmentationDataset, listings: Listings, report: Diagnosis, threads: int
 ) -> None:
     """Reads the files of all parts and adds what is wrong with them to the report."""
-    pictures: dict[Path, Callable[[], Picture]] = {}
-    labels: dict[Path, Callable[[], Label]] = {}
+    pictures: dict[Path, Callable[[], ImageFacts]] = {}
+    labels: dict[Path, Callable[[], LabelFacts]] = {}
     for files in listings.values():  # parts may share images
         pictures |= {path: partial(examine_image, path) for path in files.images.values()}
         labels |= {path: partial(examine_label, dataset, path, files.images.get(name, path))
@@ -114,7 +114,7 @@ def measure(
     jobs = [*pictures.values(), *labels.values()]
     report.files_read = len(jobs)
     measured = dict(zip([*pictures, *labels], read_all(jobs, threads), strict=True))
-    found: dict[str, list[Picture]] = {}
+    found: dict[str, list[ImageFacts]] = {}
     for part, files in listings.items():
         found[part] = [measured[path] for path in files.images.values()]
         judge_split(report, part, found[part], [measured[path] for path in files.labels.values()])
@@ -131,7 +131,9 @@ def read_all(jobs: Sequence[Callable], threads: int) -> list:
         pool.shutdown(cancel_futures=True)  # an interrupt must not wait for all of them
 
 
-def judge_split(report: Report, split: str, pictures: list[Picture], labels: list[Label]) -> None:
+def judge_split(
+    report: Diagnosis, split: str, pictures: list[ImageFacts], labels: list[LabelFacts]
+) -> None:
     """Adds to the report what the measurements of a split say."""
     part, table = report.parts[split], report.table
     part.sizes = Counter(picture.size for picture in pictures if picture.size)

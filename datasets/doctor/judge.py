@@ -6,7 +6,7 @@ from pathlib import Path
 
 from datasets.classes import UNKNOWN, ClassTable
 from datasets.doctor.faults import Fault
-from datasets.doctor.measure import Label, Picture
+from datasets.doctor.measure import ImageFacts, LabelFacts
 from datasets.samples import Files
 from utils.labels import IGNORE
 
@@ -30,7 +30,7 @@ def listing(files: Files) -> list[Fault]:
     return faults
 
 
-def wrong_size(label: Label, picture: Picture) -> Fault | None:
+def wrong_size(label: LabelFacts, picture: ImageFacts) -> Fault | None:
     """A label of another size than its image."""
     if label.size is None or picture.size in (None, label.size):
         return None
@@ -39,7 +39,7 @@ def wrong_size(label: Label, picture: Picture) -> Fault | None:
     return Fault("size", label.path, f"{w}x{h}, its image {width}x{height}{turned}")
 
 
-def unknown_ids(label: Label, table: ClassTable) -> Fault | None:
+def unknown_ids(label: LabelFacts, table: ClassTable) -> Fault | None:
     """Ids without a place in the table, or ids in a file that should have train ids."""
     if label.lookup is None:
         return None
@@ -52,12 +52,12 @@ def unknown_ids(label: Label, table: ClassTable) -> Fault | None:
     return Fault("unknown-ids", label.path, detail)
 
 
-def _known(label: Label, table: ClassTable) -> bool:
+def _known(label: LabelFacts, table: ClassTable) -> bool:
     """All of a label's numbers are ids of the data set, whatever they should be."""
     return bool((table.id_to_train_id[list(label.counts)] != UNKNOWN).all())
 
 
-def ignored(labels: Sequence[Label]) -> list[Fault]:
+def ignored(labels: Sequence[LabelFacts]) -> list[Fault]:
     """Labels in which nothing counts, though their ids are known; if it is all, they are one."""
     read = [label for label in labels if label.lookup is not None]
     found = [label for label in read if {_train_id(label, i) for i in label.counts} == {IGNORE}]
@@ -66,11 +66,11 @@ def ignored(labels: Sequence[Label]) -> list[Fault]:
     return [Fault("ignored-label", label.path, numbers(label.counts)) for label in found]
 
 
-def _train_id(label: Label, i: int) -> int:
+def _train_id(label: LabelFacts, i: int) -> int:
     return UNKNOWN if label.lookup is None else int(label.lookup[i])
 
 
-def binary(labels: Sequence[Label], table: ClassTable) -> list[Fault]:
+def binary(labels: Sequence[LabelFacts], table: ClassTable) -> list[Fault]:
     """Labels of 0 and 255 alone, where 255 does not count.
 
     Of data sets that need not name every id, 255 may be the border of a class 0: there, it takes
@@ -83,7 +83,7 @@ def binary(labels: Sequence[Label], table: ClassTable) -> list[Fault]:
     return [Fault("binary", label.path) for label in found]
 
 
-def train_ids(labels: Sequence[Label], table: ClassTable) -> list[Fault]:
+def train_ids(labels: Sequence[LabelFacts], table: ClassTable) -> list[Fault]:
     """Labels of train ids in files that should have ids.
 
     One with 255, which is no id, is known by itself; without it, all labels have to agree.
@@ -100,7 +100,7 @@ def train_ids(labels: Sequence[Label], table: ClassTable) -> list[Fault]:
             if set(label.counts) not in ({0, IGNORE}, {IGNORE})]
 
 
-def _of_ids(labels: Iterable[Label], table: ClassTable) -> list[Label]:
+def _of_ids(labels: Iterable[LabelFacts], table: ClassTable) -> list[LabelFacts]:
     """Labels that were read, and that should have the data set's own ids."""
     return [label for label in labels if label.lookup is table.id_to_train_id]
 
@@ -110,7 +110,7 @@ def _complete(table: ClassTable) -> bool:
     return UNKNOWN in table.id_to_train_id
 
 
-def unlisted(labels: Sequence[Label], table: ClassTable) -> Fault | None:
+def unlisted(labels: Sequence[LabelFacts], table: ClassTable) -> Fault | None:
     """Ids that are ignored since nobody listed them."""
     if _complete(table):
         return None
@@ -125,7 +125,7 @@ def unlisted(labels: Sequence[Label], table: ClassTable) -> Fault | None:
     return Fault("unlisted-ids", detail=f"{numbers(found)}: {100 * share:.1f} % of the pixels")
 
 
-def without_instances(labels: Sequence[Label]) -> list[Fault]:
+def without_instances(labels: Sequence[LabelFacts]) -> list[Fault]:
     """Labels without instance map where others have one."""
     if not any(label.has_instances for label in labels):
         return []
@@ -133,7 +133,7 @@ def without_instances(labels: Sequence[Label]) -> list[Fault]:
             if label.size and not label.has_instances]
 
 
-def same_images(parts: dict[str, list[Picture]]) -> list[Fault]:
+def same_images(parts: dict[str, list[ImageFacts]]) -> list[Fault]:
     """Images of equal pixels: in train and in val an error, elsewhere a note.
 
     A file that is in two parts, as those of coarse labels, is one image.
@@ -169,7 +169,7 @@ def numbers(ids: Iterable[int]) -> str:
 
 
 def merge_counts(
-    labels: Iterable[Label],
+    labels: Iterable[LabelFacts],
 ) -> tuple[dict[tuple[int, int], Count], dict[int, Count]]:
     """Pixels and images of every (id, train id), and of every train id."""
     ids: dict[tuple[int, int], Count] = {}

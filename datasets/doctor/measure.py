@@ -24,7 +24,7 @@ LABEL_KINDS = {  # how labels are stored that hold no ids
 
 
 @dataclass(frozen=True)
-class Picture:
+class ImageFacts:
     """What was measured of an image; no size: it was not read."""
 
     path: Path
@@ -34,7 +34,7 @@ class Picture:
 
 
 @dataclass(frozen=True)
-class Label:
+class LabelFacts:
     """What was measured of a label; no size: it was not read."""
 
     path: Path
@@ -46,17 +46,17 @@ class Label:
     faults: tuple[Fault, ...] = ()
 
 
-def examine_image(path: Path) -> Picture:
+def examine_image(path: Path) -> ImageFacts:
     """Size and digest of an image, which is decoded whole."""
     try:
         pixels = read_image(path)
     except (FileNotFoundError, ValueError) as error:
-        return Picture(path, faults=(why_not_read(path, error),))
+        return ImageFacts(path, faults=(why_not_read(path, error),))
     digest = hashlib.blake2b(pixels.data, digest_size=16, key=repr(pixels.shape).encode()).digest()
-    return Picture(path, pixels.shape[:2], digest)
+    return ImageFacts(path, pixels.shape[:2], digest)
 
 
-def examine_label(dataset: SegmentationDataset, path: Path, image: Path) -> Label:
+def examine_label(dataset: SegmentationDataset, path: Path, image: Path) -> LabelFacts:
     """Size and ids of a label; its instance map is compared with it.
 
     Args:
@@ -67,13 +67,13 @@ def examine_label(dataset: SegmentationDataset, path: Path, image: Path) -> Labe
     try:
         ids = dataset.read_label(path)
     except (FileNotFoundError, ValueError) as error:
-        return Label(path, image, faults=(_why_no_ids(dataset, path, image, error),))
+        return LabelFacts(path, image, faults=(_why_no_ids(dataset, path, image, error),))
     lookup = dataset.lookup(path)
     instance = dataset.instance(path)
     fault = _compare_instances(dataset, instance, ids, lookup) if instance else None
     counts = histogram(ids)
     present = {int(i): int(counts[i]) for i in np.flatnonzero(counts)}
-    return Label(path, image, ids.shape, present, lookup, instance is not None,
+    return LabelFacts(path, image, ids.shape, present, lookup, instance is not None,
                  (fault,) if fault else ())
 
 

@@ -62,7 +62,7 @@ class Finding:
 
 
 @dataclass
-class Report:
+class Diagnosis:
     """Everything that was found in a data set."""
 
     dataset: str
@@ -123,7 +123,7 @@ class Report:
         return os.path.relpath(fault.path, self.root) if fault.path else ""
 
 
-def lines(report: Report) -> list[str]:
+def lines(report: Diagnosis) -> list[str]:
     """The report as it is printed."""
     layout = f", {report.layout} layout" * bool(report.layout)
     text = [f"{report.dataset}{layout}: {shown(report.root)}"]
@@ -147,7 +147,7 @@ def _counts(parts: dict[str, Part]) -> list[str]:
     return rows
 
 
-def _classes(report: Report) -> list[str]:
+def _classes(report: Diagnosis) -> list[str]:
     """Share of the pixels, and number of images, of every class in every labelled split."""
     parts = {name: part for name, part in report.parts.items() if part.classes}
     if report.table is None:
@@ -171,7 +171,7 @@ def _cell(part: Part, train_id: int) -> str:
     return f"{100 * pixels / total:9.2f} % {images:6}"
 
 
-def _finding(report: Report, finding: Finding) -> list[str]:
+def _finding(report: Diagnosis, finding: Finding) -> list[str]:
     """What is wrong; the first files; what to do."""
     kind, faults = KINDS[finding.kind], finding.faults
     where = f"{finding.split}: " * bool(finding.split)
@@ -185,7 +185,7 @@ def _finding(report: Report, finding: Finding) -> list[str]:
     return [*rows, f"       fix: {finding.fix}"]
 
 
-def verdict(report: Report) -> str:
+def verdict(report: Diagnosis) -> str:
     """One line: is it healthy?"""
     errors, notes = report.count("error"), report.count("note")
     found = f"{errors} error{'s' * (errors != 1)}, {notes} note{'s' * (notes != 1)}"

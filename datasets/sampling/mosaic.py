@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from datasets.base import Key, SegmentationDataset
+from datasets.base import SampleKey, SegmentationDataset
 from datasets.samples import Stream
 from datasets.sampling.class_uniform import Item
 from datasets.sampling.epoch_lists import EpochLists
@@ -40,22 +40,22 @@ class Mosaic(Dataset):
         self.train, self.lists, self.share, self.seed = train, lists, share, transform.seed
         self.epoch: tuple[int, list[Item]] = -1, []  # the latest and its list
 
-    def __getitem__(self, key: Key) -> tuple[Tensor, Tensor]:
-        """(H, W, 3) and (H, W) uint8; the key is (epoch, position in it, index, crop center)."""
+    def __getitem__(self, key: SampleKey) -> tuple[Tensor, Tensor]:
+        """(H, W, 3) and (H, W) uint8."""
         rng = np.random.default_rng((Stream.MOSAIC, self.seed, *key[:2]))
         if rng.random() >= self.share:
             return self.train[key]  # type: ignore[return-value]
         images, targets = zip(*(self.tiles[tile] for tile in self.keys(key, rng)), strict=True)
         return join(images), join(targets)
 
-    def keys(self, key: Key, rng: np.random.Generator) -> list[Key]:
+    def keys(self, key: SampleKey, rng: np.random.Generator) -> list[SampleKey]:
         """Those of the tiles, row by row; each has a position that is no other sample's."""
         epoch, position = key[:2]
         if epoch != self.epoch[0]:
             self.epoch = epoch, self.lists.build(epoch)
         items = self.epoch[1]
         others = rng.integers(len(items), size=3)
-        return [key, *((epoch, position + (tile << 32), *items[other])
+        return [key, *(SampleKey(epoch, position + (tile << 32), *items[other])
                        for tile, other in enumerate(others, start=1))]
 
 

@@ -5,12 +5,12 @@ from collections.abc import Iterator
 import numpy as np
 from torch.utils.data import Sampler
 
-from datasets.base import Key
+from datasets.base import SampleKey
 from datasets.samples import Stream
 from datasets.sampling.epoch_lists import EpochLists
 
 
-class TrainSampler(Sampler[list[Key]]):
+class TrainSampler(Sampler[list[SampleKey]]):
     """Batches of keys for one rank, from a step to the end of the training.
 
     An epoch's order is a permutation that depends on seed and epoch alone, so any number of ranks
@@ -58,7 +58,7 @@ class TrainSampler(Sampler[list[Key]]):
         rng = np.random.default_rng((Stream.ORDER, self.seed, epoch))
         return rng.permutation(self.lists.length(epoch))
 
-    def __iter__(self) -> Iterator[list[Key]]:
+    def __iter__(self) -> Iterator[list[SampleKey]]:
         size = int(np.prod(self.batch))
         for epoch in range(len(self.offsets) - 1):
             first, end = self.offsets[epoch], self.offsets[epoch + 1]
@@ -68,4 +68,4 @@ class TrainSampler(Sampler[list[Key]]):
             for step in range(max(first, self.start_step), end):
                 positions = np.arange((step - first) * size, (step - first + 1) * size)
                 for micro in positions.reshape(self.batch)[:, self.rank]:
-                    yield [(epoch, int(p), *items[order[p]]) for p in micro]
+                    yield [SampleKey(epoch, int(p), *items[order[p]]) for p in micro]

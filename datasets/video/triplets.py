@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from datasets.base import Key
+from datasets.base import SampleKey
 from datasets.cityscapes import SEQUENCES
 from datasets.folder import SUFFIXES
 from datasets.samples import Stream
@@ -107,9 +107,9 @@ class FrameTriplets(Dataset):
         names = [path.relative_to(self.root).as_posix() for path, *_ in self.triplets]
         return hashlib.sha256(repr(names).encode()).hexdigest()[:16]
 
-    def __getitem__(self, key: int | Key) -> tuple[Tensor, Tensor]:
-        """One triplet; the key is an index or (epoch, position in it, index, None)."""
-        epoch, position, index, _ = key if isinstance(key, tuple) else (0, key, key, None)
+    def __getitem__(self, key: int | SampleKey) -> tuple[Tensor, Tensor]:
+        """One triplet; an index stands for that position of epoch 0."""
+        epoch, position, index, _ = key if isinstance(key, tuple) else SampleKey(0, key, key)
         frames = self._read(index)
         if self.crop_size:
             rng = np.random.default_rng((Stream.TRIPLETS, self.seed, epoch, position))

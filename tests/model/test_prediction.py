@@ -133,7 +133,7 @@ def test_labels_by_rows(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_batches_are_image_by_image() -> None:
     network = with_statistics(model.build_model("sgcpnet", 6))
     images = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (3, 3, 40, 64), np.uint8))
-    maps = Predictor(network).channels(images)
+    maps = Predictor(network).label_maps(images)
     assert maps.shape == (3, 40, 64)
     for image, labels in zip(images, maps, strict=True):
         assert (Predictor(network)(image.permute(1, 2, 0)) == labels).double().mean() > 0.999

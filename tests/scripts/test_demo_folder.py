@@ -171,7 +171,7 @@ def test_folder(call, snapshot: Path, photos: Path, tmp_path: Path) -> None:
     predictor = Predictor(load_model(snapshot))
     for i in range(4):
         image = read_image(photos / f"{i}.png")
-        expected = Painter(DATASET).draw("id_mask", image, predictor.picture(image).numpy())
+        expected = Painter(DATASET).draw("id_mask", image, predictor.label_map(image).numpy())
         written = read_label(tmp_path / f"out/{i}_id_mask.png")
         assert (written == expected).mean() > 0.999  # the demo's batch norms are fused
     rates = [float(n) for n in re.findall(r"([\d.]+) images/s", done.stdout)]

@@ -254,7 +254,7 @@ def test_demo_and_evaluation_resize_alike(trained: Path, root: Path) -> None:
     plain = build_dataset("cityscapes", root, "val")
     for index in range(2):
         scored = Predictor(network)(dataset[index][0], (64, 128))
-        shown = Predictor(network).picture(plain.read_image(index), size)
+        shown = Predictor(network).label_map(plain.read_image(index), size)
         assert torch.equal(scored, shown)
 
 

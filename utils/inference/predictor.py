@@ -67,7 +67,7 @@ class Predictor:
         height, width = image.shape[:2]
         images = as_input(image)
         if self.inference.plain and size in (None, (height, width)):
-            channels = self.channels(images)[0, :height, :width]
+            channels = self.label_maps(images)[0, :height, :width]
         elif self.inference.plain and size:
             logits = self._steady(self._coarse(images).float(), self.network.upsample, images)
             logits = self.network.upsample(logits, images.shape[-2:])
@@ -90,7 +90,7 @@ class Predictor:
         return self.smoother(scores, upsample, images) if self.smoother else scores
 
     @torch.inference_mode()
-    def channels(self, images: Tensor) -> Tensor:
+    def label_maps(self, images: Tensor) -> Tensor:
         """(N, 3, h, w) uint8 RGB -> (N, h, w) uint8, the channel of each pixel's largest logit.
 
         Full-size logits are never there as a whole: on a CPU, a network that says how large its
@@ -121,7 +121,7 @@ class Predictor:
                 labels[rows] = best_class(self.network.upsample(logits, size, rows)[0])
         return maps
 
-    def picture(self, image: np.ndarray, seen: Sequence[int] | None = None) -> Tensor:
+    def label_map(self, image: np.ndarray, seen: Sequence[int] | None = None) -> Tensor:
         """Label map of an (H, W, 3) uint8 RGB array that the network sees at size `seen`."""
         pixels = resize_image(image, seen) if seen else image
         return self(torch.from_numpy(pixels), image.shape[:2])

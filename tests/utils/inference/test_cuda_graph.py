@@ -73,11 +73,11 @@ def test_what_remembers_is_not_captured(monkeypatch: pytest.MonkeyPatch) -> None
     smooth = replace(plain, smoother=lambda scores, *_: scores)
     images = torch.zeros(1, 3, 32, 64, dtype=torch.uint8)
     for _ in range(AGAIN + 2):
-        smooth.channels(images)
+        smooth.label_maps(images)
     for _ in range(AGAIN):
-        plain.channels(images)
+        plain.label_maps(images)
     with pytest.raises(pytest.fail.Exception, match="captured"):
-        plain.channels(images)
+        plain.label_maps(images)
 
 
 @pytest.mark.gpu
@@ -93,7 +93,7 @@ def test_replayed_labels(name: str, precision: str) -> None:
     assert predictor.replayed
     for size in ((64, 96), (96, 64), (64, 64)):
         images = torch.randint(0, 256, (AGAIN, 1, 3, *size), dtype=torch.uint8)
-        first = [predictor.channels(image) for image in images]
+        first = [predictor.label_maps(image) for image in images]
         for image, found in zip(images, first, strict=True):
-            assert torch.equal(predictor.channels(image), found)
-            assert torch.equal(predictor.channels(image.to(cuda)), found)
+            assert torch.equal(predictor.label_maps(image), found)
+            assert torch.equal(predictor.label_maps(image.to(cuda)), found)

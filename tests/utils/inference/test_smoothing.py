@@ -237,8 +237,8 @@ def test_weight_zero_changes_nothing() -> None:
     network = build_model("cspsg_n", CLASSES).eval()
     images, _ = clip(3)
     for image in images:
-        once = Predictor(network).picture(image)
-        again = Predictor(network, smoother=Smoother(0)).picture(image)
+        once = Predictor(network).label_map(image)
+        again = Predictor(network, smoother=Smoother(0)).label_map(image)
         assert torch.equal(once, again)
 
 
