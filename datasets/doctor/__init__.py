@@ -2,7 +2,7 @@
 
 Published data come in several archives and layouts, own data from several tools. What goes wrong
 then is mostly silent: a label read as another class, an image left out. `faults.py` lists the
-kinds, `examine.py` measures a file, `diagnose.py` judges, `doctor_report.py` says it.
+kinds, `measure.py` measures a file, `judge.py` judges, `report.py` says it.
 """
 
 from collections import Counter

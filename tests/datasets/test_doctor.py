@@ -24,7 +24,9 @@ from conftest import CITY, DRAW
 
 from datasets import DATASETS, cityscapes_labels
 from datasets.classes import UNKNOWN, ClassTable, lookup_table
-from datasets.doctor import check, judge, measure
+from datasets.doctor import check
+from datasets.doctor.judge import same_images, unlisted
+from datasets.doctor.measure import ImageFacts, LabelFacts
 from datasets.doctor.report import lines
 from datasets.polygons import draw_polygons
 from utils.images import read_label, write_png
@@ -252,12 +254,12 @@ def test_split_and_limit(tmp_path: Path) -> None:
     ("test test test", ["same-image 1"]), ("train_extra val", ["leak 1"]),
 ])
 def test_every_leak_among_equal_images_and_one_note(places: str, expected: list[str]) -> None:
-    parts: dict[str, list[measure.Picture]] = {}
+    parts: dict[str, list[ImageFacts]] = {}
     for number, part in enumerate(places.split()):
-        picture = measure.Picture(Path(str(number)), (4, 4), b"equal")
+        picture = ImageFacts(Path(str(number)), (4, 4), b"equal")
         parts.setdefault(part, []).append(picture)
-    parts["train"] = [*parts.get("train", []), measure.Picture(Path("9"), (4, 4), b"another")]
-    faults = judge.same_images(parts)
+    parts["train"] = [*parts.get("train", []), ImageFacts(Path("9"), (4, 4), b"another")]
+    faults = same_images(parts)
     assert [f"{fault.kind} {fault.path}" for fault in faults] == expected
 
 
@@ -266,12 +268,12 @@ def test_ids_that_nobody_listed() -> None:
     table = ClassTable(["a", "b"], [(0, 0, 0)] * 2, [7, 3], lookup_table({7: 0, 3: 1}))
     table.id_to_train_id[table.id_to_train_id == UNKNOWN] = 255  # as of data without a full table
     counts = {7: 60, 9: 10, 255: 30}, {3: 79, 10: 20, 40: 1}
-    labels = [measure.Label(Path(f"{i}"), Path(f"{i}"), (10, 10), count, table.id_to_train_id)
+    labels = [LabelFacts(Path(f"{i}"), Path(f"{i}"), (10, 10), count, table.id_to_train_id)
               for i, count in enumerate(counts)]
-    fault = judge.unlisted(labels, table)
+    fault = unlisted(labels, table)
     assert (fault.kind, fault.detail) == ("unlisted-ids", "ids 9-10, 40: 15.5 % of the pixels")
-    assert judge.unlisted([replace(labels[0], counts={7: 1, 255: 9})], table) is None
-    assert judge.unlisted([replace(labels[0], counts={9: 1})], table) is None
+    assert unlisted([replace(labels[0], counts={7: 1, 255: 9})], table) is None
+    assert unlisted([replace(labels[0], counts={9: 1})], table) is None
 
 
 def test_notes_that_the_miniatures_deserve(tmp_path: Path) -> None:

@@ -165,8 +165,8 @@ def test_class_weights_count_the_own_labels_alone(root: Path, video: Path) -> No
     for index in range(FINE):
         ids = train.to_train_ids(train.read_ids(index), index)
         expected += np.bincount(ids.ravel(), minlength=256)
-    lists = make_lists(train, ListOptions(1.0, 16, coarse_boost=("bus",),
-                                          propagated_root=str(video), skips=(2, 3)))
+    lists, train.samples = make_lists(train, ListOptions(
+        1.0, 16, coarse_boost=("bus",), propagated_root=str(video), skips=(2, 3)))
     assert len(train) > 4 * FINE
     args = Namespace(class_weights="enet", workers=1)
     weights = weigh_classes(args, train, lists.images[0], torch.device("cpu"))

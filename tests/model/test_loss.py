@@ -1,6 +1,7 @@
 """Contracts of losses, run over LOSSES."""
 
 import json
+from importlib import import_module
 
 import pytest
 import torch
@@ -88,7 +89,8 @@ def test_bce_is_torch_s_of_one_hot_targets(
     weighted: bool, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of the valid pixels, values and gradients; in parts of some lines, as of large logits."""
-    monkeypatch.setattr("model.losses.label_relaxation.CACHED", 5 * 11 * 2)
+    relaxation = import_module("model.losses.label_relaxation")  # the function has its name
+    monkeypatch.setattr(relaxation, "CACHED", 5 * 11 * 2)
     logits, target = example()
     logits = (8 * logits).detach().to(dtype).requires_grad_()
     weights = torch.rand(5, generator=torch.Generator().manual_seed(1)) + 0.1

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from conftest import CITY, ROOT
 
+from model.losses.label_relaxation import IMAGE_WEIGHTED
 from utils.options.training import check_training
 
 SCRIPTS = sorted(path.name for path in (ROOT / "scripts").glob("*.sh"))
@@ -94,7 +95,7 @@ def chosen(name: str, recorded, monkeypatch) -> argparse.Namespace:
 @pytest.mark.parametrize("world", [1, 2])
 @pytest.mark.parametrize("name", RECIPES)
 def test_options_of_a_recipe_go_together(name: str, world: int, recorded, monkeypatch) -> None:
-    check_training(chosen(name, recorded, monkeypatch), world, cuda=True)
+    check_training(chosen(name, recorded, monkeypatch), world, True, IMAGE_WEIGHTED)
 
 
 @pytest.mark.parametrize(("name", "forward", "decay"), [

@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from conftest import ROOT, run_script
+from conftest import run_script
 from torch import Tensor, nn
 
 import train
@@ -251,7 +251,7 @@ def test_frozen_batch_norm() -> None:
 RANKS = """
 import json, sys
 from pathlib import Path
-sys.path.append(sys.argv[1])
+sys.path += [str(Path(sys.argv[1]).parents[i]) for i in (0, 2)]  # its folder, conftest's
 from test_optimization import train_on
 from utils import distributed
 distributed.start("cpu", threads=1)
@@ -265,7 +265,7 @@ distributed.stop()
 def test_two_ranks_with_accumulation_have_the_gradient_of_one(tmp_path) -> None:
     """Of all eight images, whose mean is 6; and all ranks log the mean of all."""
     (tmp_path / "step.py").write_text(RANKS)
-    done = run_script(tmp_path / "step.py", ROOT / "tests", tmp_path, ranks=2)
+    done = run_script(tmp_path / "step.py", __file__, tmp_path, ranks=2)
     assert done.returncode == 0, done.stderr
     for rank in (0, 1):
         assert json.loads((tmp_path / f"{rank}.json").read_text()) == [1 - 6, [6.0]]
