@@ -1,13 +1,16 @@
 """What several test files share: drawn data sets, and running a script as a user does."""
 
+import atexit
 import importlib
 import json
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
-from functools import partial
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -202,13 +205,67 @@ def call(capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch):
         signal.signal(number, handler)
 
 
+@dataclass
+class Done:
+    """As subprocess.CompletedProcess has it, and more."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+    pid: int
+    seconds: float
+
+
+class Forks:
+    """Runs scripts as forks of a process that has imported everything."""
+
+    def __init__(self) -> None:
+        self.server = subprocess.Popen(
+            [sys.executable, str(FIXTURES / "forks.py")],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join((str(ROOT), str(FIXTURES)))},
+        )
+        assert self.server.stdout.readline() == "ready\n"
+        atexit.register(self.server.stdin.close)
+
+    def __call__(
+        self, script: object, *words: object, ranks: int = 0, cwd: Path | None = None,
+        env: dict | None = None, faults: Sequence[dict] = (), kill_after: float | None = None,
+    ) -> Done:
+        with tempfile.TemporaryDirectory() as folder:
+            streams = {name: f"{folder}/{name}" for name in ("stdout", "stderr")}
+            job = {"script": str(ROOT / str(script)), "words": [str(word) for word in words],
+                   "faults": list(faults), "ranks": ranks, "kill_after": kill_after,
+                   "cwd": str(cwd or Path.cwd()), "env": {**os.environ, **(env or {})}, **streams}
+            self.server.stdin.write(json.dumps(job) + "\n")
+            self.server.stdin.flush()
+            answer = json.loads(self.server.stdout.readline())
+            texts = [Path(path).read_text() for path in streams.values()]
+        return Done(answer["code"], *texts, answer["pid"], answer["seconds"])
+
+
+@cache
+def forks() -> Forks:
+    """The one of this process."""
+    return Forks()
+
+
 def run_script(
-    *words: object, ranks: int = 0, cwd: Path | None = None, env: dict | None = None
+    script: object, *words: object, ranks: int = 0, cwd: Path | None = None,
+    env: dict | None = None,
+) -> Done:
+    """`python SCRIPT ...` as a fork, or as torch.distributed.run would start `ranks` of them."""
+    return forks()(script, *words, ranks=ranks, cwd=cwd, env=env)
+
+
+def start_script(
+    script: object, *words: object, ranks: int = 0, cwd: Path | None = None,
+    env: dict | None = None,
 ) -> subprocess.CompletedProcess:
-    """Runs `python SCRIPT ...`, under torch.distributed.run when `ranks` are given."""
-    script, *rest = (str(word) for word in words)
+    """As `run_script`, but anew, as a user types it: with start-up and torch.distributed.run."""
     launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)]
-    command = [sys.executable, *(launch if ranks else []), str(ROOT / script), *rest]
+    command = [sys.executable, *(launch if ranks else []), str(ROOT / str(script)),
+               *map(str, words)]
     return subprocess.run(
         command, capture_output=True, text=True, cwd=cwd, timeout=300,
         env={**os.environ, "PYTHONPATH": str(ROOT), **(env or {})},

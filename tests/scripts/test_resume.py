@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,11 +34,8 @@ KILL, TERM, INT = signal.SIGKILL, signal.SIGTERM, signal.SIGINT
 
 
 @pytest.fixture(scope="module")
-def train(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trainings]:
-    trainings = Trainings(tmp_path_factory.mktemp("trainings"))
-    yield trainings
-    trainings.server.stdin.close()
-    assert trainings.server.wait(60) == 0
+def train(tmp_path_factory: pytest.TempPathFactory) -> Trainings:
+    return Trainings(tmp_path_factory.mktemp("trainings"))
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +48,7 @@ def reference(train: Trainings, tmp_path_factory: pytest.TempPathFactory) -> Any
         if key not in folders:
             folders[key] = tmp_path_factory.mktemp("reference")
             done = train.start(folders[key], *words, ranks=ranks)
-            assert done.code == 0, done.err
+            assert done.returncode == 0, done.stderr
         return folders[key]
 
     return run
@@ -84,7 +80,7 @@ def test_loads_with_plain_torch(reference: Any) -> None:
 
 
 def test_workers_change_nothing(train: Trainings, reference: Any, tmp_path: Path) -> None:
-    assert train.start(tmp_path, *ADAMW, "--workers", 2).code == 0
+    assert train.start(tmp_path, *ADAMW, "--workers", 2).returncode == 0
     expected, got = content(reference(*ADAMW) / "last.pth"), content(tmp_path / "last.pth")
     assert [key for key in expected if got[key] != expected[key]] == ["/args/workers"]
     assert records(tmp_path) == records(reference(*ADAMW))
@@ -106,9 +102,9 @@ def test_kill_and_resume(words: list, fault: dict, train: Trainings, reference: 
                          tmp_path: Path) -> None:
     expected = reference(*words)
     done = train.start(tmp_path, *words, faults=[fault])
-    assert done.code == -KILL, done.err
+    assert done.returncode == -KILL, done.stderr
     done = train.go_on(tmp_path, *words)
-    assert done.code == 0, done.err
+    assert done.returncode == 0, done.stderr
     assert_same(tmp_path, expected)
 
 
@@ -130,26 +126,26 @@ def test_stop_and_resume(words: list, fault: dict, code: int, step: int, train: 
                          reference: Any, tmp_path: Path) -> None:
     expected = reference(*words)
     done = train.start(tmp_path, *words, "--save-every", 100, faults=[fault])
-    assert (done.code, done.err) == (code, "")
-    assert f"saved at step {step}; go on with --resume {tmp_path}" in done.out
+    assert (done.returncode, done.stderr) == (code, "")
+    assert f"saved at step {step}; go on with --resume {tmp_path}" in done.stdout
     assert step_of(tmp_path / "last.pth") == step
     wait_until_gone(done.pid)
     done = train("--resume", tmp_path, "--save-every", 1)
-    assert done.code == 0, done.err
+    assert done.returncode == 0, done.stderr
     assert_same(tmp_path, expected)
 
 
 def test_second_signal_leaves_at_once(train: Trainings, tmp_path: Path) -> None:
     done = train.start(tmp_path, *ADAMW, faults=[at("train.update", 2, TERM, INT, pause=1.1)])
-    assert (done.code, done.err) == (130, "")
+    assert (done.returncode, done.stderr) == (130, "")
     assert step_of(tmp_path / "last.pth") == 1
 
 
 def test_workers_end_after_a_kill(train: Trainings, tmp_path: Path) -> None:
     words = [*SGD, "--workers", 2]
     done = train.start(tmp_path, *words, faults=[at("train.update", 3)])
-    assert done.code == -KILL
-    assert train.go_on(tmp_path).code == 0  # at once: they do not hold the lock
+    assert done.returncode == -KILL
+    assert train.go_on(tmp_path).returncode == 0  # at once: they do not hold the lock
     wait_until_gone(done.pid)
 
 
@@ -162,8 +158,8 @@ def test_finished(train: Trainings, reference: Any) -> None:
     run = reference(*ADAMW)
     before = files(run)
     done = train("--resume", run)
-    assert (done.code, done.err) == (0, "")
-    assert done.out == f"{run}: already complete, step 4 of 4\n"
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == f"{run}: already complete, step 4 of 4\n"
     assert files(run) == before
 
 
@@ -180,26 +176,26 @@ def test_another_training_is_refused(words: list, message: str, train: Trainings
     run = reference(*ADAMW)
     before = files(run)
     done = train("--resume", run, *words)
-    assert done.code == 2
-    assert done.err.startswith("error: --resume: ")
-    assert message in done.err
-    assert done.err.count("\n") == 1
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: --resume: ")
+    assert message in done.stderr
+    assert done.stderr.count("\n") == 1
     assert files(run) == before
 
 
 def test_copied_data_are_the_same_data(train: Trainings, tmp_path: Path) -> None:
     run, copy = tmp_path / "run", tmp_path / "copy"
-    assert train.start(run, *SGD, faults=[at("train.update", 3, TERM)]).code == 143
+    assert train.start(run, *SGD, faults=[at("train.update", 3, TERM)]).returncode == 143
     draw_cityscapes(copy, train=9, val=3, size=(48, 80))  # later file times
     done = train("--resume", run, "--data-root", copy)
-    assert done.code == 0, done.err
+    assert done.returncode == 0, done.stderr
 
 
 def test_options_beside_resume_hold(train: Trainings, reference: Any, tmp_path: Path) -> None:
     words = [*SGD, "--log-every", 1, "--schedule", "constant"]
-    assert train.start(tmp_path, *words, faults=[at("train.update", 2, TERM)]).code == 143
+    assert train.start(tmp_path, *words, faults=[at("train.update", 2, TERM)]).returncode == 143
     done = train("--resume", tmp_path, "--lr", 0.5, "--weight-decay", 0.25, "--ema", 0.5)
-    assert done.code == 0, done.err
+    assert done.returncode == 0, done.stderr
     lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert [line["lr"] for line in lines if "lr" in line] == [0.01] * 2 + [0.5] * 6
     last = checkpoint.read(tmp_path / "last.pth")
@@ -217,26 +213,26 @@ def test_options_beside_resume_hold(train: Trainings, reference: Any, tmp_path: 
 ])
 def test_non_finite(words: list, faults: list, message: str, train: Trainings, tmp_path: Path
                     ) -> None:
-    assert train.start(tmp_path, *SGD, faults=[at("train.update", 2, TERM)]).code == 143
+    assert train.start(tmp_path, *SGD, faults=[at("train.update", 2, TERM)]).returncode == 143
     before = (tmp_path / "last.pth").read_bytes()
     done = train("--resume", tmp_path, "--save-every", 4, *words, faults=faults)
-    assert done.code == 1
-    assert re.fullmatch(f"error: {message}.*\n", done.err)
+    assert done.returncode == 1
+    assert re.fullmatch(f"error: {message}.*\n", done.stderr)
     assert (tmp_path / "last.pth").read_bytes() == before
-    assert train("--resume", tmp_path).code == 0
+    assert train("--resume", tmp_path).returncode == 0
 
 
 def test_full_disk(train: Trainings, reference: Any, tmp_path: Path) -> None:
     size = (reference(*SGD) / "last.pth").stat().st_size
     fault = {"call": "train.update", "n": 3, "file_limit": size // 2}
     done = train.start(tmp_path, *SGD, faults=[fault])
-    assert done.code == 1
-    assert done.err == (
+    assert done.returncode == 1
+    assert done.stderr == (
         f"error: {tmp_path / 'last.pth'}: not written (File too large); it needs 1 MB\n"
     )
     assert step_of(tmp_path / "last.pth") == 2
     assert not list(tmp_path.glob(".*.part"))
-    assert train("--resume", tmp_path).code == 0
+    assert train("--resume", tmp_path).returncode == 0
     assert_same(tmp_path, reference(*SGD))
 
 
@@ -245,10 +241,10 @@ def test_unwritable_folder(words: list, train: Trainings, tmp_path: Path) -> Non
     (tmp_path / "file").touch()
     words = [str(word).replace("FILE", str(tmp_path / "file")) for word in words]
     done = train.start(tmp_path, *SGD, *words)
-    assert done.code == 2
+    assert done.returncode == 2
     assert re.fullmatch(r"error: .*: cannot be written \(.*\); choose another --run-dir\n",
-                        done.err)
-    assert "step" not in done.out
+                        done.stderr)
+    assert "step" not in done.stdout
 
 
 def test_ranks(train: Trainings, reference: Any, tmp_path: Path) -> None:
@@ -263,11 +259,11 @@ def test_ranks(train: Trainings, reference: Any, tmp_path: Path) -> None:
     for name, fault in faults.items():
         run = tmp_path / name
         done = train.start(run, *words, ranks=2, faults=[fault])
-        assert done.code != 0
+        assert done.returncode != 0
         wait_until_gone(done.pid)
         assert step_of(run / "last.pth") == (1 if name == "main dies" else 2), name
         done = train("--resume", run, ranks=2)
-        assert done.code == 0, done.err
+        assert done.returncode == 0, done.stderr
         assert_same(run, expected)
 
 
@@ -277,7 +273,7 @@ def kill_at_random(train: Trainings, kills: int, words: list, expected: Path, fo
     rng = random.Random(seed)
     print("seed", seed)
     first = train.start(folder / "timed", *words)
-    assert first.code == 0, first.err
+    assert first.returncode == 0, first.stderr
     seen, number, steps = 0, 0, []
     while seen < kills:
         number += 1
@@ -286,11 +282,11 @@ def kill_at_random(train: Trainings, kills: int, words: list, expected: Path, fo
         while code == -KILL:
             limit = rng.uniform(0, first.seconds) if seen < kills else None
             done = train.go_on(run, *words, kill_after=limit)
-            code = done.code
+            code = done.returncode
             seen += code == -KILL
             if (run / "last.pth").exists():
                 steps.append(step_of(run / "last.pth"))
-        assert code == 0, done.err
+        assert code == 0, done.stderr
         assert_same(run, expected)
     return f"{seen} kills in {number} trainings, after steps {steps}"
 
@@ -316,9 +312,9 @@ def test_kill_at_every_write(call: str, train: Trainings, reference: Any, tmp_pa
     for n in range(1, 20):
         run = tmp_path / str(n)
         done = train.start(run, *ADAMW, faults=[at(call, n)])
-        if done.code == 0:
+        if done.returncode == 0:
             break
-        assert train.go_on(run, *ADAMW).code == 0
+        assert train.go_on(run, *ADAMW).returncode == 0
         assert_same(run, reference(*ADAMW))
     assert n > 3
 
@@ -344,5 +340,5 @@ def test_launcher_is_signalled(number: int, train: Trainings, reference: Any, tm
     assert "SIGTERM: saved at step" in (tmp_path / "output").read_text()
     assert 3 <= step_of(tmp_path / "last.pth") < 16
     done = train("--resume", tmp_path, ranks=2)
-    assert done.code == 0, done.err
+    assert done.returncode == 0, done.stderr
     assert_same(tmp_path, reference(*words, ranks=2))

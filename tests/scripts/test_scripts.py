@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, draw_camvid, draw_cityscapes, run_script
+from conftest import ROOT, draw_camvid, draw_cityscapes, run_script, start_script
 
 import train
 from datasets import build_dataset
@@ -128,7 +128,7 @@ def test_a_resumed_network_is_built_as_it_was(tmp_path: Path) -> None:
 
 
 def test_training_on_two_processes(root: Path, tmp_path: Path) -> None:
-    done = run_script("train.py", "--data-root", root, "--run-dir", tmp_path / "run",
+    done = start_script("train.py", "--data-root", root, "--run-dir", tmp_path / "run",
                       "--max-steps", 2, "--accumulate", 1, "--ema", 0.9, "--class-weights", "enet",
                       *FAST, ranks=2)
     assert done.returncode == 0, done.stderr
@@ -161,7 +161,7 @@ def test_prediction_on_two_processes(trained: Path, root: Path, tmp_path: Path) 
 def test_demo(trained: Path, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     write_png(tmp_path / "street scene.png", rng.integers(0, 256, (37, 70, 3), dtype=np.uint8))
-    done = run_script("demo.py", "--demo-image", "street scene.png", "--snapshot",
+    done = start_script("demo.py", "--demo-image", "street scene.png", "--snapshot",
                       trained / "best.pth", "--save-dir", "out", "--legend", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "%" in done.stdout
@@ -313,8 +313,9 @@ def test_works_from_another_folder(trained: Path, root: Path, tmp_path: Path) ->
     """Relative paths are the caller's."""
     (tmp_path / "data").symlink_to(root)
     shutil.copy(trained / "best.pth", tmp_path / "best.pth")
-    done = run_script("evaluate.py", "--snapshot", "best.pth", "--data-root", "data", "--limit", 1,
-                      "--workers", 0, cwd=tmp_path, env={"PYTHONPATH": "", "PYTHONSAFEPATH": ""})
+    done = start_script("evaluate.py", "--snapshot", "best.pth", "--data-root", "data", "--limit",
+                        1, "--workers", 0, cwd=tmp_path,
+                        env={"PYTHONPATH": "", "PYTHONSAFEPATH": ""})
     assert done.returncode == 0, done.stderr
     assert "1 images" in done.stdout
     assert ROOT not in tmp_path.parents

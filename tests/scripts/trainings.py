@@ -1,58 +1,30 @@
 """Trainings as forks of one process, and what two of them must have in common."""
 
 import json
-import os
 import signal
-import subprocess
-import sys
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from conftest import FIXTURES, ROOT, draw_cityscapes
+from conftest import Done, draw_cityscapes, forks
 
 from utils import checkpoint
 
 KILL = signal.SIGKILL
 
 
-@dataclass
-class Done:
-    code: int
-    out: str
-    err: str
-    pid: int
-    seconds: float
-
-
 class Trainings:
-    """Starts trainings as forks of a process that has imported everything."""
+    """Short trainings on drawn data, each in a process of its own."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
         draw_cityscapes(folder / "data", train=9, val=3, size=(48, 80))
         self.base = ["--dataset", "cityscapes", "--data-root", folder / "data", "--arch", "tiny",
                      "--crop-size", 32, 48, "--epochs", 2, "--save-every", 1, "--log-every", 1,
                      "--workers", 0, "--threads", 1, "--precision", "fp32"]
-        self.server = subprocess.Popen(
-            [sys.executable, str(ROOT / "tests" / "fixtures" / "training_forks.py")],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join((str(ROOT), str(FIXTURES)))},
-        )
-        assert self.server.stdout.readline() == "ready\n"
 
-    def __call__(self, *words: object, faults: Any = (), kill_after: float | None = None,
-                 ranks: int = 0) -> Done:
-        streams = {name: str(self.folder / name) for name in ("stdout", "stderr")}
-        job = {"words": [str(word) for word in words], "faults": list(faults), "ranks": ranks,
-               "kill_after": kill_after, **streams}
-        self.server.stdin.write(json.dumps(job) + "\n")
-        self.server.stdin.flush()
-        answer = json.loads(self.server.stdout.readline())
-        texts = [Path(path).read_text() for path in streams.values()]
-        return Done(answer["code"], *texts, answer["pid"], answer["seconds"])
+    def __call__(self, *words: object, **options: Any) -> Done:
+        return forks()("train.py", *words, **options)
 
     def start(self, run: Path, *words: object, **options: Any) -> Done:
         return self(*self.base, "--run-dir", run, *words, **options)
