@@ -11,6 +11,7 @@ cores are free again. What is computed does not change. A user's own OMP_WAIT_PO
 GOMP_SPINCOUNT stands.
 """
 
+import atexit
 import os
 import signal
 import threading
@@ -37,26 +38,37 @@ def sleep_beside_others(threads: int) -> bool:
     if own or threads < 2 or not STAT.exists():
         return False
     if not any(thread.name == WATCH for thread in threading.enumerate()):
-        threading.Thread(target=_watch, args=(threads,), name=WATCH, daemon=True).start()
+        end = threading.Event()
+        watch = threading.Thread(target=_watch, args=(threads, end), name=WATCH, daemon=True)
+        watch.start()
+        # A thread that is in PyTorch while Python ends would take the process down with an error.
+        atexit.register(_end, end, [watch])
     return True
 
 
-def _watch(threads: int) -> None:
+def _watch(threads: int, end: threading.Event) -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # are the main thread's
-    end: threading.Event | None = None  # of the threads that only sleep
-    quiet = 0
-    for lacking in _lacking_cores(threads):
+    crowd: list[threading.Thread] = []
+    leave, quiet = threading.Event(), 0
+    for lacking in _lacking_cores(threads, end):
         quiet = quiet + 1 if lacking < FREE else 0
-        if end is None and lacking > TAKEN:
-            end = threading.Event()
-            _crowd(threads, end)
-        elif end is not None and quiet == QUIET_LOOKS:
-            end.set()
-            end = None
+        if not crowd and lacking > TAKEN:
+            leave.clear()
+            crowd = _crowd(threads, leave)
+        elif crowd and quiet == QUIET_LOOKS:
+            _end(leave, crowd)
+            crowd = []
+    _end(leave, crowd)
 
 
-def _lacking_cores(threads: int) -> Iterator[float]:
-    """Every PERIOD: `threads` + cores that other processes kept busy - cores, on average."""
+def _end(event: threading.Event, threads: list[threading.Thread]) -> None:
+    event.set()
+    for thread in threads:
+        thread.join()
+
+
+def _lacking_cores(threads: int, end: threading.Event) -> Iterator[float]:
+    """Every PERIOD until `end`: `threads` + cores that others kept busy - cores, on average."""
     before = None
     while True:
         cores = os.sched_getaffinity(0)
@@ -65,7 +77,8 @@ def _lacking_cores(threads: int) -> Iterator[float]:
             wall, busy, own = (b - a for a, b in zip(before, now, strict=True))
             yield threads + (busy - own) / wall - len(cores)
         before = now
-        time.sleep(PERIOD)
+        if end.wait(PERIOD):
+            return
 
 
 def _busy_seconds(cores: set[int]) -> float:
@@ -79,13 +92,16 @@ def _busy_seconds(cores: set[int]) -> float:
     return ticks / os.sysconf("SC_CLK_TCK")
 
 
-def _crowd(threads: int, end: threading.Event) -> None:
-    """Has more OpenMP threads than cores, which do nothing, until `end`."""
+def _crowd(threads: int, leave: threading.Event) -> list[threading.Thread]:
+    """Threads with which there are more of OpenMP than cores; they do nothing until `leave`."""
 
     def gather() -> None:
         torch.ones(2**20).add_(1)  # large enough to be split: a team is started
-        end.wait()
+        leave.wait()
 
     idle = len(os.sched_getaffinity(0)) - threads
-    for _ in range(1 + max(idle, 0) // (threads - 1)):
-        threading.Thread(target=gather, daemon=True).start()
+    crowd = [threading.Thread(target=gather, daemon=True)
+             for _ in range(1 + max(idle, 0) // (threads - 1))]
+    for thread in crowd:
+        thread.start()
+    return crowd

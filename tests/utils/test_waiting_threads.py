@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -36,26 +37,32 @@ def test_cores_are_lacking_when_others_work(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(waiting_threads, "_busy_seconds", lambda _: next(busy))
     monkeypatch.setattr(waiting_threads.time, "monotonic", lambda: next(times))
     monkeypatch.setattr(waiting_threads.time, "process_time", lambda: next(own))
-    monkeypatch.setattr(waiting_threads.time, "sleep", lambda _: None)
-    assert next(waiting_threads._lacking_cores(2)) == pytest.approx(0.75)
+    looks = waiting_threads._lacking_cores(2, SimpleNamespace(wait=lambda _: False))
+    assert next(looks) == pytest.approx(0.75)
 
 
 def test_a_crowd_comes_at_once_and_goes_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
     looks = [0.0, 0.3, 0.5, 0.9, *[0.1] * 5, 0.3, *[0.1] * 6, 0.1, 0.5]
-    crowds: list[tuple[int, threading.Event]] = []
+    crowds: list[threading.Thread] = []
     states = []
 
-    def lacking(_: int) -> Any:
+    def lacking(*_: Any) -> Any:
         for look in looks:
             yield look
-            states.append(bool(crowds) and not crowds[-1][1].is_set())
+            states.append(bool(crowds) and crowds[-1].is_alive())
+
+    def crowd(threads: int, leave: threading.Event) -> list[threading.Thread]:
+        crowds.append(threading.Thread(target=leave.wait, args=(30,), name=f"of {threads}"))
+        crowds[-1].start()
+        return crowds[-1:]
 
     monkeypatch.setattr(waiting_threads, "_lacking_cores", lacking)
-    monkeypatch.setattr(waiting_threads, "_crowd", lambda *crowd: crowds.append(crowd))
+    monkeypatch.setattr(waiting_threads, "_crowd", crowd)
     monkeypatch.setattr(waiting_threads.signal, "pthread_sigmask", lambda *_: None)
-    waiting_threads._watch(2)
+    waiting_threads._watch(2, threading.Event())
     assert states == [False] * 2 + [True] * 13 + [False] * 2 + [True]
-    assert [threads for threads, _ in crowds] == [2, 2]
+    assert [thread.name for thread in crowds] == ["of 2", "of 2"]
+    assert not crowds[-1].is_alive(), "all are gone at the end"
 
 
 @LINUX
@@ -74,11 +81,11 @@ def settle(reached):
     end = time.monotonic() + 30
     while not reached() and time.monotonic() < end: time.sleep(0.01)
 before = tasks()
-end = threading.Event()
-waiting_threads._crowd({threads}, end)
+leave = threading.Event()
+crowd = waiting_threads._crowd({threads}, leave)
 settle(lambda: {threads} + (tasks() - before) * ({threads} - 1) // {threads} > 8)
 print({threads} + (tasks() - before) * ({threads} - 1) // {threads} > 8)
-end.set()
+waiting_threads._end(leave, crowd)
 settle(lambda: tasks() == before)
 print(tasks() - before)
 """
@@ -91,8 +98,9 @@ print(tasks() - before)
 def test_who_is_watched(monkeypatch: pytest.MonkeyPatch) -> None:
     """Not one thread alone, nor who has a setting of their own; once in a process."""
     end, started = threading.Event(), []
-    monkeypatch.setattr(waiting_threads, "_watch", lambda n: (started.append(n), end.wait(30)))
+    monkeypatch.setattr(waiting_threads, "_watch", lambda n, _: (started.append(n), end.wait(30)))
     monkeypatch.setattr(waiting_threads, "WATCH", "cores of this test")
+    monkeypatch.setattr(waiting_threads.atexit, "register", lambda *_: None)
     for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT"):
         monkeypatch.delenv(name, raising=False)
     for name, value in (("OMP_WAIT_POLICY", "active"), ("GOMP_SPINCOUNT", "77")):
@@ -107,3 +115,22 @@ def test_who_is_watched(monkeypatch: pytest.MonkeyPatch) -> None:
         if thread.name == "cores of this test":
             thread.join(30)
     assert started == [2]
+
+
+@LINUX
+def test_the_end_of_a_process_waits_for_the_threads(tmp_path: Path) -> None:
+    """One that is in PyTorch while Python ends would take the process down."""
+    code = """
+import torch
+from utils import waiting_threads
+
+def once(threads, end):
+    yield 1.0
+    print(end.wait(30))
+
+waiting_threads._lacking_cores = once
+waiting_threads.sleep_beside_others(2)
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True,
+                          text=True, env={**os.environ, "PYTHONPATH": str(ROOT)}, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "True\n", "")
