@@ -181,9 +181,9 @@ def _encoder_weights(
 
 def open_predictor(
     snapshot: dict[str, Any],
-    device: torch.device,
-    precision: str,
-    inference: Inference,
+    device: torch.device | str = "cpu",
+    precision: str = "fp32",
+    inference: Inference | None = None,
     table: np.ndarray | None = None,
     compiled: bool = False,
     workload: Workload = FEW_IMAGES,
@@ -205,8 +205,8 @@ def open_predictor(
         network = fuse(network)
     network = network.to(device, memory_format=torch.channels_last)
     ours = not exported and snapshot["model"]["arch"] in MODELS
-    predictor = Predictor(network, table=table, inference=inference,
-                          replayed=device.type == "cuda" and ours and not compiled)
+    predictor = Predictor(network, table=table, inference=inference or Inference(),
+                          replayed=torch.device(device).type == "cuda" and ours and not compiled)
     predictor = predictor.with_precision(precision, workload)
     if compiled:
         if exported:
