@@ -16,7 +16,7 @@ import time
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from tqdm import tqdm
@@ -30,7 +30,7 @@ from utils.workers import map_in_threads
 
 VERSION = 1  # to be raised when the same files give other bytes
 PART_BYTES = 1 << 30  # decoded; what a killed process has to do again
-Key = tuple[str, str]  # image and label, as an index names them
+Key = tuple[str, ...]  # image and label, as an index names them
 
 
 class Entry(NamedTuple):
@@ -81,9 +81,7 @@ class Cache:
         return self.maps[entry.data][start : start + entry.lengths[part]]
 
 
-def open_cache(
-    dataset: SegmentationDataset, threads: int = 1, verify: bool = False
-) -> Cache:
+def open_cache(dataset: SegmentationDataset, threads: int = 1, verify: bool = False) -> Cache:
     """The cache of all samples of a data set; what is missing or out of date is made first.
 
     Args:
@@ -102,6 +100,7 @@ class CacheFiles:
     """The parts of a cache on disk. Arguments as of `open_cache`."""
 
     KIND = "raw"
+    SOURCES = ("image", "label")  # what of a sample are the files that it is made from
 
     def __init__(self, dataset: SegmentationDataset, threads: int) -> None:
         self.dataset, self.threads = dataset, max(1, threads)
@@ -158,7 +157,15 @@ class CacheFiles:
                              f"system without locks; preprocess_data.py --cache {self.KIND} can")
         sizes = check_sizes([self.dataset.samples[i] for i in indices], self.dataset.label_size)
         counts = [4 * height * width for height, width in sizes]  # bytes of RGB and ids
-        self._check_room(sum(counts), indices)
+        about, need = "", sum(counts)
+        if self.KIND != "raw":
+            trial = [self.encode(i) for i in indices[:: len(indices) // 4 + 1]]
+            stored = sum(each.nbytes for _, arrays in trial for each in arrays)
+            need = int(need * stored / sum(4 * height * width for (height, width), _ in trial))
+            about = "about "
+        print(f"{self.KIND} cache: {about}{need / 1e9:.2f} GB for {len(indices)} samples, "
+              f"{self.folder}")
+        check_room(self.folder, need)
         entries: dict[Sample, Entry] = {}
         numbers = np.cumsum(counts) // PART_BYTES
         with tqdm(total=len(indices), desc=self.KIND, disable=None, unit="image") as bar:
@@ -167,23 +174,20 @@ class CacheFiles:
                 entries |= self._write_part(part, bar)
         return entries
 
-    def _check_room(self, decoded: int, indices: list[int]) -> None:
-        """Says what the cache needs; ValueError if there is less. `decoded` is in bytes."""
-        about, need = "", decoded
-        if self.KIND != "raw":
-            trial = [self.encode(i) for i in indices[:: len(indices) // 4 + 1]]
-            stored = sum(len(part) for _, parts in trial for part in parts)
-            need = int(decoded * stored / sum(4 * height * width for (height, width), _ in trial))
-            about = "about "
-        print(f"{self.KIND} cache: {about}{need / 1e9:.2f} GB for {len(indices)} samples, "
-              f"{self.folder}")
-        check_room(self.folder, need)
-
     def _write_part(self, indices: list[int], bar: tqdm) -> dict[Sample, Entry]:
         data = self.folder / f"{self.name}_{secrets.token_hex(6)}.data"  # never an earlier name
-        states = [self._state(self.dataset.samples[i]) for i in indices]  # before they are read
+        samples = [self.dataset.samples[i] for i in indices]
+        states = [self._state(sample) for sample in samples]  # before they are read
+        entries: dict[Sample, Entry] = {}
         with replacing(data) as part, part.open("wb") as file:
-            entries = self._write_samples(indices, data, file, bar)
+            encoded = map_in_threads(self.encode, indices, self.threads)
+            for sample, (shape, arrays) in zip(samples, encoded, strict=True):
+                parts: list[Any] = [*(each.reshape(-1).view(np.uint8) for each in arrays), b""]
+                image, ids = parts[:2]
+                checksums = zlib.crc32(image), zlib.crc32(ids)
+                entries[sample] = Entry(data, file.tell(), shape, (len(image), len(ids)), checksums)
+                file.writelines((image, ids))
+                bar.update()
         if not self._intact(entries):
             raise OSError(f"{data}: reads other bytes than were written; a failing disk?")
         records = [(self._key(sample), state, *entry[1:])
@@ -192,33 +196,17 @@ class CacheFiles:
         write_file(data.with_suffix(".json"), json.dumps(index).encode())
         return entries
 
-    def _write_samples(
-        self, indices: list[int], data: Path, file: IO[bytes], bar: tqdm
-    ) -> dict[Sample, Entry]:
-        entries = {}
-        encoded = map_in_threads(self.encode, indices, self.threads)
-        for i, (shape, parts) in zip(indices, encoded, strict=True):
-            lengths = len(parts[0]), len(parts[1])
-            checksums = zlib.crc32(parts[0]), zlib.crc32(parts[1])
-            entry = Entry(data, file.tell(), shape, lengths, checksums)
-            entries[self.dataset.samples[i]] = entry
-            file.writelines(parts)
-            bar.update()
-        return entries
-
-    def encode(self, index: int) -> tuple[tuple[int, int], list[Any]]:
-        """(H, W), and the bytes of image and ids (none without a label) as they are stored."""
+    def encode(self, index: int) -> tuple[tuple[int, int], list[np.ndarray]]:
+        """(H, W), and image and ids (none without a label) as they are stored."""
         sample = self.dataset.samples[index]
         arrays = [self.dataset.read_image(index)]
         if sample.label:
             arrays.append(self.dataset.read_ids(index))
             if arrays[0].shape[:2] != arrays[1].shape:
                 raise ValueError(f"{sample.label}: not the size of its image")
-        return arrays[0].shape[:2], [*(each.reshape(-1) for each in arrays), b""][:2]
+        return arrays[0].shape[:2], arrays
 
-    def _read_part(
-        self, data: Path, samples: dict[Key, Sample]
-    ) -> tuple[dict[Sample, Entry], str]:
+    def _read_part(self, data: Path, samples: dict[Key, Sample]) -> tuple[dict[Sample, Entry], str]:
         """What a part has of `samples`, and what is wrong with it."""
         entries = {}
         try:
@@ -242,18 +230,12 @@ class CacheFiles:
 
     def _key(self, sample: Sample) -> Key:
         """Names that stay when the data set is moved with its cache."""
-        return self._relative(sample.image), self._relative(sample.label)
-
-    def _relative(self, path: Path | None) -> str:
-        if path and path.is_relative_to(self.dataset.root):
-            path = path.relative_to(self.dataset.root)
-        return str(path)
-
-    def sources(self, sample: Sample) -> list[Path]:
-        """The files that a sample is made from."""
-        return [path for path in (sample.image, sample.label) if path]
+        root = self.dataset.root
+        return tuple(str(path.relative_to(root) if path and path.is_relative_to(root) else path)
+                     for path in (sample.image, sample.label))
 
     def _state(self, sample: Sample) -> list[int]:
         """Changes when the files do."""
-        found = [os.stat(path) for path in self.sources(sample)]
+        paths = [getattr(sample, name) for name in self.SOURCES]
+        found = [os.stat(path) for path in paths if path]
         return [value for status in found for value in (status.st_size, status.st_mtime_ns)]

@@ -7,7 +7,6 @@ import io
 import os
 import zipfile
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -17,15 +16,7 @@ from tqdm import tqdm
 from datasets.base import SegmentationDataset
 from utils.files import write_file
 from utils.labels import histogram
-
-
-def fingerprint(dataset: SegmentationDataset) -> str:
-    """Changes when the labels, their sizes or times, or the classes change."""
-    digest = hashlib.sha256(dataset.id_to_train_id.tobytes())
-    for sample in dataset.samples:
-        status = os.stat(sample.truth)
-        digest.update(f"{sample.truth} {status.st_size} {status.st_mtime_ns}\n".encode())
-    return digest.hexdigest()[:16]
+from utils.workers import map_in_threads
 
 
 def cache_folder(root: Path) -> Path:
@@ -56,7 +47,13 @@ def per_label(
         measure: gives an integer array.
         threads: decoding and OpenCV run beside each other.
     """
-    path = cache_folder(dataset.root) / f"{name}_{dataset.split}_{fingerprint(dataset)}.npz"
+    # Changes when the labels, their sizes or times, or the classes change.
+    digest = hashlib.sha256(dataset.id_to_train_id.tobytes())
+    for sample in dataset.samples:
+        status = os.stat(sample.truth)
+        digest.update(f"{sample.truth} {status.st_size} {status.st_mtime_ns}\n".encode())
+    stem = f"{name}_{dataset.split}_{digest.hexdigest()[:16]}"
+    path = cache_folder(dataset.root) / f"{stem}.npz"
     damaged = contextlib.suppress(OSError, ValueError, KeyError, zipfile.BadZipFile)
     with damaged, np.load(path) as stored:
         return np.split(stored["rows"], stored["ends"])[:-1]
@@ -64,10 +61,8 @@ def per_label(
     def read(index: int) -> np.ndarray:
         return measure(dataset.to_train_ids(dataset.read_ids(index), index))
 
-    with ThreadPoolExecutor(max(1, threads)) as pool:
-        bar = tqdm(pool.map(read, range(len(dataset))), total=len(dataset), desc=name,
-                   disable=None, unit="label")
-        results = list(bar)
+    jobs = map_in_threads(read, range(len(dataset)), threads)
+    results = list(tqdm(jobs, name, len(dataset), disable=None, unit="label"))
     content = io.BytesIO()
     np.savez(content, rows=np.concatenate(results), ends=np.cumsum([len(r) for r in results]))
     write_file(path, content.getbuffer())

@@ -5,7 +5,6 @@ They take some 300 kB of an image of 1024x2048, and do not change from one evalu
 
 import zlib
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -49,17 +48,15 @@ class TruthFiles(CacheFiles):
     """Makes a `TruthCache`. Arguments as of `open_truth`."""
 
     KIND = "truth"
+    SOURCES = ("truth", "instance")
 
-    def sources(self, sample: Sample) -> list[Path]:
-        return [path for path in (sample.truth, sample.instance) if path]
-
-    def encode(self, index: int) -> tuple[tuple[int, int], list[Any]]:
+    def encode(self, index: int) -> tuple[tuple[int, int], list[np.ndarray]]:
         sample = self.dataset.samples[index]
         ids = self.dataset.read_label(sample.truth)
         runs = [to_runs(ids)]
         if sample.instance:
             runs.append(read_instance_runs(sample.instance, ids.shape))
-        return ids.shape, [*(each.tobytes() for each in runs), b""][:2]
+        return ids.shape, runs
 
 
 def open_truth(dataset: SegmentationDataset, threads: int = 1) -> TruthCache:
