@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -13,6 +13,9 @@ from datasets.classes import ClassTable, map_ids
 from datasets.samples import Files, Sample, check_sizes, choose
 from utils.images import read_image, read_label, read_size
 
+if TYPE_CHECKING:  # it imports this file
+    from datasets.cache.decoded import Cache
+
 
 class SampleKey(NamedTuple):
     """What a training asks a data set for."""
@@ -21,16 +24,6 @@ class SampleKey(NamedTuple):
     position: int  # in the epoch, which the random draws of a sample depend on
     sample: int  # its index
     center: tuple[int, int] | None = None  # y and x that the crop has to contain
-
-
-class SampleReader(Protocol):
-    """What may read samples in place of their files, for example a cache."""
-
-    def read_image(self, sample: Sample) -> np.ndarray:
-        """(H, W, 3) uint8 RGB."""
-
-    def read_ids(self, sample: Sample) -> np.ndarray:
-        """(H, W) uint8 ids."""
 
 
 class SegmentationDataset(Dataset):
@@ -54,7 +47,7 @@ class SegmentationDataset(Dataset):
     SPLITS: dict[str, int] = {}  # published parts and their numbers of images
     CV_SPLITS = 0  # published cross-validations
     CV_DEFAULT: int | None = None  # where no train and val but these are published
-    cache: SampleReader | None = None  # of every sample; files are read where there is none
+    cache: "Cache | None" = None  # of every sample; files are read where there is none
     INSTANCE_FACTOR = 1000  # instance maps hold id * this + number, or the bare id
 
     def __init__(
@@ -62,7 +55,7 @@ class SegmentationDataset(Dataset):
         holdout: str | None = None, cv_split: int | None = None,
     ) -> None:
         self.root, self.split, self.transform = Path(root).resolve(), split, transform
-        table = self.table()
+        self.classes = table = self.table()
         self.class_names, self.palette = table.class_names, table.palette
         self.train_id_to_id, self.id_to_train_id = table.train_id_to_id, table.id_to_train_id
         self.samples = choose(self, split, holdout, cv_split) if split else []

@@ -96,7 +96,5 @@ class Folder(SegmentationDataset):
         found = (path for path in (self.root / "labels" / split).glob("*")
                  if path.suffix.lower() == ".png")
         labels = by_name(found, clashes=clashes)
-        if split == "test" and not labels:
-            return Files(images, f"images/{split}/NAME.jpg", hint=hint, clashes=clashes)
-        return Files(images, f"images/{split}/NAME.jpg", labels, f"labels/{split}/NAME.png", hint,
-                     clashes)
+        pattern = None if split == "test" and not labels else f"labels/{split}/NAME.png"
+        return Files(images, f"images/{split}/NAME.jpg", labels, pattern, hint, clashes)

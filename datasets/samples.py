@@ -1,13 +1,16 @@
 """The samples of a split: which label belongs to which image, by name, never by order."""
 
 from collections.abc import Callable, Collection, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from enum import IntEnum
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from utils.images import read_size
+from utils.workers import map_in_threads
+
+if TYPE_CHECKING:  # it imports this file
+    from datasets.base import SegmentationDataset
 
 Size = tuple[int, int]
 
@@ -118,24 +121,7 @@ def check_sizes(samples: list[Sample], label_size: Callable[[Path], Size]) -> li
             )
         return image
 
-    with ThreadPoolExecutor(8) as pool:
-        return list(pool.map(size, samples))
-
-
-class Source(Protocol):
-    """What a data set says of its parts."""
-
-    CV_SPLITS: int
-    CV_DEFAULT: int | None
-
-    def parts(self) -> list[str]:
-        """Names of parts."""
-
-    def find(self, split: str) -> list[Sample]:
-        """The samples of one part on disk."""
-
-    def cross_validate(self, samples: list[Sample], number: int) -> set[str]:
-        """Names of those of train and val that are val."""
+    return list(map_in_threads(size, samples, 8))
 
 
 def split_parts(split: str, known: Collection[str] = ()) -> list[str]:
@@ -146,7 +132,7 @@ def split_parts(split: str, known: Collection[str] = ()) -> list[str]:
 
 
 def choose(
-    source: Source, split: str, holdout: str | None, cv_split: int | None
+    source: "SegmentationDataset", split: str, holdout: str | None, cv_split: int | None
 ) -> list[Sample]:
     """The samples of a split, each once.
 
@@ -175,7 +161,11 @@ def choose(
         return _once(sample for part in parts for sample in source.find(part))
     if holdout:
         samples = source.find("train")
-        chosen = _group(samples, holdout)
+        groups = {sample.group for sample in samples}
+        if holdout not in groups or len(groups) == 1:
+            raise ValueError(f"--holdout {holdout!r}: one of several groups of train "
+                             f"({', '.join(sorted(groups))}) is expected")
+        chosen = {sample.name for sample in samples if sample.group == holdout}
     else:
         samples = _once(source.find("train") + source.find("val"))
         chosen = source.cross_validate(samples, int(number or 0))
@@ -192,13 +182,3 @@ def shared_images(first: Iterable[Sample], second: Iterable[Sample]) -> int:
 def _once(samples: Iterable[Sample]) -> list[Sample]:
     """Some sets keep train and val in one folder, and parts may be named twice."""
     return list(dict.fromkeys(samples))
-
-
-def _group(samples: list[Sample], group: str) -> set[str]:
-    groups = {sample.group for sample in samples}
-    if group not in groups or len(groups) == 1:
-        raise ValueError(
-            f"--holdout {group!r}: one of several groups of train ({', '.join(sorted(groups))}) is "
-            "expected"
-        )
-    return {sample.name for sample in samples if sample.group == group}

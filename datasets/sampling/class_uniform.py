@@ -33,28 +33,21 @@ def tile_centroids(train_ids: np.ndarray, tile: int) -> np.ndarray:
     for top in range(0, height - tile + 1, tile):
         for left in range(0, width - tile + 1, tile):
             part = np.ascontiguousarray(train_ids[top : top + tile, left : left + tile])
-            present, x, y = _centroids(part)
+            # Rows are cut into runs of one class, which are a hundredth of the pixels.
+            begins = np.ones(part.shape, bool)
+            np.not_equal(part[:, 1:], part[:, :-1], out=begins[:, 1:])
+            first = np.flatnonzero(begins)
+            lengths = np.diff(first, append=part.size)
+            y, x = np.divmod(first, tile)
+            classes = part.ravel()[first]
+            areas, *sums = (  # whole numbers below 2**53, so exact
+                np.bincount(classes, weights, 256).astype(np.int64)
+                for weights in (lengths, lengths * (2 * x + lengths - 1) // 2, lengths * y)
+            )
+            present = np.flatnonzero(areas[:IGNORE])
+            x, y = (each[present] // areas[present] for each in sums)
             rows.append(np.column_stack([present, left + x, top + y]).astype(np.int32))
     return np.concatenate(rows)
-
-
-def _centroids(part: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Train ids in a tile and the means of their x and y.
-
-    Rows are cut into runs of one class, which are a hundredth of the pixels.
-    """
-    begins = np.ones(part.shape, bool)
-    np.not_equal(part[:, 1:], part[:, :-1], out=begins[:, 1:])
-    first = np.flatnonzero(begins)
-    lengths = np.diff(first, append=part.size)
-    y, x = np.divmod(first, part.shape[1])
-    classes = part.ravel()[first]
-    areas, sums_x, sums_y = (  # whole numbers below 2**53, so exact
-        np.bincount(classes, weights, 256).astype(np.int64)
-        for weights in (lengths, lengths * (2 * x + lengths - 1) // 2, lengths * y)
-    )
-    present = np.flatnonzero(areas[:IGNORE])
-    return present, sums_x[present] // areas[present], sums_y[present] // areas[present]
 
 
 def find_centroids(dataset: SegmentationDataset, tile: int, threads: int = 1) -> np.ndarray:

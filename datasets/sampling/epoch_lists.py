@@ -4,13 +4,12 @@ import copy
 import hashlib
 import re
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 
 from datasets.base import SegmentationDataset
 from datasets.samples import Sample
-from datasets.sampling.class_uniform import ClassUniformLists, find_centroids
+from datasets.sampling.class_uniform import ClassUniformLists, Item, find_centroids
 from utils import distributed
 
 
@@ -39,22 +38,24 @@ class ListOptions:
     seed: int = 0
 
 
-class EpochLists(Protocol):
-    """What an epoch consists of, before it is shuffled; a function of the epoch alone."""
+@dataclass(frozen=True)
+class AllImages:
+    """Every image once per epoch: (own, all) numbers of images, from epoch `until` the own."""
 
-    @property
-    def images(self) -> tuple[int, int]:
-        """Own images, and with those propagated from them."""
-
-    @property
-    def until(self) -> int | None:
-        """Epoch from which only the own ones are used."""
+    images: tuple[int, int]
+    until: int | None = None
 
     def length(self, epoch: int) -> int:
-        """Items in the list of an epoch."""
+        """Items in an epoch's list."""
+        return self.images[0 if self.until is not None and epoch >= self.until else 1]
 
-    def build(self, epoch: int) -> list[tuple[int, tuple[int, int] | None]]:
-        """Index of the image and (x, y) of the crop's center, or None, of each item."""
+    def build(self, epoch: int) -> list[Item]:
+        """An epoch's list."""
+        return [(index, None) for index in range(self.length(epoch))]
+
+
+# What an epoch consists of, before it is shuffled; a function of the epoch alone.
+EpochLists = AllImages | ClassUniformLists
 
 
 def make_lists(
@@ -141,17 +142,3 @@ def lists_digest(dataset: SegmentationDataset, lists: EpochLists) -> str:
     """Changes when samples or epochs do, not when the files are copied elsewhere."""
     names = [sample.name for sample in dataset.samples]
     return hashlib.sha256(repr((names, lists.until, lists.build(0))).encode()).hexdigest()[:16]
-
-
-@dataclass(frozen=True)
-class AllImages:
-    """Every image once per epoch: (own, all) numbers of images, from epoch `until` the own."""
-
-    images: tuple[int, int]
-    until: int | None = None
-
-    def length(self, epoch: int) -> int:
-        return self.images[0 if self.until is not None and epoch >= self.until else 1]
-
-    def build(self, epoch: int) -> list[tuple[int, tuple[int, int] | None]]:
-        return [(index, None) for index in range(self.length(epoch))]
