@@ -2,28 +2,28 @@
 
 Published data come in several archives and layouts, own data from several tools. What goes wrong
 then is mostly silent: a label read as another class, an image left out. `faults.py` lists the
-kinds, `measure.py` measures a file, `judge.py` judges, `report.py` says it.
+kinds, `measure.py` reads a file, `judge.py` judges, `report.py` says it.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
 from datasets import DATASETS
 from datasets.base import SegmentationDataset
-from datasets.classes import ClassTable
 from datasets.doctor import judge
 from datasets.doctor.faults import Fault
-from datasets.doctor.layouts import layout, stray_files, suggestion
+from datasets.doctor.layouts import LAYOUTS, stray_files, suggestion
 from datasets.doctor.measure import ImageFacts, LabelFacts, examine_image, examine_label
 from datasets.doctor.report import Diagnosis, Part
 from datasets.samples import Files, split_parts
+from utils.workers import map_in_threads
 
 OPTIONAL = {"train_extra"}  # published, but few have it
 Listings = dict[str, Files]  # of every part
@@ -49,20 +49,23 @@ def check(
     try:
         dataset = DATASETS[name](root, "")
     except (OSError, ValueError) as error:
-        hint = suggestion(name, root)
-        report.add("", [Fault("class-table", detail=str(error))], hint and f"give {hint}")
+        report.add("", [Fault("class-table", detail=str(error))], suggestion(name, root))
         return report
-    report.table = ClassTable(dataset.class_names, dataset.palette, dataset.train_id_to_id,
-                              dataset.id_to_train_id)
+    report.table = dataset.classes
     every = {part: dataset.files(part) for part in dataset.parts()}
     there = [part for part, files in choose(dataset, every, None).items() if files.images]
     chosen = choose(dataset, every, split)
-    report.layout = layout(dataset) if there else ""
+    if there and type(dataset) in LAYOUTS:
+        report.layout = LAYOUTS[type(dataset)](root)
     for part, files in chosen.items():
         labels = len(files.labels) if files.label_pattern else None
         report.parts[part] = Part(len(files.images), labels, dataset.SPLITS.get(part))
-        empty = not (files.images or files.labels)
-        report.add(part, judge.listing(files), _instead(report, there) if empty else "")
+        instead = ""
+        if there and not (files.images or files.labels):
+            instead = f"give one of those that are there as --split: {', '.join(there)}"
+        elif not (files.images or files.labels):
+            instead = suggestion(name, root)
+        report.add(part, judge.listing(files), instead)
     measure(dataset, {part: first(files, limit) for part, files in chosen.items()}, report, threads)
     report.add("", stray_files(dataset, chosen.values(), (every | chosen).values()))
     if not split and any(files.images for files in chosen.values()):
@@ -85,19 +88,10 @@ def choose(dataset: SegmentationDataset, every: Listings, split: str | None) -> 
     return there or dict(islice(every.items(), 1)) or {"train": dataset.files("train")}
 
 
-def _instead(report: Diagnosis, there: Sequence[str]) -> str:
-    """What to give instead of a part without files."""
-    if there:
-        return f"give one of those that are there as --split: {', '.join(there)}"
-    hint = suggestion(report.dataset, report.root)
-    return hint and f"give {hint}"
-
-
 def first(files: Files, limit: int | None) -> Files:
     """The first images of a listing, and their labels."""
     images = dict(islice(files.images.items(), limit))
-    labels = {name: path for name, path in files.labels.items()
-              if limit is None or name in images}
+    labels = {name: path for name, path in files.labels.items() if limit is None or name in images}
     return replace(files, images=images, labels=labels)
 
 
@@ -105,30 +99,21 @@ def measure(
     dataset: SegmentationDataset, listings: Listings, report: Diagnosis, threads: int
 ) -> None:
     """Reads the files of all parts and adds what is wrong with them to the report."""
-    pictures: dict[Path, Callable[[], ImageFacts]] = {}
-    labels: dict[Path, Callable[[], LabelFacts]] = {}
-    for files in listings.values():  # parts may share images
-        pictures |= {path: partial(examine_image, path) for path in files.images.values()}
-        labels |= {path: partial(examine_label, dataset, path, files.images.get(name, path))
-                   for name, path in files.labels.items()}
-    jobs = [*pictures.values(), *labels.values()]
+    jobs: dict[Path, Callable[[], Any]] = {}  # parts may share images
+    for files in listings.values():
+        jobs |= {path: partial(examine_image, path) for path in files.images.values()}
+        jobs |= {path: partial(examine_label, dataset, path, files.images.get(name, path))
+                 for name, path in files.labels.items()}
     report.files_read = len(jobs)
-    measured = dict(zip([*pictures, *labels], read_all(jobs, threads), strict=True))
+    # Decoders let other threads run: no processes.
+    results = map_in_threads(lambda job: job(), jobs.values(), threads)
+    bar = tqdm(results, "check", len(jobs), disable=None, unit="file")
+    measured = dict(zip(jobs, bar, strict=True))
     found: dict[str, list[ImageFacts]] = {}
     for part, files in listings.items():
         found[part] = [measured[path] for path in files.images.values()]
         judge_split(report, part, found[part], [measured[path] for path in files.labels.values()])
     report.add("", judge.same_images(found))
-
-
-def read_all(jobs: Sequence[Callable], threads: int) -> list:
-    """The results of the jobs, in order. Decoders let other threads run: no processes."""
-    pool = ThreadPoolExecutor(max(1, threads))
-    try:
-        results = pool.map(lambda job: job(), jobs)
-        return list(tqdm(results, "check", len(jobs), disable=None, unit="file"))
-    finally:
-        pool.shutdown(cancel_futures=True)  # an interrupt must not wait for all of them
 
 
 def judge_split(
@@ -137,8 +122,8 @@ def judge_split(
     """Adds to the report what the measurements of a split say."""
     part, table = report.parts[split], report.table
     part.sizes = Counter(picture.size for picture in pictures if picture.size)
-    report.add(split, (fault for picture in pictures for fault in picture.faults))
-    report.add(split, (fault for label in labels for fault in label.faults))
+    report.add(split, (picture.fault for picture in pictures))
+    report.add(split, (label.fault for label in labels))
     if not labels or table is None:
         return
     by_path = {picture.path: picture for picture in pictures}

@@ -1,6 +1,6 @@
 """What is wrong, given what was listed and measured: one pure function per kind of fault."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -41,33 +41,22 @@ def wrong_size(label: LabelFacts, picture: ImageFacts) -> Fault | None:
 
 def unknown_ids(label: LabelFacts, table: ClassTable) -> Fault | None:
     """Ids without a place in the table, or ids in a file that should have train ids."""
-    if label.lookup is None:
-        return None
     unknown = [i for i in label.counts if label.lookup[i] == UNKNOWN]
     if not unknown:
         return None
-    detail = numbers(unknown)
-    if label.lookup is not table.id_to_train_id and _known(label, table):
-        return Fault("not-train-ids", label.path, detail)
-    return Fault("unknown-ids", label.path, detail)
-
-
-def _known(label: LabelFacts, table: ClassTable) -> bool:
-    """All of a label's numbers are ids of the data set, whatever they should be."""
-    return bool((table.id_to_train_id[list(label.counts)] != UNKNOWN).all())
+    # All of its numbers may be ids of the data set, whatever they should be.
+    known = (table.id_to_train_id[list(label.counts)] != UNKNOWN).all()
+    kind = "not-train-ids" if label.lookup is not table.id_to_train_id and known else "unknown-ids"
+    return Fault(kind, label.path, numbers(unknown))
 
 
 def ignored(labels: Sequence[LabelFacts]) -> list[Fault]:
     """Labels in which nothing counts, though their ids are known; if it is all, they are one."""
     read = [label for label in labels if label.lookup is not None]
-    found = [label for label in read if {_train_id(label, i) for i in label.counts} == {IGNORE}]
+    found = [label for label in read if {*label.lookup[[*label.counts]].tolist()} == {IGNORE}]
     if read and len(found) == len(read):
         return [Fault("nothing-counts", detail=numbers({i for each in read for i in each.counts}))]
     return [Fault("ignored-label", label.path, numbers(label.counts)) for label in found]
-
-
-def _train_id(label: LabelFacts, i: int) -> int:
-    return UNKNOWN if label.lookup is None else int(label.lookup[i])
 
 
 def binary(labels: Sequence[LabelFacts], table: ClassTable) -> list[Fault]:
@@ -76,8 +65,10 @@ def binary(labels: Sequence[LabelFacts], table: ClassTable) -> list[Fault]:
     Of data sets that need not name every id, 255 may be the border of a class 0: there, it takes
     two classes, or all labels.
     """
-    found = [label for label in _of_ids(labels, table) if set(label.counts) == {0, IGNORE}]
-    usual = _complete(table) or len(table.class_names) <= 2 or len(found) == len(labels)
+    found = [label for label in labels
+             if label.lookup is table.id_to_train_id and set(label.counts) == {0, IGNORE}]
+    complete = UNKNOWN in table.id_to_train_id  # the data set names every id that it has
+    usual = complete or len(table.class_names) <= 2 or len(found) == len(labels)
     if not usual or table.id_to_train_id[IGNORE] != IGNORE:
         return []
     return [Fault("binary", label.path) for label in found]
@@ -88,11 +79,11 @@ def train_ids(labels: Sequence[LabelFacts], table: ClassTable) -> list[Fault]:
 
     One with 255, which is no id, is known by itself; without it, all labels have to agree.
     """
-    count = len(table.class_names)
+    count, complete = len(table.class_names), UNKNOWN in table.id_to_train_id
     overlap = set(range(count)) & set(table.train_id_to_id)
-    if table.train_id_to_id == list(range(count)) or (overlap and not _complete(table)):
+    if table.train_id_to_id == list(range(count)) or (overlap and not complete):
         return []  # they are the same, or cannot be told apart
-    own = _of_ids(labels, table)
+    own = [label for label in labels if label.lookup is table.id_to_train_id]
     found = [label for label in own if set(label.counts) <= {*range(count), IGNORE}]
     if len(found) < len(own):
         found = [label for label in found if IGNORE in label.counts and len(label.counts) > 1]
@@ -100,24 +91,13 @@ def train_ids(labels: Sequence[LabelFacts], table: ClassTable) -> list[Fault]:
             if set(label.counts) not in ({0, IGNORE}, {IGNORE})]
 
 
-def _of_ids(labels: Iterable[LabelFacts], table: ClassTable) -> list[LabelFacts]:
-    """Labels that were read, and that should have the data set's own ids."""
-    return [label for label in labels if label.lookup is table.id_to_train_id]
-
-
-def _complete(table: ClassTable) -> bool:
-    """The data set names every id that it has."""
-    return UNKNOWN in table.id_to_train_id
-
-
 def unlisted(labels: Sequence[LabelFacts], table: ClassTable) -> Fault | None:
     """Ids that are ignored since nobody listed them."""
-    if _complete(table):
+    if UNKNOWN in table.id_to_train_id:  # it names every id that it has
         return None
-    pixels: dict[int, int] = defaultdict(int)
+    pixels: Counter[int] = Counter()
     for label in labels:
-        for i, count in label.counts.items():
-            pixels[i] += count
+        pixels.update(label.counts)
     found = sorted(set(pixels) - {*table.train_id_to_id, IGNORE})
     share = sum(pixels[i] for i in found) / max(1, sum(pixels.values()))
     if not found or share == 1:  # no class at all is a fault of its own
@@ -172,19 +152,14 @@ def merge_counts(
     labels: Iterable[LabelFacts],
 ) -> tuple[dict[tuple[int, int], Count], dict[int, Count]]:
     """Pixels and images of every (id, train id), and of every train id."""
-    ids: dict[tuple[int, int], Count] = {}
-    classes: dict[int, Count] = {}
+    ids: dict[tuple[int, int], list[int]] = defaultdict(list)  # pixels in each image
+    classes: dict[int, list[int]] = defaultdict(list)
     for label in labels:
-        own: dict[int, int] = defaultdict(int)
+        own: Counter[int] = Counter()
         for i, pixels in label.counts.items():
-            train_id = _train_id(label, i)
-            ids[i, train_id] = _more(ids.get((i, train_id)), pixels)
-            own[train_id] += pixels
+            ids[i, int(label.lookup[i])].append(pixels)
+            own[int(label.lookup[i])] += pixels
         for train_id, pixels in own.items():
-            classes[train_id] = _more(classes.get(train_id), pixels)
-    return dict(sorted(ids.items())), classes
-
-
-def _more(count: Count | None, pixels: int) -> Count:
-    before, images = count or (0, 0)
-    return before + pixels, images + 1
+            classes[train_id].append(pixels)
+    return ({key: (sum(counts), len(counts)) for key, counts in sorted(ids.items())},
+            {key: (sum(counts), len(counts)) for key, counts in classes.items()})

@@ -17,7 +17,7 @@ NEIGHBORS: dict[type[SegmentationDataset], tuple[str, ...]] = {  # lie beside wh
     Cityscapes: (*SUFFIXES, "_color.png", "_instanceIds.png"),
     Kitti: ("_11.png",),  # the next frame
 }
-LAYOUTS: dict[type[SegmentationDataset], Callable[[Path], str]] = {
+LAYOUTS: dict[type[SegmentationDataset], Callable[[Path], str]] = {  # where there are several
     Cityscapes: lambda root: "flat" if (root / "leftImg8bit").is_dir() else "nested",
     CamVid: lambda root: "original" if (root / STILLS).is_dir() else "tutorial",
     Mapillary: lambda root: "v1.2" if (root / "config_v1.2.json").is_file() else "v1.1",
@@ -28,21 +28,15 @@ HIDDEN = {"Thumbs.db", "desktop.ini", "__MACOSX", "Icon\r"}
 OWN = {".streetseg", ".git"}  # hidden, and meant to be
 
 
-def layout(dataset: SegmentationDataset) -> str:
-    """Which of its layouts a data set has; "" where there is one alone."""
-    describe = LAYOUTS.get(type(dataset))
-    return describe(dataset.root) if describe else ""
-
-
 def suggestion(name: str, root: Path) -> str:
-    """The option that would find data: a folder nearby, or another data set; or ""."""
+    """What to give to find data: a folder nearby, or another data set; or ""."""
     near = [root.parent, *islice(_folders(root, 2), MOST_FOLDERS)]
     for folder in near:
         if _holds(name, folder):
-            return f"--data-root {folder}"
+            return f"give --data-root {folder}"
     for other in DATASETS:
         if other != name and _holds(other, root):
-            return f"--dataset {other}"
+            return f"give --dataset {other}"
     return ""
 
 

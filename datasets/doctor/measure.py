@@ -4,6 +4,7 @@ import hashlib
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -30,7 +31,7 @@ class ImageFacts:
     path: Path
     size: Size | None = None
     digest: bytes = b""  # equal for equal pixels
-    faults: tuple[Fault, ...] = ()
+    fault: Fault | None = None
 
 
 @dataclass(frozen=True)
@@ -41,9 +42,9 @@ class LabelFacts:
     image: Path
     size: Size | None = None
     counts: dict[int, int] = field(default_factory=dict)  # pixels of each id, as stored
-    lookup: np.ndarray | None = None  # from these ids to train ids
+    lookup: Any = None  # (256,) uint8 from these ids to train ids
     has_instances: bool = False
-    faults: tuple[Fault, ...] = ()
+    fault: Fault | None = None
 
 
 def examine_image(path: Path) -> ImageFacts:
@@ -51,7 +52,7 @@ def examine_image(path: Path) -> ImageFacts:
     try:
         pixels = read_image(path)
     except (FileNotFoundError, ValueError) as error:
-        return ImageFacts(path, faults=(why_not_read(path, error),))
+        return ImageFacts(path, fault=why_not_read(path, error))
     digest = hashlib.blake2b(pixels.data, digest_size=16, key=repr(pixels.shape).encode()).digest()
     return ImageFacts(path, pixels.shape[:2], digest)
 
@@ -67,14 +68,13 @@ def examine_label(dataset: SegmentationDataset, path: Path, image: Path) -> Labe
     try:
         ids = dataset.read_label(path)
     except (FileNotFoundError, ValueError) as error:
-        return LabelFacts(path, image, faults=(_why_no_ids(dataset, path, image, error),))
+        return LabelFacts(path, image, fault=_why_no_ids(dataset, path, image, error))
     lookup = dataset.lookup(path)
     instance = dataset.instance(path)
     fault = _compare_instances(dataset, instance, ids, lookup) if instance else None
     counts = histogram(ids)
     present = {int(i): int(counts[i]) for i in np.flatnonzero(counts)}
-    return LabelFacts(path, image, ids.shape, present, lookup, instance is not None,
-                 (fault,) if fault else ())
+    return LabelFacts(path, image, ids.shape, present, lookup, instance is not None, fault)
 
 
 def why_not_read(path: Path, error: Exception) -> Fault:
@@ -99,9 +99,7 @@ def why_not_read(path: Path, error: Exception) -> Fault:
     return Fault("refused", path, reason)
 
 
-def _why_no_ids(
-    dataset: SegmentationDataset, path: Path, image: Path, error: Exception
-) -> Fault:
+def _why_no_ids(dataset: SegmentationDataset, path: Path, image: Path, error: Exception) -> Fault:
     fault = why_not_read(path, error)
     if fault.kind != "refused":
         return fault
@@ -144,14 +142,11 @@ def _compare_instances(
         fault = why_not_read(path, error)
         return Fault("instances", path, fault.detail) if fault.kind == "refused" else fault
     if instances.shape != ids.shape:
-        return Fault("size", path, f"{_text(instances.shape)}, its label {_text(ids.shape)}")
+        (h, w), (height, width) = instances.shape, ids.shape
+        return Fault("size", path, f"{w}x{h}, its label {width}x{height}")
     expected = instance_ids(dataset.INSTANCE_FACTOR).take(instances)
     if lookup is not dataset.id_to_train_id:  # the label has train ids
         expected, ids = dataset.id_to_train_id.take(expected), lookup.take(ids)
     if differ := np.count_nonzero(expected != ids):
         return Fault("instances", path, f"in {100 * differ / ids.size:.2f} % of the pixels")
     return None
-
-
-def _text(size: tuple[int, ...]) -> str:
-    return f"{size[1]}x{size[0]}"

@@ -100,7 +100,9 @@ class Diagnosis:
 
     def _part_json(self, part: Part) -> dict[str, Any]:
         sizes = {f"{w}x{h}": count for (h, w), count in part.sizes.most_common()}
-        ids = [{"id": i, "name": self.name_of(train_id), "pixels": pixels, "images": images,
+        names = dict(enumerate(self.table.class_names if self.table else ()))
+        names |= {IGNORE: "ignored", UNKNOWN: "unknown"}
+        ids = [{"id": i, "name": names[train_id], "pixels": pixels, "images": images,
                 "train_id": None if train_id == UNKNOWN else train_id}
                for (i, train_id), (pixels, images) in part.ids.items()]
         return {"images": part.images, "labels": part.labels, "published": part.published,
@@ -111,12 +113,6 @@ class Diagnosis:
         return {"level": finding.level, "kind": finding.kind, "split": finding.split,
                 "what": KINDS[finding.kind].what, "count": len(files), "files": files,
                 "fix": finding.fix}
-
-    def name_of(self, train_id: int) -> str:
-        """The class's name."""
-        if train_id in (IGNORE, UNKNOWN) or self.table is None:
-            return "ignored" if train_id == IGNORE else "unknown"
-        return self.table.class_names[train_id]
 
     def relative(self, fault: Fault) -> str:
         """The file of a fault, relative to the root; "" if it has none."""
@@ -159,16 +155,13 @@ def _classes(report: Diagnosis) -> list[str]:
     rows = []
     for start in range(0, len(parts), COLUMNS):
         names = list(parts)[start : start + COLUMNS]
+        totals = {n: sum(pixels for pixels, _ in parts[n].classes.values()) for n in names}
         rows += ["", f"{'id':>3} {'class':22}" + "".join(f"{name:>11} images" for name in names)]
-        rows += [f"{i:>3} {name[:22]:22}" + "".join(_cell(parts[n], train_id) for n in names)
-                 for i, name, train_id in classes]
+        for i, name, train_id in classes:
+            cells = [(n, *parts[n].classes.get(train_id, (0, 0))) for n in names]
+            rows.append(f"{i:>3} {name[:22]:22}" + "".join(
+                f"{100 * pixels / totals[n]:9.2f} % {images:6}" for n, pixels, images in cells))
     return rows
-
-
-def _cell(part: Part, train_id: int) -> str:
-    pixels, images = part.classes.get(train_id, (0, 0))
-    total = sum(number for number, _ in part.classes.values())
-    return f"{100 * pixels / total:9.2f} % {images:6}"
 
 
 def _finding(report: Diagnosis, finding: Finding) -> list[str]:
