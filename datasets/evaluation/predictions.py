@@ -31,7 +31,7 @@ def find_predictions(folder: str | Path, names: list[str]) -> dict[str, Path]:
             owner = _owner(file, known)
             if owner is not None and file.lower().endswith(".png") and file[0] != ".":
                 found[owner].append(Path(root) / file)
-    result, missing = {}, []
+    result = {}
     for name, near in found.items():
         own = sorted(path for path in near if path.stem == name) or sorted(near)
         if len(own) > 1:
@@ -41,9 +41,7 @@ def find_predictions(folder: str | Path, names: list[str]) -> dict[str, Path]:
             )
         if own:
             result[name] = own[0]
-        else:
-            missing.append(name)
-    if missing:
+    if missing := [name for name in names if name not in result]:
         raise FileNotFoundError(
             f"{folder}: no prediction for {missing[0]}; {len(missing)} of {len(names)} images have "
             f"none (looked for {missing[0]}*.png)"
@@ -65,11 +63,10 @@ def recognize_kind(paths: list[Path], scored: ScoredSet) -> str:
     Raises:
         ValueError: ids and train ids are both possible, and not the same.
     """
-    step = max(1, len(paths) // 20)
     if is_color(paths[0]):
         return "colors"
     values = np.zeros(256, np.int64)
-    for path in paths[::step]:
+    for path in paths[:: max(1, len(paths) // 20)]:
         values += histogram(read_label(path, palette=True))
     classes = len(scored.dataset.class_names)
     as_train_ids = values[:classes].sum() + values[IGNORE] == values.sum()
@@ -82,9 +79,7 @@ def recognize_kind(paths: list[Path], scored: ScoredSet) -> str:
         if (scored.dataset.id_to_train_id[seen] != seen).any():
             raise ValueError(f"{paths[0].parent}: {seen.tolist()} may be ids or train ids; say "
                              "which with --prediction-kind")
-    if as_ids or not as_train_ids:
-        return "ids"
-    return "train-ids"
+    return "ids" if as_ids or not as_train_ids else "train-ids"
 
 
 def read_prediction(path: Path, kind: str, scored: ScoredSet) -> np.ndarray:
@@ -120,11 +115,9 @@ def label_colors(scored: ScoredSet) -> tuple[np.ndarray, list[tuple[int, int, in
     colors: dict[tuple[int, int, int], int] = {}
     for ignored in (False, True):
         for number, label in enumerate(scored.labels):
-            red, green, blue = label.color
-            color = red, green, blue
-            if label.ignored is ignored and (ignored or color not in colors):
-                colors.setdefault(color, number)
-            elif label.ignored is ignored:
+            if label.ignored is not ignored:
+                continue
+            if colors.setdefault(label.color, number) != number and not ignored:
                 raise ValueError("colors cannot be scored: two classes of the data set have one "
                                  "color")
     return np.array(list(colors.values()), np.uint8), list(colors)

@@ -42,8 +42,6 @@ class ScoredSet(Dataset):
         self.sizes = AVERAGE_SIZES
         self.countable = [label.id for label in LABELS if label.has_instances]
         # from a channel of the logits, or a train id, to a label; what is no class is void
-        self.from_ids = np.arange(256, dtype=np.uint8)
-        self.from_ids[IGNORE] = 0
         self.from_train_ids = np.full(256, 0 if self.by_id else classes, np.uint8)
         if self.by_id:
             self.labels = [label for label in LABELS if label.id >= 0]
@@ -57,9 +55,8 @@ class ScoredSet(Dataset):
                 for i, (name, number, color) in enumerate(rows)
             ]
             void = min(set(range(256)) - set(ids))
-            self.labels.append(
-                make(name="void", id=void, train_id=IGNORE, ignored=True, color=(0, 0, 0))
-            )
+            self.labels.append(make(name="void", id=void, train_id=IGNORE, ignored=True,
+                                    color=(0, 0, 0)))
             self.from_train_ids[:classes] = np.arange(classes)
 
     def __len__(self) -> int:
@@ -74,12 +71,10 @@ class ScoredSet(Dataset):
         if image is None or not transform:
             labels = self.read_truth(index)
             return image, labels, self.read_instances(index, labels.shape)
-        ids = self.read_ids(index)
-        whole = ids.shape
-        image, ids = transform(image, ids)
-        instances = None  # a crop of instances is none
-        if ids.shape == whole:
-            instances = self.read_instances(index, whole)
+        whole = self.read_ids(index)
+        image, ids = transform(image, whole)
+        cropped = ids.shape != whole.shape  # a crop of instances is none
+        instances = None if cropped else self.read_instances(index, whole.shape)
         return image, self.to_labels(ids, index), instances
 
     def read_ids(self, index: int) -> np.ndarray:
@@ -104,7 +99,7 @@ class ScoredSet(Dataset):
             return ids
         train_ids = self.dataset.to_train_ids(ids, index)
         if same:
-            return cv2.LUT(ids, self.from_ids)
+            return np.where(ids == IGNORE, np.uint8(0), ids)
         return cv2.LUT(train_ids, self.from_train_ids)
 
     def ids_to_labels(self, ids: np.ndarray, path: Any) -> np.ndarray:
@@ -131,10 +126,8 @@ class ScoredSet(Dataset):
         sample = self.dataset.samples[index]
         if not self.instances or sample.instance is None:
             return None
-        if self.truth:
-            runs = self.truth.instances(sample)
-        else:
-            runs = read_instance_runs(sample.instance, shape)
+        runs = (self.truth.instances(sample) if self.truth
+                else read_instance_runs(sample.instance, shape))
         factor = self.dataset.INSTANCE_FACTOR
         if factor != 1000:
             label, number = np.divmod(runs[1], factor)
