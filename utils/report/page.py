@@ -91,6 +91,8 @@ def write(folder: str, report: Report, show: Callable[[int], Scored]) -> Path:
         report: what it is about.
         show: from an image's number to its pixels, prediction and label.
     """
+    import jinja2
+
     choice = choose(report.scores, IMAGES)
     pictures = draw_all(Path(folder), choice, show, report.scores, report.names)
     ious = image_ious(report.scores)
@@ -98,12 +100,33 @@ def write(folder: str, report: Report, show: Callable[[int], Scored]) -> Path:
     def strips(indices: Sequence[int], label: int | None = None) -> list[Strip]:
         return [_strip(report, index, ious[index], pictures[index], label) for index in indices]
 
-    text = render(report, {
-        "worst": strips(choice.worst), "best": strips(choice.best),
-        "by_class": {i: strips(indices, i) for i, indices in choice.by_class.items()},
-    })
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True,
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+    )
+    environment.filters["percent"] = percent
+    environment.tests["nan"] = math.isnan
+    table = confusion(report.scores)
+    wrong = [cell for row in table for cell in row if cell.pixels and not cell.right]
+    result, comparison = report.result, report.comparison
+    text = environment.get_template("report.html").render(
+        report=report, result=result,
+        strips={"worst": strips(choice.worst), "best": strips(choice.best),
+                "by_class": {i: strips(indices, i) for i, indices in choice.by_class.items()}},
+        classes=class_rows(report.scores, result),
+        categories=[name for name, iou in result["categoryScores"].items() if not math.isnan(iou)],
+        changes={row.name: row.change for row in comparison.averages} if comparison else {},
+        bands=bands(result),
+        confusion=table, confusions=sorted(wrong, key=lambda cell: -cell.pixels)[:CONFUSIONS],
+        pixels=int(report.scores.matrix[report.scores.scored].sum()),
+        colors={"right": css_color(RIGHT), "missed": css_color(MISSED), "false": css_color(FALSE)},
+        nan=math.nan, sqrt=math.sqrt,
+        date=f"{datetime.datetime.now().astimezone():%Y-%m-%d %H:%M %Z}",
+        command=shlex.join([Path(sys.executable).name, *sys.argv]),
+        versions=f"Python {platform.python_version()}, PyTorch {torch.__version__}, "
+        f"NumPy {np.__version__}, OpenCV {cv2.__version__}, {platform.platform()}",
+    )
     path = Path(folder) / PAGE
-    path.parent.mkdir(parents=True, exist_ok=True)
     # A file name may hold bytes that are no text.
     files.write_file(path, text.encode(errors="backslashreplace"))
     return path
@@ -127,41 +150,6 @@ def _strip(
                    f"false {false[label]:,}")
     shown = [pictures[kind] for kind in kinds if kind in pictures]
     return Strip(report.names[index], figures, shown)
-
-
-def render(report: Report, strips: Mapping[str, Any]) -> str:
-    """The page as HTML.
-
-    Args:
-        report: what it is about.
-        strips: `worst`, `best` and, by label, `by_class`.
-    """
-    import jinja2
-
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True,
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-    )
-    environment.filters["percent"] = percent
-    environment.tests["nan"] = math.isnan
-    table = confusion(report.scores)
-    result, comparison = report.result, report.comparison
-    colors = {"right": RIGHT, "missed": MISSED, "false": FALSE}
-    return environment.get_template("report.html").render(
-        report=report, result=result, strips=strips,
-        classes=class_rows(report.scores, result),
-        categories=[name for name, iou in result["categoryScores"].items() if not math.isnan(iou)],
-        changes={row.name: row.change for row in comparison.averages} if comparison else {},
-        bands=bands(result),
-        confusion=table, confusions=largest_confusions(table, CONFUSIONS),
-        pixels=int(report.scores.matrix[report.scores.scored].sum()),
-        colors={name: css_color(color) for name, color in colors.items()},
-        nan=math.nan, sqrt=math.sqrt,
-        date=f"{datetime.datetime.now().astimezone():%Y-%m-%d %H:%M %Z}",
-        command=shlex.join([Path(sys.executable).name, *sys.argv]),
-        versions=f"Python {platform.python_version()}, PyTorch {torch.__version__}, "
-        f"NumPy {np.__version__}, OpenCV {cv2.__version__}, {platform.platform()}",
-    )
 
 
 def percent(figure: float, digits: int = 1, sign: str = "") -> str:
@@ -202,16 +190,6 @@ class Cell(NamedTuple):
     right: bool
 
 
-class Band(NamedTuple):
-    """Pixels up to some distance from true boundaries, or all others."""
-
-    name: str
-    error: float  # part of its pixels that are wrong
-    pixels: float  # part of all scored pixels
-    wrong: float  # part of all wrong pixels
-    iou: float  # mean over classes, nan in the interior
-
-
 def css_color(color: tuple[int, int, int]) -> str:
     """An RGB color in CSS."""
     return "#{:02x}{:02x}{:02x}".format(*color)
@@ -246,21 +224,20 @@ def confusion(scores: Scores) -> list[list[Cell]]:
     ]
 
 
-def largest_confusions(table: list[list[Cell]], count: int) -> list[Cell]:
-    """The wrong cells with the most pixels, the largest first."""
-    wrong = [cell for row in table for cell in row if cell.pixels and not cell.right]
-    return sorted(wrong, key=lambda cell: -cell.pixels)[:count]
+def bands(result: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Errors by distance from the true boundaries; [] where these were not scored.
 
-
-def bands(result: Mapping[str, Any]) -> list[Band]:
-    """Errors by distance from the true boundaries; [] where these were not scored."""
+    These are `error`, part of the band's pixels, its parts of all `pixels` and of all `wrong` ones,
+    and the mean `iou` over classes, nan in the interior.
+    """
     counts = result.get("boundaryErrors", {})
     # The widest band and the interior are all pixels.
     pixels, wrong = (sum(row[key] for row in list(counts.values())[-2:])
                      for key in ("pixels", "wrong"))
     return [
-        Band(name, ratio(row["wrong"], row["pixels"]), ratio(row["pixels"], pixels),
-             ratio(row["wrong"], wrong), result["trimapScores"].get(name, math.nan))
+        {"name": name, "error": ratio(row["wrong"], row["pixels"]),
+         "pixels": ratio(row["pixels"], pixels), "wrong": ratio(row["wrong"], wrong),
+         "iou": result["trimapScores"].get(name, math.nan)}
         for name, row in counts.items()
     ]
 
@@ -298,11 +275,9 @@ def origin(args: argparse.Namespace, data: str, about: dict[str, Any]) -> dict[s
         "best in training": f"{100 * about['best']:.2f} % val mIoU" if "best" in about else None,
         "predictions": args.predictions,
         "data set": data,
-        "evaluated with": ", ".join(f"{key.replace('_', ' ')} {_text(value)}"
-                                    for key, value in chosen.items()) or None,
+        "evaluated with": ", ".join(
+            f"{key.replace('_', ' ')} "
+            f"{' '.join(map(str, value)) if isinstance(value, list) else value}"
+            for key, value in chosen.items()) or None,
         "processes": distributed.world(),
     }
-
-
-def _text(value: Any) -> str:
-    return " ".join(map(str, value)) if isinstance(value, list) else str(value)

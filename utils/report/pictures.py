@@ -66,8 +66,8 @@ class Picture(NamedTuple):
         """The same with a thumbnail of this share of its pixels."""
         data = np.frombuffer(base64.b64decode(self.data.removeprefix(PREFIX)), np.uint8)
         area = max(1, int(share * self.width * self.height))
-        small = _shrink(np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR_RGB)), area)
-        return self._replace(data=_inline(small), width=small.shape[1], height=small.shape[0])
+        pixels = np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR_RGB))
+        return Picture(self.title, *_thumbnail(pixels, area), self.file)
 
 
 def choose(scores: Scores, count: int) -> Choice:
@@ -141,13 +141,12 @@ class Gallery:
         file = f"{name}_{kind.replace(' ', '_')}.{'jpg' if photo else 'png'}"
         path = self.folder / FOLDER / file
         if photo:
-            path.parent.mkdir(parents=True, exist_ok=True)
             write_file(path, _encode(pixels, *FULL))
         else:
             write_png(path, pixels)
-        small = _shrink(pixels, LARGEST)
-        return Picture("difference" if kind.startswith("class") else kind, _inline(small),
-                       small.shape[1], small.shape[0], f"{FOLDER}/{quote(os.fsencode(file))}")
+        title = "difference" if kind.startswith("class") else kind
+        url = f"{FOLDER}/{quote(os.fsencode(file))}"
+        return Picture(title, *_thumbnail(pixels, LARGEST), url)
 
 
 def draw_all(
@@ -186,17 +185,14 @@ def fit(drawn: Drawn, uses: Mapping[int, int]) -> Drawn:
                 for index, pictures in drawn.items()}, uses)
 
 
-def _inline(pixels: np.ndarray) -> str:
-    return PREFIX + base64.b64encode(_encode(pixels, *SMALL)).decode()
-
-
-def _shrink(pixels: np.ndarray, area: int) -> np.ndarray:
+def _thumbnail(pixels: np.ndarray, area: int) -> tuple[str, int, int]:
+    """URI, width and height of a picture of at most so many pixels."""
     height, width = pixels.shape[:2]
     factor = math.sqrt(area / (height * width))
-    if factor >= 1:
-        return pixels
-    size = max(1, round(width * factor)), max(1, round(height * factor))
-    return cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
+    if factor < 1:
+        width, height = (max(1, round(side * factor)) for side in (width, height))
+        pixels = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA)
+    return PREFIX + base64.b64encode(_encode(pixels, *SMALL)).decode(), width, height
 
 
 def _encode(pixels: np.ndarray, suffix: str, option: int, quality: int) -> bytes:
