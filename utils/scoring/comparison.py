@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from utils.images import shown
 from utils.scoring.counts import ScoredLabel
 
-AVERAGES = {  # keys of `utils.results.summarize`
+AVERAGES = {  # keys of `utils.scoring.summary.summarize`
     "averageScoreClasses": "mean IoU",
     "averageScoreInstClasses": "mean iIoU",
     "averageScoreCategories": "category IoU",
@@ -45,9 +45,9 @@ class Comparison:
     @property
     def classes(self) -> list[Row]:
         """IoU of the classes."""
-        scores = (self.before["classScores"], self.now["classScores"])
-        return [Row(name, *(_number(score[name]) for score in scores))
-                for name in (label.name for label in self.labels if not label.ignored)]
+        then, now = self.before["classScores"], self.now["classScores"]
+        return [Row(label.name, _number(then[label.name]), _number(now[label.name]))
+                for label in self.labels if not label.ignored]
 
     @property
     def averages(self) -> list[Row]:
@@ -108,13 +108,11 @@ def read_scores(path: str, labels: Sequence[ScoredLabel]) -> dict[str, Any]:
 
 
 def _is_scores(content: Any) -> bool:
-    if not isinstance(content, dict) or not {*FACTS, "classScores"} <= content.keys():
+    scores = content.get("classScores") if isinstance(content, dict) else None
+    if not isinstance(scores, dict) or not content.keys() >= {*FACTS}:
         return False
-    figures = [content.get(key) for key in AVERAGES]
-    scores = content["classScores"]
-    if not isinstance(scores, dict):
-        return False
-    return all(x is None or isinstance(x, int | float) for x in [*figures, *scores.values()])
+    figures = [*map(content.get, AVERAGES), *scores.values()]
+    return all(x is None or isinstance(x, int | float) for x in figures)
 
 
 def _number(value: float | None) -> float:

@@ -20,6 +20,7 @@ class ScoredLabel(Protocol):
     """A row of a class table; a label's number is its place in the list of labels."""
 
     name: str
+    id: int
     category: str
     has_instances: bool
     ignored: bool
@@ -32,12 +33,10 @@ class ImageCounts:
 
     classes: np.ndarray  # (3, L): hits, pixels of the truth, false positives
     instances: np.ndarray | None  # (K, 4): label, size, hits, hits of its category
-    boundary: np.ndarray | None = None  # see utils.boundary
+    boundary: np.ndarray | None = None  # see `boundary_counts`
 
 
-def instance_table(
-    runs: np.ndarray, prediction: np.ndarray, categories: np.ndarray
-) -> np.ndarray:
+def instance_table(runs: np.ndarray, prediction: np.ndarray, categories: np.ndarray) -> np.ndarray:
     """(K, 4) int64 label, size, hits and category hits of each instance, ids ascending.
 
     Args:
@@ -110,12 +109,10 @@ class Scores:
             raise ValueError(f"ids {strange[strange >= len(self.labels)].tolist()} are no labels")
         hits = matrix.diagonal()
         counts = np.stack([hits, matrix.sum(1), matrix[self.scored].sum(0) - hits * self.scored])
-        table = None
-        if instances is not None:
-            table = instance_table(instances, prediction, self.same_category)
-        band = None
-        if self.ratio:
-            band = boundary_counts(truth, prediction, self.scored, self.ratio, self.trimaps)
+        table = (None if instances is None
+                 else instance_table(instances, prediction, self.same_category))
+        band = (boundary_counts(truth, prediction, self.scored, self.ratio, self.trimaps)
+                if self.ratio else None)
         return matrix, ImageCounts(counts, table, band)
 
     def add(self, index: int, measured: tuple[np.ndarray, ImageCounts]) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -11,7 +11,7 @@ from tqdm import tqdm
 from utils import distributed, files
 from utils.images import read_label, write_png
 from utils.pictures import colorize, difference, overlay
-from utils.scoring.counts import Scores
+from utils.scoring.counts import ScoredLabel, Scores
 from utils.workers import map_in_threads
 
 KINDS = ("pred", "rgb", "compose", "diff")
@@ -25,14 +25,6 @@ class Scored(NamedTuple):
     truth: np.ndarray  # (H, W) uint8 labels
     instances: np.ndarray | None  # (2, R) int32 runs of label * 1000 + n
     image: np.ndarray | None  # (h, w, 3) uint8 RGB, where it is needed
-
-
-class ColoredLabel(Protocol):
-    """A row of a class table."""
-
-    id: int
-    color: tuple[int, int, int]
-    ignored: bool
 
 
 class Outputs:
@@ -51,7 +43,7 @@ class Outputs:
     def __init__(
         self,
         folder: str,
-        labels: Sequence[ColoredLabel],
+        labels: Sequence[ScoredLabel],
         names: Sequence[str],
         kinds: Sequence[str] = KINDS,
     ) -> None:
@@ -108,11 +100,10 @@ def evaluate(
         scored: Scored = read(item) if read else item
         if outputs:
             outputs.write(scored.number, scored.image, scored.prediction, scored.truth)
-        counts = scores.measure(scored.truth, scored.prediction, scored.instances)
-        return scored.number, counts
+        return scored.number, scores.measure(scored.truth, scored.prediction, scored.instances)
 
     silent = None if distributed.rank() == 0 else True
-    bar = tqdm(map_in_threads(measure, items, threads), disable=silent, unit="image")
-    for index, counts in bar:
+    results = map_in_threads(measure, items, threads)
+    for index, counts in tqdm(results, disable=silent, unit="image"):
         scores.add(index, counts)
     scores.gather()

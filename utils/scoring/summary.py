@@ -55,9 +55,8 @@ def summarize(scores: Scores) -> dict[str, Any]:
     categories, instance_categories = _category_scores(scores)
     accuracy = per_class(ratio(hits[i], rows[i]) for i in range(len(names)))
     scored_rows = rows[scores.scored]
-    weighted = [ratio(n, scored_rows.sum()) * figure for n, figure in
-                zip(scored_rows, (iou[name] for i, name in enumerate(names) if scores.scored[i]),
-                    strict=True) if n]
+    weighted = [ratio(n, scored_rows.sum()) * iou[name]
+                for name, n, ok in zip(names, rows, scores.scored, strict=True) if ok and n]
     result: dict[str, Any] = {
         "confMatrix": matrix.tolist(),
         "priors": {name: ratio(rows[i], matrix.sum()) for i, name in enumerate(names)},
@@ -158,25 +157,18 @@ def tables(scores: Scores, result: Mapping[str, Any]) -> str:
     """Classes, then categories where there are any, as the official scorer prints them."""
     scored = {label.name for label in scores.labels if not label.ignored}
     categories = {x.category for x in scores.labels if x.category and not x.ignored}
-    lines = ["classes          IoU      nIoU", "-" * 32]
-    for name in result["classScores"]:
-        if name in scored:
-            figures = result["classScores"][name], result["classInstScores"][name]
-            lines.append(f"{name:<14}: {figures[0]:>5.3f}    {figures[1]:>5.3f}")
-    lines += _average(result["averageScoreClasses"], result["averageScoreInstClasses"])
-    if categories:
-        lines += ["", "", "categories       IoU      nIoU", "-" * 32]
-        for name, figure in result["categoryScores"].items():
-            if name in categories:
-                instance = result["categoryInstScores"][name]
-                lines.append(f"{name:<14}: {figure:>5.3f}    {instance:>5.3f}")
-        lines += _average(result["averageScoreCategories"], result["averageScoreInstCategories"])
-    return "\n".join(lines)
-
-
-def _average(figure: float, instance: float) -> list[str]:
-    line = "-" * 32
-    return [line, f"Score Average : {figure:5.3f}    {instance:5.3f}", line]
+    parts, line = [], "-" * 32
+    for title, one, names in (("Classes", "class", scored), ("Categories", "category", categories)):
+        if not names:
+            continue
+        rows = [(name, iou, result[f"{one}InstScores"][name])
+                for name, iou in result[f"{one}Scores"].items() if name in names]
+        rows.append(("Score Average", result[f"averageScore{title}"],
+                     result[f"averageScoreInst{title}"]))
+        *lines, mean = [f"{name:<14}: {iou:>5.3f}    {inst:>5.3f}" for name, iou, inst in rows]
+        head = f"{title.lower():<10}       IoU      nIoU"
+        parts.append("\n".join([head, line, *lines, line, mean, line]))
+    return "\n\n\n".join(parts)
 
 
 def plain(value: Any) -> Any:

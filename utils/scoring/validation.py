@@ -72,10 +72,7 @@ class ConfusionMatrix:
 
 
 def validate(
-    predictor: Predictor,
-    dataset: Any,
-    workers: int = 0,
-    stop: StopRequest | None = None,
+    predictor: Predictor, dataset: Any, workers: int = 0, stop: StopRequest | None = None
 ) -> ConfusionMatrix:
     """Scores a network on a data set, each rank on its own part, summed over ranks.
 
