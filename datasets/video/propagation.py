@@ -7,7 +7,6 @@ image and the label of before alike, so that the two fit even where the motion i
 
 import tempfile
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,11 +14,11 @@ from pathlib import Path
 import numpy as np
 
 from datasets.base import SegmentationDataset
-from datasets.samples import Sample
 from datasets.sampling.epoch_lists import shifted
 from utils.images import read_image, read_label, read_size, write_png
 from utils.labels import IGNORE
 from utils.video.flow import Motion, disagreement, warp, warp_labels
+from utils.workers import map_in_threads
 
 IMAGE, LABEL, TRAIN_IDS = "_leftImg8bit.png", "_gtFine_labelIds.png", "_gtFine_labelTrainIds.png"
 NAMED = 3  # of the missing frames
@@ -114,20 +113,16 @@ def find_chains(dataset: SegmentationDataset, split: str, count: int, out: Path)
             if (other := owners.setdefault(name, sample.name)) != sample.name:
                 raise ValueError(f"{dataset.root}: the labelled frames {other} and {sample.name} "
                                  f"both give {name}; give a smaller --propagate")
-    chains = [Chain(index, [sequence.images[name] for name in names],
-                    [_pair(out, sample, name) for name in names], [])
-              for index, sample, names in wanted]
-    for forward, backward in zip(chains[::2], chains[1::2], strict=True):
-        forward.opposite.extend(backward.frames)
-        backward.opposite.extend(forward.frames)
+    chains = []
+    for number, (index, sample, names) in enumerate(wanted):
+        place = Path(*sample.image.parts[-3:-1])  # split and city
+        suffix = TRAIN_IDS if sample.truth.name.endswith(TRAIN_IDS) else LABEL
+        pairs = [Pair(out / "leftImg8bit" / place / (name + IMAGE),
+                      out / "gtFine" / place / (name + suffix)) for name in names]
+        frames, opposite = ([sequence.images[each] for each in chain]
+                            for chain in (names, wanted[number ^ 1][2]))  # forward, backward, ...
+        chains.append(Chain(index, frames, pairs, opposite))
     return chains
-
-
-def _pair(out: Path, sample: Sample, name: str) -> Pair:
-    place = Path(*sample.image.parts[-3:-1])  # split and city
-    suffix = TRAIN_IDS if sample.truth.name.endswith(TRAIN_IDS) else LABEL
-    image, label = out / "leftImg8bit" / place, out / "gtFine" / place
-    return Pair(image / (name + IMAGE), label / (name + suffix))
 
 
 def check_sizes(dataset: SegmentationDataset, chains: Iterable[Chain], smallest: int) -> None:
@@ -154,8 +149,8 @@ def check_sizes(dataset: SegmentationDataset, chains: Iterable[Chain], smallest:
             raise ValueError(f"{path}: {width}x{height}, its labelled frame "
                              f"{dataset.samples[index].name} {sizes[index][1]}x{sizes[index][0]}")
 
-    with ThreadPoolExecutor(8) as pool:
-        list(pool.map(check, [(path, chain.index) for chain in chains for path in chain.frames]))
+    jobs = ((path, chain.index) for chain in chains for path in chain.frames)
+    list(map_in_threads(check, jobs, 8))
 
 
 def bytes_needed(dataset: SegmentationDataset, chains: Sequence[Chain]) -> int:
@@ -168,10 +163,9 @@ def bytes_needed(dataset: SegmentationDataset, chains: Sequence[Chain]) -> int:
         trial = Path(folder) / "x.png"
         total = 0
         for chain in tried:
-            write_png(trial, dataset.read_ids(chain.index))
-            total += trial.stat().st_size
-            write_png(trial, dataset.read_image(chain.index))
-            total += trial.stat().st_size
+            for read in (dataset.read_ids, dataset.read_image):
+                write_png(trial, read(chain.index))
+                total += trial.stat().st_size
     open_pairs = sum(not (pair.image.exists() and pair.label.exists())
                      for chain in chains for pair in chain.pairs)
     return open_pairs * total // len(tried)
@@ -223,10 +217,8 @@ class Propagation:
         """Image and label of a frame, from those of another one."""
         source, target = state.read_real(), read_image(frame)
         flow = self.motion(target, source, partial(read_image, before))
-        if self.method.upstream:
-            ids = warp(state.ids, flow, nearest=True)
-        else:
-            ids = warp_labels(state.ids, flow)
+        ids = (warp(state.ids, flow, nearest=True) if self.method.upstream
+               else warp_labels(state.ids, flow))
         if self.method.consistency is not None:
             error = disagreement(flow, self.motion(source, target, None))
             ids[error > self.method.consistency] = IGNORE

@@ -1,9 +1,9 @@
 """The images of a city or a sequence of a data set, in order, with or without labels."""
 
+from collections import defaultdict
 from pathlib import Path
 
 from datasets import DATASETS
-from datasets.base import SegmentationDataset
 
 
 def find_sequence(name: str, root: Path, city: str | None, split: str | None) -> list[Path]:
@@ -26,7 +26,9 @@ def find_sequence(name: str, root: Path, city: str | None, split: str | None) ->
     parts = [split] if split else dataset.parts() if city else ["val"]
     known: set[str] = set()
     for part in parts:
-        groups = _groups(dataset, part)
+        groups: dict[str, list[Path]] = defaultdict(list)
+        for image, path in dataset.files(part).images.items():
+            groups[dataset.group(image, path)].append(path)
         if city is None and groups:
             return [path for paths in groups.values() for path in paths]
         if city in groups:
@@ -37,11 +39,3 @@ def find_sequence(name: str, root: Path, city: str | None, split: str | None) ->
                                 "it; give --data-root DIR")
     raise ValueError(f"{city}: no such city or sequence in {root}; there are "
                      f"{', '.join(sorted(known))}")
-
-
-def _groups(dataset: SegmentationDataset, part: str) -> dict[str, list[Path]]:
-    """City -> its images, of one part."""
-    groups: dict[str, list[Path]] = {}
-    for name, path in dataset.files(part).images.items():
-        groups.setdefault(dataset.group(name, path), []).append(path)
-    return groups

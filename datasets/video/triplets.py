@@ -108,32 +108,26 @@ class FrameTriplets(Dataset):
         return hashlib.sha256(repr(names).encode()).hexdigest()[:16]
 
     def __getitem__(self, key: int | SampleKey) -> tuple[Tensor, Tensor]:
-        """One triplet; an index stands for that position of epoch 0."""
-        epoch, position, index, _ = key if isinstance(key, tuple) else SampleKey(0, key, key)
-        frames = self._read(index)
-        if self.crop_size:
-            rng = np.random.default_rng((Stream.TRIPLETS, self.seed, epoch, position))
-            frames = _crop(frames, self.crop_size, rng)
-        flows = [self.motion(target, source, None) for source, target in pairwise(frames)]
-        return (torch.from_numpy(np.stack(frames)),
-                torch.from_numpy(np.stack(flows).transpose(0, 3, 1, 2).copy()))
+        """One triplet; an index stands for that position of epoch 0.
 
-    def _read(self, index: int) -> list[np.ndarray]:
-        """Three (H, W, 3) uint8 RGB; ValueError if their sizes differ."""
+        Raises:
+            ValueError: the sizes of its frames differ.
+        """
+        epoch, position, index, _ = key if isinstance(key, tuple) else SampleKey(0, key, key)
         paths = self.triplets[index]
         frames = [read_image(path) for path in paths]
         if len({frame.shape for frame in frames}) > 1:
             sizes = ", ".join("{}x{}".format(*frame.shape) for frame in frames)
             raise ValueError(f"{paths[0]} and the two frames after it: {sizes} pixels; one size is "
                              "needed")
-        return frames
-
-
-def _crop(
-    frames: list[np.ndarray], size: Sequence[int], rng: np.random.Generator
-) -> list[np.ndarray]:
-    """One random window of all frames, perhaps in reversed order."""
-    top, left = (int(rng.integers(frames[0].shape[axis] - size[axis] + 1)) for axis in (0, 1))
-    order = frames[::-1] if rng.random() < 0.5 else frames
-    return [np.ascontiguousarray(frame[top : top + size[0], left : left + size[1]])
-            for frame in order]
+        if self.crop_size:  # one random window of all frames, perhaps in reversed order
+            rng = np.random.default_rng((Stream.TRIPLETS, self.seed, epoch, position))
+            height, width = self.crop_size
+            top, left = (int(rng.integers(frames[0].shape[axis] - self.crop_size[axis] + 1))
+                         for axis in (0, 1))
+            order = frames[::-1] if rng.random() < 0.5 else frames
+            frames = [np.ascontiguousarray(frame[top : top + height, left : left + width])
+                      for frame in order]
+        flows = [self.motion(target, source, None) for source, target in pairwise(frames)]
+        return (torch.from_numpy(np.stack(frames)),
+                torch.from_numpy(np.stack(flows).transpose(0, 3, 1, 2).copy()))

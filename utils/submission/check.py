@@ -4,7 +4,6 @@ A second reader: PIL decodes here what cv2 has encoded, and nothing is unpacked 
 """
 
 from collections import defaultdict
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path, PurePosixPath
@@ -17,6 +16,7 @@ from tqdm import tqdm
 from utils.images import shown
 from utils.labels import histogram
 from utils.submission.package import Member, Package, Size, open_members
+from utils.workers import map_in_threads
 
 THREADS = 8
 LINES = 5  # shown of each kind of fault
@@ -79,13 +79,11 @@ def inspect(path: Path, package: Package) -> Findings:
     with open_members(path) as members:
         pairs, findings.faults = _pair(members, package)
         # Decoding leaves the interpreter lock to the others.
-        with ThreadPoolExecutor(THREADS) as pool:
-            jobs = pool.map(lambda pair: _check_member(pair[0], pair[1], package), pairs)
-            bar = tqdm(jobs, desc="check", total=len(pairs), unit="file", disable=None)
-            for fault, is_palette in bar:
-                findings.files += 1
-                findings.palettes += is_palette
-                findings.faults += [fault] if fault else []
+        jobs = map_in_threads(lambda pair: _check_member(pair[0], pair[1], package), pairs, THREADS)
+        for fault, is_palette in tqdm(jobs, "check", len(pairs), unit="file", disable=None):
+            findings.files += 1
+            findings.palettes += is_palette
+            findings.faults += [fault] if fault else []
     return findings
 
 
@@ -110,16 +108,11 @@ def find_fault(path: str, data: bytes, size: Size, package: Package) -> Fault | 
         ids = np.asarray(image)
     except Exception:
         return Fault(path, "a damaged or half-written PNG")
-    return _find_id_fault(path, ids, package)
-
-
-def _find_id_fault(path: str, ids: np.ndarray, package: Package) -> Fault | None:
     counts = histogram(ids)
-    present = counts > 0
     if _are_train_ids(counts, package):
         return Fault(path, "train ids, not ids",
                      f": {package.train_id_to_id[0]} is the id of the first class, not 0")
-    if (wrong := present & ~package.legal).any():
+    if (wrong := (counts > 0) & ~package.legal).any():
         some = ", ".join(map(str, wrong.nonzero()[0][:5]))
         return Fault(path, "ids that the data set does not have", f": {some}")
     return None
@@ -156,9 +149,7 @@ def _check_member(member: Member, owner: str, package: Package) -> tuple[Fault |
     return fault, not fault and data[25] == PALETTE
 
 
-def _pair(
-    members: list[Member], package: Package
-) -> tuple[list[tuple[Member, str]], list[Fault]]:
+def _pair(members: list[Member], package: Package) -> tuple[list[tuple[Member, str]], list[Fault]]:
     """Members with the expected file they are taken for; what is missing, twice, misplaced."""
     found: dict[str, list[Member]] = defaultdict(list)
     faults, strays = [], []

@@ -5,7 +5,6 @@ over the image) are for people. Scorers that search a folder take a color pictur
 """
 
 import json
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from utils.labels import to_ids
 from utils.pictures import colorize, overlay
 from utils.submission.check import THREADS, Findings, find_fault, inspect
 from utils.submission.package import Package, Size, write_zip
+from utils.workers import map_in_threads
 
 PRED, RGB, COMPOSE = "pred", "rgb", "compose"
 SETTINGS, DONE = "settings.json", "test.json"
@@ -77,11 +77,10 @@ class ResultsFolder:
         items = list(self.package.sizes.items())
         mine = distributed.shard(len(items))
         done = torch.zeros(len(items), dtype=torch.int64)
-        with ThreadPoolExecutor(THREADS) as pool:
-            jobs = pool.map(lambda index: self._is_done(*items[index]), mine)
-            silent = None if distributed.rank() == 0 else True
-            bar = tqdm(jobs, desc="check", total=len(mine), unit="file", disable=silent)
-            done[list(mine)] = torch.tensor(list(bar), dtype=torch.int64)
+        jobs = map_in_threads(lambda index: self._is_done(*items[index]), mine, THREADS)
+        silent = None if distributed.rank() == 0 else True
+        bar = tqdm(jobs, desc="check", total=len(mine), unit="file", disable=silent)
+        done[list(mine)] = torch.tensor(list(bar), dtype=torch.int64)
         # Ranks that looked at a network disk on their own might disagree.
         done = distributed.sum_over_ranks(done.to(device))
         return (done == 0).nonzero()[:, 0].tolist()

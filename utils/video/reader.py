@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain, pairwise
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from utils.images import read_image, read_size, shown
-from utils.workers import iterate_in_thread
+from utils.workers import iterate_in_thread, map_in_threads
 
 if TYPE_CHECKING:  # loaded only where a video is opened
     from av.container import InputContainer
@@ -158,8 +157,7 @@ def open_frames(paths: Sequence[Path], name: str, upright: bool = False) -> Vide
     """
     if not paths:
         raise FileNotFoundError(f"{name}: no images in it")
-    with ThreadPoolExecutor(8) as pool:
-        sizes = list(pool.map(read_size, paths))
+    sizes = list(map_in_threads(read_size, paths, 8))
     for path, (height, width) in zip(paths, sizes, strict=True):
         if (height, width) != sizes[0]:
             raise ValueError(f"{shown(path)}: {width}x{height} among frames of {sizes[0][1]}x"
@@ -201,9 +199,7 @@ def _open(name: str, source: str, where: str, live: bool | None = None, **how: A
     return video
 
 
-def _frames(
-    video: Video, container: "InputContainer", stream: "VideoStream"
-) -> Iterator[Frame]:
+def _frames(video: Video, container: "InputContainer", stream: "VideoStream") -> Iterator[Frame]:
     """What can be decoded; where its clock jumps, the times of frames go on evenly."""
     import av
     from av.video.reformatter import VideoReformatter

@@ -66,6 +66,9 @@ class VideoFile:
             ValueError: another size than that of the first frame.
             OSError: it cannot be written.
         """
+        from av import VideoFrame
+        from av.video.reformatter import ColorRange, Colorspace
+
         height, width = frame.shape[:2]
         if self.container is None:
             self.size = (height, width)
@@ -76,7 +79,10 @@ class VideoFile:
                              f"{self.size[1]}x{self.size[0]}; the frames of a video have one size")
         if self.padded:
             frame = np.pad(frame, ((0, height % 2), (0, width % 2), (0, 0)), "edge")
-        picture = self._convert(frame)
+        # As what the stream says that it has.
+        picture = self.reformatter.reformat(
+            VideoFrame.from_ndarray(np.ascontiguousarray(frame)), format="yuv420p",
+            dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG)
         last = self.last if self.frames else picture
         place = self.frames if seconds is None else round(seconds * self.fps)
         with self._blamed():
@@ -104,15 +110,6 @@ class VideoFile:
         context.color_primaries, context.color_trc = ColorPrimaries.BT709, ColorTrc.BT709
         container.start_encoding()
         return container
-
-    def _convert(self, frame: np.ndarray) -> "VideoFrame":
-        """A frame (H, W, 3) uint8 RGB as what the stream says that it has."""
-        from av import VideoFrame
-        from av.video.reformatter import ColorRange, Colorspace
-
-        return self.reformatter.reformat(
-            VideoFrame.from_ndarray(np.ascontiguousarray(frame)), format="yuv420p",
-            dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG)
 
     @contextmanager
     def _blamed(self) -> Iterator[None]:
