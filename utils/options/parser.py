@@ -4,9 +4,12 @@ import argparse
 import math
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, NoReturn
 
+SWITCH: dict[str, Any] = {"action": argparse.BooleanOptionalAction, "default": False}
 # option -> another one, and the values of that with which it has an effect
 OWNERS = {
     "relax_window": ("loss", ("label_relaxation",)),
@@ -41,12 +44,8 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, doc: str | None) -> None:
         description, _, examples = (doc or "").partition("\n\n")
-        super().__init__(
-            description=description,
-            epilog=examples,
-            formatter_class=_Formatter,
-            allow_abbrev=False,
-        )
+        super().__init__(description=description, epilog=examples, formatter_class=_Formatter,
+                         allow_abbrev=False)
         self.add_argument("--debug", action="store_true", help="show the traceback of an error")
 
     def parse_known_args(  # type: ignore[override]
@@ -87,6 +86,9 @@ class _Formatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescription
             return f"{action.help} (default: {' '.join(map(str, default))})"
         return action.help if default in (None, False) else super()._get_help_string(action)
 
+    def _get_default_metavar_for_optional(self, action: argparse.Action) -> str:
+        return getattr(action.type, "metavar", super()._get_default_metavar_for_optional(action))
+
 
 def _option(name: str) -> str:
     return "--" + name.replace("_", "-")
@@ -97,69 +99,41 @@ def _kebab(word: str) -> str:
     return name.replace("_", "-") + equals + value if name.startswith("--") else word
 
 
-def positive(text: str) -> int:
-    """A whole number from 1."""
-    if not text.isdigit() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1")
-    return int(text)
+@dataclass(frozen=True)
+class Number:
+    """The type of an option that is a number.
+
+    Args:
+        words: say what is expected, where anything else is refused.
+        test: of the number.
+        read: a text; what it raises is a refusal.
+        metavar: of such an option in --help, unless it has one of its own.
+    """
+
+    words: str
+    test: Callable[[Any], bool]
+    read: Callable[[str], Any] = float
+    metavar: str = "X"
+
+    def __call__(self, text: str) -> Any:
+        with suppress(ValueError, ArithmeticError):  # 1/0 too
+            if self.test(value := self.read(text)):
+                return value
+        raise argparse.ArgumentTypeError(f"{text!r} is not {self.words}")
 
 
-def whole(text: str) -> int:
-    """A whole number from 0."""
-    if not text.isdigit():
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0")
-    return int(text)
+def _digits(text: str) -> int:
+    return int(text) if text.isdecimal() else -1
 
 
-def odd(text: str) -> int:
-    """An odd whole number."""
-    if not text.isdigit() or int(text) % 2 == 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is not an odd number from 1")
-    return int(text)
-
-
-def share(text: str) -> float:
-    """A number from 0 to 1."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 1")
-    return value
-
-
-def below_one(text: str) -> float:
-    """A number or a fraction, from 0 to below 1."""
-    try:
-        value = float(Fraction(text) if "/" in text else text)
-    except (ValueError, ArithmeticError):  # 1/0 too
-        value = 1.0
-    if not 0 <= value < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0, below 1")
-    return value
-
-
-def at_least_zero(text: str) -> float:
-    """A finite number from 0."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0 <= value < math.inf:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0")
-    return value
-
-
-def above_zero(text: str) -> float:
-    """A finite number above 0."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0 < value < math.inf:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
-    return value
+positive = Number("a whole number from 1", lambda n: n > 0, _digits, "N")
+whole = Number("a whole number from 0", lambda n: n >= 0, _digits, "N")
+odd = Number("an odd number from 1", lambda n: n > 0 and n % 2 == 1, _digits, "N")
+share = Number("a number from 0 to 1", lambda x: 0 <= x <= 1)
+below_one = Number("a number from 0, below 1", lambda x: 0 <= x < 1,
+                   lambda text: float(Fraction(text) if "/" in text else text))
+at_least_zero = Number("a number from 0", lambda x: 0 <= x < math.inf)
+above_zero = Number("a number above 0", lambda x: 0 < x < math.inf)
 
 
 def checked(check: Callable[[str], str]) -> Callable[[str], str]:
@@ -195,10 +169,7 @@ class Show(argparse.Action):
 class OneOrTwo(argparse.Action):
     """Takes one number or two, and refuses more."""
 
-    def __call__(
-        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace,
-        values: str | Sequence[Any] | None, option_string: str | None = None,
-    ) -> None:
-        if not isinstance(values, list) or len(values) > 2:
+    def __call__(self, parser: Any, namespace: Any, values: Any, *rest: Any) -> None:
+        if len(values) > 2:
             parser.error(f"argument {self.option_strings[0]}: one number or two are expected")
         setattr(namespace, self.dest, values)
