@@ -11,13 +11,12 @@ from utils.options.parser import OneOrTwo, positive, whole
 
 def add_device(parser: argparse.ArgumentParser) -> None:
     """Where and how it computes."""
-    group = parser.add_argument_group("device")
-    group.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
-    group.add_argument("--precision", default="auto", choices=("auto", "fp32", "bf16", "fp16"),
-                       help="of the forward; auto is bf16 where it is fast: on a CPU where, timed "
-                       "once, it is 5 %% faster than fp32; a resumed run keeps what it has")
-    group.add_argument("--threads", type=positive, metavar="N",
-                       help="CPU threads per process (default: cores / processes)")
+    add = parser.add_argument_group("device").add_argument
+    add("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
+    add("--precision", default="auto", choices=("auto", "fp32", "bf16", "fp16"),
+        help="of the forward; auto is bf16 where it is fast: on a CPU where, timed once, it is "
+        "5 %% faster than fp32; a resumed run keeps what it has")
+    add("--threads", type=positive, help="CPU threads per process (default: cores / processes)")
 
 
 def add_data(
@@ -25,27 +24,24 @@ def add_data(
 ) -> Any:
     """Which images; returns the group."""
     group = parser.add_argument_group("data")
-    group.add_argument("--dataset", default=default, choices=tuple(names),
-                       help="layout and classes"
-                       + ("" if default else " (default: those of the snapshot)"))
-    group.add_argument("--data-root", metavar="DIR",
-                       help="folder of the data set (default: $NAME_DATASET, else data/NAME)")
+    add = group.add_argument
+    add("--dataset", default=default, choices=tuple(names),
+        help="layout and classes" + ("" if default else " (default: those of the snapshot)"))
+    add("--data-root", metavar="DIR",
+        help="folder of the data set (default: $NAME_DATASET, else data/NAME)")
     if split:
-        group.add_argument("--split", default=split, help="part of the data set")
-    group.add_argument("--holdout", metavar="GROUP",
-                       help="city or sequence of train that becomes val")
-    group.add_argument("--cv-split", type=whole, metavar="N",
-                       help="published cross-validation of train and val: 0, 1 or 2")
-    group.add_argument("--limit", type=positive, metavar="N", help="first N images of a split only")
-    group.add_argument("--workers", type=whole, default=min(4, os.cpu_count() or 1), metavar="N",
-                       help="processes that read images, per process that computes")
+        add("--split", default=split, help="part of the data set")
+    add("--holdout", metavar="GROUP", help="city or sequence of train that becomes val")
+    add("--cv-split", type=whole, help="published cross-validation of train and val: 0, 1 or 2")
+    add("--limit", type=positive, help="first N images of a split only")
+    add("--workers", type=whole, default=min(4, os.cpu_count() or 1),
+        help="processes that read images, per process that computes")
     return group
 
 
 def add_eval_size(group: Any) -> None:
     """The size that a network sees in evaluation."""
-    group.add_argument("--eval-size", type=positive, nargs="+", action=OneOrTwo,
-                       metavar=("H", "W"),
+    group.add_argument("--eval-size", type=positive, nargs="+", action=OneOrTwo, metavar=("H", "W"),
                        help="pixels, images are resized to H W, or to a longer side of one number, "
                        "before the network; scores and predictions have the original size "
                        "(default: no resize)")
@@ -54,8 +50,8 @@ def add_eval_size(group: Any) -> None:
 def add_eval_crop(group: Any) -> None:
     """The part of an image that is scored."""
     group.add_argument("--eval-crop", type=positive, nargs=2, metavar=("H", "W"),
-                       help="pixels, only this center of the resized image is scored, at that "
-                       "size (default: the whole image at its own size)")
+                       help="pixels, only this center of the resized image is scored, at that size "
+                       "(default: the whole image at its own size)")
 
 
 def add_class_map(group: Any) -> None:

@@ -5,49 +5,42 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Any
 
-from utils.options.parser import at_least_zero, below_one, odd, positive, share, whole
+from utils.options.parser import SWITCH, at_least_zero, below_one, odd, positive, share, whole
 from utils.training.schedules import SCHEDULES, Schedule, Shape
 
 
 def add_optimization(parser: argparse.ArgumentParser, optimizers: Collection[str]) -> None:
     """How weights are found."""
-    group = parser.add_argument_group("optimization")
-    group.add_argument("--epochs", type=positive, default=200, metavar="N",
-                       help="passes over the training split")
-    group.add_argument("--max-steps", type=positive, metavar="N",
-                       help="end after N optimizer steps, if the epochs are longer")
-    group.add_argument("--batch-size", type=positive, default=8, metavar="N",
-                       help="images per optimizer step, over all processes")
-    group.add_argument("--accumulate", type=positive, default=1, metavar="N",
-                       help="forwards that a step is split into, to save memory")
-    group.add_argument("--optimizer", default="sgd", choices=tuple(optimizers), help="update rule")
-    group.add_argument("--lr", type=at_least_zero, default=0.01, metavar="X", help="learning rate")
-    group.add_argument("--encoder-lr-factor", type=at_least_zero, default=1.0, metavar="X",
-                       help="the encoder's learning rate is this times --lr")
-    group.add_argument("--momentum", type=below_one, default=0.9, metavar="X",
-                       help="of SGD; beta 1 of Adam and AdamW")
-    group.add_argument("--nesterov", action=argparse.BooleanOptionalAction, default=False,
-                       help="SGD looks ahead along its momentum")
-    group.add_argument("--weight-decay", type=at_least_zero, default=1e-4, metavar="X",
-                       help="on convolution weights")
-    group.add_argument("--decay-all", action=argparse.BooleanOptionalAction, default=False,
-                       help="weight decay on norms and biases too")
-    group.add_argument("--clip", type=at_least_zero, default=0.0, metavar="X",
-                       help="largest norm of the gradient; 0 is none")
-    group.add_argument("--ema", type=share, default=0.0, metavar="X",
-                       help="decay of a running mean of the weights, which is then validated and "
-                       "saved, for example 0.999; 0 is none")
-    group.add_argument("--ema-ramp", type=whole, default=0, metavar="N",
-                       help="the decay is reached as 1 - exp(-step / N), in optimizer steps; 0: as "
-                       "(1 + step) / (10 + step)")
-    group.add_argument("--freeze-bn", action=argparse.BooleanOptionalAction, default=False,
-                       help="batch norms keep their statistics")
-    group.add_argument("--sync-bn", action=argparse.BooleanOptionalAction, default=False,
-                       help="batch statistics over all processes; CUDA only")
-    group.add_argument("--compile", action=argparse.BooleanOptionalAction, default=False,
-                       help="torch.compile the training forward")
-    group.add_argument("--seed", type=whole, default=0, metavar="N",
-                       help="of weights, order, augmentation and dropout")
+    add = parser.add_argument_group("optimization").add_argument
+    add_length(add, epochs=200, batch_size=8)
+    add("--accumulate", type=positive, default=1,
+        help="forwards that a step is split into, to save memory")
+    add("--optimizer", default="sgd", choices=tuple(optimizers), help="update rule")
+    add("--lr", type=at_least_zero, default=0.01, help="learning rate")
+    add("--encoder-lr-factor", type=at_least_zero, default=1.0,
+        help="the encoder's learning rate is this times --lr")
+    add("--momentum", type=below_one, default=0.9, help="of SGD; beta 1 of Adam and AdamW")
+    add("--nesterov", **SWITCH, help="SGD looks ahead along its momentum")
+    add("--weight-decay", type=at_least_zero, default=1e-4, help="on convolution weights")
+    add("--decay-all", **SWITCH, help="weight decay on norms and biases too")
+    add("--clip", type=at_least_zero, default=0.0, help="largest norm of the gradient; 0 is none")
+    add("--ema", type=share, default=0.0, help="decay of a running mean of the weights, which is "
+        "then validated and saved, for example 0.999; 0 is none")
+    add("--ema-ramp", type=whole, default=0, help="the decay is reached as 1 - exp(-step / N), in "
+        "optimizer steps; 0: as (1 + step) / (10 + step)")
+    add("--freeze-bn", **SWITCH, help="batch norms keep their statistics")
+    add("--sync-bn", **SWITCH, help="batch statistics over all processes; CUDA only")
+    add("--compile", **SWITCH, help="torch.compile the training forward")
+
+
+def add_length(add: Any, epochs: int, batch_size: int) -> None:
+    """How long a training is, the size of its steps, and the seed; with these defaults."""
+    add("--epochs", type=positive, default=epochs, help="passes over the training split")
+    add("--max-steps", type=positive, help="end after N optimizer steps, if the epochs are longer")
+    add("--batch-size", type=positive, default=batch_size,
+        help="crops per optimizer step, over all processes")
+    add("--seed", type=whole, default=0,
+        help="of weights, order, crops and whatever else is random")
 
 
 def check_optimization(args: argparse.Namespace, world: int, cuda: bool) -> None:
@@ -58,41 +51,32 @@ def check_optimization(args: argparse.Namespace, world: int, cuda: bool) -> None
     """
     forwards = world * args.accumulate
     if args.batch_size % forwards:
-        raise ValueError(
-            f"--batch-size {args.batch_size} does not divide into {world} processes x "
-            f"--accumulate {args.accumulate}"
-        )
-    if args.batch_size < 2 * forwards and not args.freeze_bn and not (
-        args.sync_bn and cuda and world > 1
-    ):
-        raise ValueError(
-            f"--batch-size {args.batch_size} leaves one image per forward; batch norm needs two: "
-            f"at least --batch-size {2 * forwards}"
-        )
+        raise ValueError(f"--batch-size {args.batch_size} does not divide into {world} processes x "
+                         f"--accumulate {args.accumulate}")
+    synchronized = args.sync_bn and cuda and world > 1
+    if args.batch_size < 2 * forwards and not args.freeze_bn and not synchronized:
+        raise ValueError(f"--batch-size {args.batch_size} leaves one image per forward; batch norm "
+                         f"needs two: at least --batch-size {2 * forwards}")
 
 
 def add_schedule(parser: argparse.ArgumentParser) -> None:
     """The course of the learning rate."""
-    group = parser.add_argument_group("schedule")
-    group.add_argument("--schedule", default="poly", choices=tuple(SCHEDULES),
-                       help="course of the learning rate; constant and linear do not end at 0, "
-                       "steps is a tenth from half of the way and a hundredth from nine tenths. "
-                       "scl-poly is a poly that starts again with epoch --relax-until")
-    group.add_argument("--schedule-per", default="step", choices=("step", "epoch"),
-                       help="the rate changes at every optimizer step or at every epoch")
-    group.add_argument("--warmup-steps", type=whole, default=0, metavar="N",
-                       help="steps of linear rise before the schedule")
-    group.add_argument("--warmup-momentum", type=share, metavar="X",
-                       help="momentum of SGD at the first step, which rises to --momentum with "
-                       "the warm-up (default: --momentum)")
-    group.add_argument("--poly-power", type=at_least_zero, metavar="X",
-                       help="exponent of poly and scl-poly (default: 0.9)")
-    group.add_argument("--final-factor", type=at_least_zero, metavar="X",
-                       help="part of --lr that linear ends at (default: 0.01)")
-    group.add_argument("--restart-factor", type=at_least_zero, metavar="X",
-                       help="part of --lr that scl-poly starts again with (default: 1)")
-    group.add_argument("--restart-power", type=at_least_zero, metavar="X",
-                       help="exponent of scl-poly from there (default: 1.5)")
+    add = parser.add_argument_group("schedule").add_argument
+    add("--schedule", default="poly", choices=tuple(SCHEDULES), help="course of the learning rate; "
+        "constant and linear do not end at 0, steps is a tenth from half of the way and a "
+        "hundredth from nine tenths. scl-poly is a poly that starts again with epoch --relax-until")
+    add("--schedule-per", default="step", choices=("step", "epoch"),
+        help="the rate changes at every optimizer step or at every epoch")
+    add("--warmup-steps", type=whole, default=0, help="steps of linear rise before the schedule")
+    add("--warmup-momentum", type=share, help="momentum of SGD at the first step, which rises to "
+        "--momentum with the warm-up (default: --momentum)")
+    add("--poly-power", type=at_least_zero, help="exponent of poly and scl-poly (default: 0.9)")
+    add("--final-factor", type=at_least_zero,
+        help="part of --lr that linear ends at (default: 0.01)")
+    add("--restart-factor", type=at_least_zero,
+        help="part of --lr that scl-poly starts again with (default: 1)")
+    add("--restart-power", type=at_least_zero,
+        help="exponent of scl-poly from there (default: 1.5)")
 
 
 def check_schedule(args: argparse.Namespace) -> None:
@@ -127,35 +111,28 @@ def add_loss(
     parser: argparse.ArgumentParser, losses: Collection[str], class_weights: Collection[str]
 ) -> None:
     """What is made small."""
-    group = parser.add_argument_group("loss")
-    group.add_argument("--loss", default="cross_entropy", choices=tuple(losses),
-                       metavar="NAME", help=", ".join(losses) + ". ohem: cross entropy of the hard "
-                       "pixels; image_weighted: classes weigh by how rare they are in an image; "
-                       "label_relaxation: so too, and at a border every class that is near is "
-                       "right; dice, lovasz: overlap of each class over the images of a forward; "
-                       "bce: binary, each class against the rest; focal: so too, of hard pixels")
-    group.add_argument("--class-weights", default="none", choices=tuple(class_weights),
-                       help="from the classes' pixel shares p in the training split: "
-                       "enet 1/ln(1.02+p), enet110 1/ln(1.10+p)")
-    group.add_argument("--class-weight-bound", type=at_least_zero, metavar="X",
-                       help="a class that is rare in an image weighs up to X more than 1, in the "
-                       "losses that weigh by image (default: 1)")
-    group.add_argument("--batch-weighting", action=argparse.BooleanOptionalAction, default=False,
-                       help="rare in all images of a forward, not in one")
-    group.add_argument("--relax-window", type=odd, metavar="PIXELS",
-                       help="side of the window whose classes are right, odd (default: 3)")
-    group.add_argument("--strict-classes", nargs="*", metavar="CLASS",
-                       help="names or train ids of classes whose pixels are never relaxed")
-    group.add_argument("--relax-until", type=whole, metavar="EPOCH",
-                       help="last epoch, from 0, that is relaxed; then the window reaches half as "
-                       "far (3 pixels: plain labels) and borders count twice")
-    group.add_argument("--upstream-batch-scale", action=argparse.BooleanOptionalAction,
-                       default=False, help="add images up as the published code of these losses "
-                       "does: the scale grows with the images of a forward, label_relaxation's "
-                       "with their square")
-    group.add_argument("--upstream-last-bin", action=argparse.BooleanOptionalAction, default=False,
-                       help="image_weighted counts void as the last class, as the published code "
-                       "does where void is the next id: CamVid, Mapillary")
+    add = parser.add_argument_group("loss").add_argument
+    add("--loss", default="cross_entropy", choices=tuple(losses), metavar="NAME",
+        help=", ".join(losses) + ". ohem: cross entropy of the hard pixels; image_weighted: "
+        "classes weigh by how rare they are in an image; label_relaxation: so too, and at a border "
+        "every class that is near is right; dice, lovasz: overlap of each class over the images of "
+        "a forward; bce: binary, each class against the rest; focal: so too, of hard pixels")
+    add("--class-weights", default="none", choices=tuple(class_weights), help="from the classes' "
+        "pixel shares p in the training split: enet 1/ln(1.02+p), enet110 1/ln(1.10+p)")
+    add("--class-weight-bound", type=at_least_zero, help="a class that is rare in an image weighs "
+        "up to X more than 1, in the losses that weigh by image (default: 1)")
+    add("--batch-weighting", **SWITCH, help="rare in all images of a forward, not in one")
+    add("--relax-window", type=odd, metavar="PIXELS",
+        help="side of the window whose classes are right, odd (default: 3)")
+    add("--strict-classes", nargs="*", metavar="CLASS",
+        help="names or train ids of classes whose pixels are never relaxed")
+    add("--relax-until", type=whole, metavar="EPOCH", help="last epoch, from 0, that is relaxed; "
+        "then the window reaches half as far (3 pixels: plain labels) and borders count twice")
+    add("--upstream-batch-scale", **SWITCH,
+        help="add images up as the published code of these losses does: the scale grows with the "
+        "images of a forward, label_relaxation's with their square")
+    add("--upstream-last-bin", **SWITCH, help="image_weighted counts void as the last class, as "
+        "the published code does where void is the next id: CamVid, Mapillary")
 
 
 def check_loss(args: argparse.Namespace, image_weighted: Sequence[str]) -> None:

@@ -1,41 +1,38 @@
 """The options of inference, pictures and videos."""
 
 import argparse
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from typing import Any
 
 from utils.inference.multiscale import AVERAGES, Inference
-from utils.options.parser import above_zero, below_one, positive, share
+from utils.options.parser import SWITCH, above_zero, below_one, positive, share
 from utils.pictures import KINDS, SHOWS
 
 
 def add_inference(parser: argparse.ArgumentParser) -> None:
     """In which sizes and pieces the network sees an image."""
-    group = parser.add_argument_group("inference")
-    group.add_argument("--scales", type=_numbers, nargs="+", action=_Joined, default=[1.0],
-                       metavar="X", help="factors on the image's size whose scores are averaged, "
-                       "for example 0.5 1 2 or 0.5,1,2; above 0 up to 16")
-    group.add_argument("--flip", dest="flip_average", action=argparse.BooleanOptionalAction,
-                       default=False, help="average with the scores of the mirrored image")
-    group.add_argument("--window", type=positive, metavar="PIXELS",
-                       help="side of square windows that are seen one at a time, at scales above 1 "
-                       "times the scale; from 32 (default: the whole image)")
-    group.add_argument("--overlap", "--sliding-overlap", type=below_one, metavar="X",
-                       help="part of its side that a window shares with the next, as 0.25 or 1/3; "
-                       "0 to below 1 (default: 1/3)")
-    group.add_argument("--window-batch", type=positive, default=1, metavar="N",
-                       help="windows per forward: more are faster on a GPU and take more memory")
-    group.add_argument("--average", choices=AVERAGES, default=AVERAGES[0],
-                       help="what windows, scales and mirror images are averaged in")
+    add = parser.add_argument_group("inference").add_argument
+    add("--scales", type=_numbers, nargs="+", action=_Joined, default=[1.0], metavar="X",
+        help="factors on the image's size whose scores are averaged, for example 0.5 1 2 or "
+        "0.5,1,2; above 0 up to 16")
+    add("--flip", dest="flip_average", **SWITCH,
+        help="average with the scores of the mirrored image")
+    add("--window", type=positive, metavar="PIXELS", help="side of square windows that are seen "
+        "one at a time, at scales above 1 times the scale; from 32 (default: the whole image)")
+    add("--overlap", "--sliding-overlap", type=below_one, help="part of its side that a window "
+        "shares with the next, as 0.25 or 1/3; 0 to below 1 (default: 1/3)")
+    add("--window-batch", type=positive, default=1,
+        help="windows per forward: more are faster on a GPU and take more memory")
+    add("--average", choices=AVERAGES, default=AVERAGES[0],
+        help="what windows, scales and mirror images are averaged in")
 
 
 def add_compile(parser: argparse.ArgumentParser) -> None:
     """Whether time is spent on becoming faster."""
-    group = parser.add_argument_group("speed")
-    group.add_argument("--compile", action=argparse.BooleanOptionalAction, default=False,
-                       help="torch.compile the network: the first image of every size takes up "
-                       "to a minute longer, the others less; for many images of few sizes on a "
-                       "CPU (on a GPU small networks are faster without)")
+    add = parser.add_argument_group("speed").add_argument
+    add("--compile", **SWITCH, help="torch.compile the network: the first image of every size "
+        "takes up to a minute longer, the others less; for many images of few sizes on a CPU (on a "
+        "GPU small networks are faster without)")
 
 
 def build_inference(args: argparse.Namespace) -> Inference:
@@ -60,59 +57,47 @@ def _numbers(text: str) -> list[float]:
 class _Joined(argparse.Action):
     """Makes one list of lists."""
 
-    def __call__(
-        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace,
-        values: str | Sequence[Any] | None, option_string: str | None = None,
-    ) -> None:
-        setattr(namespace, self.dest, sum(values or [], []))
+    def __call__(self, parser: Any, namespace: Any, values: Any, *rest: Any) -> None:
+        setattr(namespace, self.dest, sum(values, []))
 
 
 def add_pictures(parser: argparse.ArgumentParser) -> None:
     """What the demos draw and where."""
-    group = parser.add_argument_group("pictures")
-    group.add_argument("--save-dir", default="results", metavar="DIR", help="gets the pictures")
-    group.add_argument("--outputs", nargs="+", choices=KINDS, 
-                       help="which pictures of an image are written (default: all)")
-    group.add_argument("--opacity", type=share, default=0.5, metavar="X",
-                       help="of the colors in the overlay")
-    group.add_argument("--legend", action=argparse.BooleanOptionalAction, default=False,
-                       help="names of the classes beside the overlay")
-    group.add_argument("--percentages", action=argparse.BooleanOptionalAction, default=False,
-                       help="likewise, with the share of the pixels that each has")
+    add = parser.add_argument_group("pictures").add_argument
+    add("--save-dir", default="results", metavar="DIR", help="gets the pictures")
+    add("--outputs", nargs="+", choices=KINDS,
+        help="which pictures of an image are written (default: all)")
+    add("--opacity", type=share, default=0.5, help="of the colors in the overlay")
+    add("--legend", **SWITCH, help="names of the classes beside the overlay")
+    add("--percentages", **SWITCH, help="likewise, with the share of the pixels that each has")
 
 
 def add_source(parser: argparse.ArgumentParser) -> None:
     """Where the images come from: one of these is needed."""
-    group = parser.add_argument_group("images, one of")
-    group.add_argument("--demo-folder", metavar="DIR",
-                       help="a folder of images: pictures of each")
-    group.add_argument("--video", metavar="FILE|DIR|N|URL",
-                       help="a video, a folder of its frames, the number or the address of a "
-                       "camera, or a Cityscapes sequence as stuttgart_00: a video of it")
-    group.add_argument("--timelapse", action="store_true",
-                       help="the images of a data set, one after the other: a video of them")
+    add = parser.add_argument_group("images, one of").add_argument
+    add("--demo-folder", metavar="DIR", help="a folder of images: pictures of each")
+    add("--video", metavar="FILE|DIR|N|URL", help="a video, a folder of its frames, the number or "
+        "the address of a camera, or a Cityscapes sequence as stuttgart_00: a video of it")
+    add("--timelapse", action="store_true",
+        help="the images of a data set, one after the other: a video of them")
 
 
 def add_video(parser: argparse.ArgumentParser, names: Collection[str]) -> None:
     """What a video shows, and how a data set becomes one."""
-    group = parser.add_argument_group("video")
-    group.add_argument("--show", choices=SHOWS, default=SHOWS[0],
-                       help="what its frames show; side-by-side is image and mask")
-    group.add_argument("--fps", type=above_zero, metavar="X",
-                       help="frames per second that are written (default: those of the video; 25 "
-                       "for a folder, 17 for Cityscapes sequences, 10 for a time lapse)")
-    group.add_argument("--smooth", type=below_one, default=0.0, metavar="X",
-                       help="weight below 1 of the frames before in what the network says, moved "
-                       "along with the pixels that look alike, for example 0.7: steadier labels; "
-                       "0 is each frame by itself")
-    group.add_argument("--limit", type=positive, metavar="N", help="first N images or frames only")
-    group.add_argument("--dataset", default="cityscapes", choices=tuple(names),
-                       help="of a time lapse")
-    group.add_argument("--data-root", metavar="DIR",
-                       help="folder of the data set (default: $NAME_DATASET, else data/NAME)")
-    group.add_argument("--split", help="part of it (default: the part that has --city, else val)")
-    group.add_argument("--city", metavar="NAME",
-                       help="city or sequence of it, as stuttgart (default: all)")
+    add = parser.add_argument_group("video").add_argument
+    add("--show", choices=SHOWS, default=SHOWS[0],
+        help="what its frames show; side-by-side is image and mask")
+    add("--fps", type=above_zero, help="frames per second that are written (default: those of the "
+        "video; 25 for a folder, 17 for Cityscapes sequences, 10 for a time lapse)")
+    add("--smooth", type=below_one, default=0.0,
+        help="weight below 1 of the frames before in what the network says, moved along with the "
+        "pixels that look alike, for example 0.7: steadier labels; 0 is each frame by itself")
+    add("--limit", type=positive, help="first N images or frames only")
+    add("--dataset", default="cityscapes", choices=tuple(names), help="of a time lapse")
+    add("--data-root", metavar="DIR",
+        help="folder of the data set (default: $NAME_DATASET, else data/NAME)")
+    add("--split", help="part of it (default: the part that has --city, else val)")
+    add("--city", metavar="NAME", help="city or sequence of it, as stuttgart (default: all)")
 
 
 def check_source(args: argparse.Namespace) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from utils.options.data import add_eval_crop, add_eval_size
 from utils.options.optimization import check_loss, check_optimization, check_schedule
-from utils.options.parser import Parser, Show, checked, positive, share
+from utils.options.parser import SWITCH, Parser, Show, checked, positive, share
 
 
 def add_network(
@@ -26,22 +26,18 @@ def add_network(
         check: gives a name back, or raises ValueError.
         describe: what can be built, in words.
     """
-    group = parser.add_argument_group("network")
-    group.add_argument("--arch", default="deeplabv3_resnet18", type=checked(check), metavar="NAME",
-                       help=", ".join(names) + "; or smp:ARCHITECTURE:ENCODER, a network of "
-                       "segmentation_models_pytorch")
-    group.add_argument("--list-models", action=Show, text=describe,
-                       help="print the names that --arch takes, and exit")
-    group.add_argument("--output-stride", type=int, choices=(8, 16),
-                       help="pixels per feature cell of a dilated encoder; 8 is finer and slower "
-                       "(default: the network's own)")
-    group.add_argument("--skip", type=int, choices=(2, 4, 8),
-                       help="pixels per cell of the finer features that a DeepLabV3+ decoder "
-                       "joins, and of its logits (default: the network's own)")
-    group.add_argument("--checkpoint-activations", action=argparse.BooleanOptionalAction,
-                       default=False,
-                       help="keep only the input of each residual block for backward, which "
-                       "computes the rest again: less memory, more time, equal results")
+    add = parser.add_argument_group("network").add_argument
+    add("--arch", default="deeplabv3_resnet18", type=checked(check), metavar="NAME",
+        help=", ".join(names) + "; or smp:ARCHITECTURE:ENCODER, a network of "
+        "segmentation_models_pytorch")
+    add("--list-models", action=Show, text=describe,
+        help="print the names that --arch takes, and exit")
+    add("--output-stride", type=int, choices=(8, 16), help="pixels per feature cell of a dilated "
+        "encoder; 8 is finer and slower (default: the network's own)")
+    add("--skip", type=int, choices=(2, 4, 8), help="pixels per cell of the finer features that a "
+        "DeepLabV3+ decoder joins, and of its logits (default: the network's own)")
+    add("--checkpoint-activations", **SWITCH, help="keep only the input of each residual block for "
+        "backward, which computes the rest again: less memory, more time, equal results")
 
 
 def starting_network(args: argparse.Namespace, last: dict[str, Any] | None) -> dict[str, Any]:
@@ -59,54 +55,55 @@ def starting_network(args: argparse.Namespace, last: dict[str, Any] | None) -> d
 def add_training_data(parser: argparse.ArgumentParser) -> None:
     """What an epoch consists of."""
     group = parser.add_argument_group("training data")
-    group.add_argument("--train-split", default="train", metavar="SPLIT",
-                       help="part of the data set to train on; trainval, or parts joined by +, as "
-                       "train+train_extra")
-    group.add_argument("--class-uniform", type=share, default=0.0, metavar="X",
-                       help="share of an epoch that is crops around pixels of every class equally "
-                       "often, for example 0.5; 0 is none")
-    group.add_argument("--tile", type=positive, default=1024, metavar="PIXELS",
-                       help="side of the label tiles that give one such crop center per class")
-    group.add_argument("--coarse-boost", nargs="*", default=[], metavar="CLASS",
-                       help="classes that get crop centers from the coarse labels too")
-    group.add_argument("--propagated-root", metavar="DIR",
-                       help="frames and labels made from video, in the data set's own layout")
-    group.add_argument("--propagated-skip", type=positive, nargs="+", default=[3], metavar="K",
-                       help="take the frames K before and after each labelled one")
-    group.add_argument("--max-cu-epoch", type=positive, metavar="N",
-                       help="epochs after which propagated frames and coarse labels are left out")
+    add = group.add_argument
+    add("--train-split", default="train", metavar="SPLIT", help="part of the data set to train on; "
+        "trainval, or parts joined by +, as train+train_extra")
+    add("--class-uniform", type=share, default=0.0, help="share of an epoch that is crops around "
+        "pixels of every class equally often, for example 0.5; 0 is none")
+    add("--tile", type=positive, default=1024, metavar="PIXELS",
+        help="side of the label tiles that give one such crop center per class")
+    add("--coarse-boost", nargs="*", default=[], metavar="CLASS",
+        help="classes that get crop centers from the coarse labels too")
+    add("--propagated-root", metavar="DIR",
+        help="frames and labels made from video, in the data set's own layout")
+    add("--propagated-skip", type=positive, nargs="+", default=[3], metavar="K",
+        help="take the frames K before and after each labelled one")
+    add("--max-cu-epoch", type=positive,
+        help="epochs after which propagated frames and coarse labels are left out")
     add_cache(group)
 
 
 def add_cache(group: Any) -> None:
     """Decoded samples on disk."""
-    group.add_argument("--cache", choices=("raw",),
-                       help="read decoded samples from a copy beside the data, made when missing: "
-                       "raw takes 4 bytes a pixel (25 GB of Cityscapes); of big sets, make it "
-                       "beforehand with preprocess_data.py")
+    group.add_argument("--cache", choices=("raw",), help="read decoded samples from a copy beside "
+                       "the data, made when missing: raw takes 4 bytes a pixel (25 GB of "
+                       "Cityscapes); of big sets, make it beforehand with preprocess_data.py")
 
 
 def add_run(parser: argparse.ArgumentParser) -> None:
     """Where a training starts, what it writes, when."""
     group = parser.add_argument_group("start and output")
-    group.add_argument("--run-dir", metavar="DIR",
-                       help="folder of checkpoints and logs (default: runs/ARCH-DATASET-TIME)")
-    group.add_argument("--resume", nargs="?", const="", metavar="DIR",
-                       help="continue the training in DIR, or in --run-dir, with its options; "
-                       "options given beside it replace them")
-    group.add_argument("--init", "--snapshot", metavar="FILE",
-                       help="start from a network's weights; a head of another class count is new")
-    group.add_argument("--pretrained-encoder", metavar="FILE|imagenet",
-                       help="weights for the encoder alone; imagenet downloads torchvision's, "
-                       "or for smp: those of segmentation_models_pytorch")
-    group.add_argument("--val-every", type=positive, default=1, metavar="N",
-                       help="epochs between validations")
+    add = group.add_argument
+    add_run_folder(add, "DATASET")
+    add("--init", "--snapshot", metavar="FILE",
+        help="start from a network's weights; a head of another class count is new")
+    add("--pretrained-encoder", metavar="FILE|imagenet", help="weights for the encoder alone; "
+        "imagenet downloads torchvision's, or for smp: those of segmentation_models_pytorch")
+    add("--val-every", type=positive, default=1, help="epochs between validations")
     add_eval_size(group)
     add_eval_crop(group)
-    group.add_argument("--save-every", type=positive, default=500, metavar="N",
-                       help="steps between checkpoints; every validation writes one too")
-    group.add_argument("--log-every", type=positive, default=10, metavar="N",
-                       help="steps between records in log.jsonl and TensorBoard")
+
+
+def add_run_folder(add: Any, data: str) -> None:
+    """What a training writes, when, and how it goes on; `data` names its folder."""
+    add("--run-dir", metavar="DIR",
+        help=f"folder of checkpoints and logs (default: runs/ARCH-{data}-TIME)")
+    add("--resume", nargs="?", const="", metavar="DIR", help="continue the training in DIR, or in "
+        "--run-dir, with its options; options given beside it replace them")
+    add("--save-every", type=positive, default=500,
+        help="steps between checkpoints; every validation writes one too")
+    add("--log-every", type=positive, default=10,
+        help="steps between records in log.jsonl and TensorBoard")
 
 
 def check_training(
@@ -119,7 +116,13 @@ def check_training(
     """
     if args.init and args.pretrained_encoder:
         raise ValueError("--init and --pretrained-encoder: give one of them")
-    check_augmentation(args)
+    if not 0 < args.scale[0] <= args.scale[1] < math.inf:
+        raise ValueError(f"--scale {args.scale[0]} {args.scale[1]}: 0 < MIN <= MAX is expected")
+    if min(args.crop_size) < 32:
+        raise ValueError(f"--crop-size {args.crop_size}: networks need at least 32 pixels a side")
+    if args.mosaic and any(side % 2 for side in args.crop_size):
+        height, width = args.crop_size
+        raise ValueError(f"--mosaic halves --crop-size {height} {width}; give even numbers")
     check_optimization(args, world, cuda)
     check_loss(args, image_weighted)
     check_schedule(args)
@@ -163,36 +166,19 @@ def parse_resumable(parser: Parser) -> tuple[argparse.Namespace, dict[str, Any] 
 
 def add_augmentation(parser: argparse.ArgumentParser) -> None:
     """How training images vary."""
-    group = parser.add_argument_group("augmentation")
-    group.add_argument("--crop-size", type=positive, nargs=2, default=(512, 512),
-                       metavar=("H", "W"), help="pixels")
-    group.add_argument("--pre-size", type=positive, metavar="PIXELS",
-                       help="longer side of every image at magnification 1 (default: its own)")
-    group.add_argument("--scale", type=float, nargs=2, default=(0.5, 2.0), metavar=("MIN", "MAX"),
-                       help="random magnification before the crop")
-    group.add_argument("--flip", type=share, default=0.5, metavar="P",
-                       help="probability of mirroring")
-    group.add_argument("--jitter", type=share, default=0.25, metavar="X",
-                       help="brightness, contrast and saturation change by up to this factor")
-    group.add_argument("--hue", type=share, default=0.05, metavar="X",
-                       help="hue changes by up to this part of a turn")
-    group.add_argument("--blur", type=share, default=0.5, metavar="P",
-                       help="probability of a Gaussian blur, sigma 0.15 to 1.3 pixels")
-    group.add_argument("--mosaic", type=share, default=0.0, metavar="P",
-                       help="probability that a crop is put together from four of half its side, "
-                       "each of another image and varied by itself; it reads four images")
-
-
-def check_augmentation(args: argparse.Namespace) -> None:
-    """Refuses sizes that no crop can have.
-
-    Raises:
-        ValueError: what was given, what is allowed.
-    """
-    if not 0 < args.scale[0] <= args.scale[1] < math.inf:
-        raise ValueError(f"--scale {args.scale[0]} {args.scale[1]}: 0 < MIN <= MAX is expected")
-    if min(args.crop_size) < 32:
-        raise ValueError(f"--crop-size {args.crop_size}: networks need at least 32 pixels a side")
-    if args.mosaic and any(side % 2 for side in args.crop_size):
-        height, width = args.crop_size
-        raise ValueError(f"--mosaic halves --crop-size {height} {width}; give even numbers")
+    add = parser.add_argument_group("augmentation").add_argument
+    add("--crop-size", type=positive, nargs=2, default=(512, 512), metavar=("H", "W"),
+        help="pixels")
+    add("--pre-size", type=positive, metavar="PIXELS",
+        help="longer side of every image at magnification 1 (default: its own)")
+    add("--scale", type=float, nargs=2, default=(0.5, 2.0), metavar=("MIN", "MAX"),
+        help="random magnification before the crop")
+    add("--flip", type=share, default=0.5, metavar="P", help="probability of mirroring")
+    add("--jitter", type=share, default=0.25,
+        help="brightness, contrast and saturation change by up to this factor")
+    add("--hue", type=share, default=0.05, help="hue changes by up to this part of a turn")
+    add("--blur", type=share, default=0.5, metavar="P",
+        help="probability of a Gaussian blur, sigma 0.15 to 1.3 pixels")
+    add("--mosaic", type=share, default=0.0, metavar="P",
+        help="probability that a crop is put together from four of half its side, each of another "
+        "image and varied by itself; it reads four images")
