@@ -138,14 +138,6 @@ def check_room(folder: Path, need: int) -> None:
                          f"{free / 1e6:,.1f} MB are free; make room, or choose another folder")
 
 
-def size_of(path: Path) -> int:
-    """Bytes of a regular file, -1 if there is none."""
-    try:
-        return path.stat().st_size if path.is_file() else -1
-    except OSError:  # a name that is too long, a loop of links
-        return -1
-
-
 def settings_of(
     options: dict[str, Any], passing: Collection[str], files: Collection[str]
 ) -> dict[str, Any]:
