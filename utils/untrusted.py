@@ -41,9 +41,8 @@ def load_inert(path: Path) -> Any:
     Raises:
         ValueError: damaged, malicious, or a whole network as torch before 1.6 pickled it.
     """
-    if calls := malicious_calls(path):
-        raise ValueError(f"{path}: looks malicious: loading it would call {', '.join(calls)}; "
-                         "delete it")
+    if danger := _find_danger(path):
+        raise ValueError(f"{path}: {danger}")
     known: list[Any] = [(set, "__builtin__.set")]
     try:
         if zipfile.is_zipfile(path):
@@ -89,9 +88,10 @@ def check_file(path: Path) -> None:
         raise ValueError(f"{path}: {fault}")
 
 
-def malicious_calls(path: Path) -> list[str]:
-    """Up to three functions of the system that a file would have called when loaded."""
-    return sorted(name for name in _find_imports(path) if MALICIOUS.fullmatch(name))[:3]
+def _find_danger(path: Path) -> str:
+    """That loading a file would have called functions of the system, up to three named; or ""."""
+    calls = sorted(filter(MALICIOUS.fullmatch, _find_imports(path)))[:3]
+    return f"looks malicious: loading it would call {', '.join(calls)}; delete it" if calls else ""
 
 
 def _find_fault(path: Path) -> str:
@@ -137,14 +137,12 @@ def _find_zip_fault(path: Path) -> str:
 
 def explain_refusal(path: Path) -> str:
     """Why torch does not load a file."""
-    if calls := malicious_calls(path):
-        return f"looks malicious: loading it would call {', '.join(calls)}; delete it"
+    if danger := _find_danger(path):
+        return danger
     if objects := _foreign_names(path):
-        return (
-            f"stores Python objects ({', '.join(objects[:3])}), not only weights; loading them "
-            f"could run code from its author. python convert_checkpoint.py {path} OUT.pth reads "
-            "its tensors and runs nothing"
-        )
+        return (f"stores Python objects ({', '.join(objects[:3])}), not only weights; loading them "
+                f"could run code from its author. python convert_checkpoint.py {path} OUT.pth "
+                "reads its tensors and runs nothing")
     return "damaged, or not a checkpoint of PyTorch; fetch or write it again"
 
 
