@@ -108,11 +108,7 @@ Held = list[tuple[tuple[slice, slice], Tensor]]
 
 
 def mean_scores(
-    forward: Forward,
-    upsample: Upsample,
-    image: Tensor,
-    size: tuple[int, int],
-    how: Inference,
+    forward: Forward, upsample: Upsample, image: Tensor, size: tuple[int, int], how: Inference
 ) -> Tensor:
     """(C, H, W) logits or probabilities at `size`, mean of all windows, mirror images and scales.
 
@@ -128,7 +124,7 @@ def mean_scores(
         how: what is averaged.
     """
     if how.average == "probabilities":
-        forward, upsample = _probabilities(forward, upsample), _unchanged
+        forward, upsample = _probabilities(forward, upsample), lambda scores, _: scores
     mean = torch.empty(0)
     for view in _views(image, how):
         for held in _windows(forward, view, size, how.batch):
@@ -217,7 +213,3 @@ def _probabilities(forward: Forward, upsample: Upsample) -> Forward:
         return logits
 
     return probabilities
-
-
-def _unchanged(scores: Tensor, size: Sequence[int]) -> Tensor:
-    return scores

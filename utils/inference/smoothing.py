@@ -1,20 +1,17 @@
 """Steadier labels of a video: logits averaged with those of earlier frames, moved along with it."""
 
-from collections.abc import Callable, Sequence
-
 import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from utils.inference.multiscale import Upsample
 from utils.video.flow import SMALLEST, dis_flow, warp, warp_labels
 
 SEARCHED = 1024  # pixels of the longer side of the frames that motion is found in
 CUT = 0.6  # share of pixels to be trusted; with fewer it is another scene
 COLOR = 20.0  # mean over the channels, 0..255: with more difference it is another thing
-
-Upsample = Callable[[Tensor, Sequence[int]], Tensor]
 
 
 class Smoother:
