@@ -22,6 +22,7 @@ KEPT = Path(".cache/streetseg/precision.json")  # in the user's home
 FEW = 20  # forwards, for which timing does not pay
 ROUNDS, LIMIT = 5, 10.0  # rounds that count, and seconds after which no other begins
 GAIN = 1.05  # times as fast as fp32 is what bf16 has to be, for its fewer digits
+Run = Callable[[nn.Module, str], object]  # a forward, given a network and a precision
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:
@@ -31,12 +32,8 @@ def autocast(device: torch.device, precision: str) -> torch.autocast:
 
 
 def choose_precision(
-    device: torch.device,
-    wanted: str,
-    network: nn.Module,
-    about: dict[str, Any],
-    forwards: int | None,
-    run: Callable[[nn.Module, str], object],
+    device: torch.device, wanted: str, network: nn.Module, about: dict[str, Any],
+    forwards: int | None, run: Run,
 ) -> str:
     """`wanted`; instead of "auto" the precision that is fast here, said in a line.
 
@@ -57,9 +54,7 @@ def choose_precision(
     if device.type == "cuda":
         chosen = "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
     if device.type == "cpu":
-        own = None
-        if distributed.rank() == 0:
-            own = _choose_on_cpu(network, about, forwards, run)
+        own = _choose_on_cpu(network, about, forwards, run) if distributed.rank() == 0 else None
         chosen, reason = distributed.gather(own)[0]
     distributed.say(f"precision: {chosen}, {reason}")
     return chosen
@@ -92,10 +87,7 @@ def choose_for_training(
 
 
 def _choose_on_cpu(
-    network: nn.Module,
-    about: dict[str, Any],
-    forwards: int | None,
-    run: Callable[[nn.Module, str], object],
+    network: nn.Module, about: dict[str, Any], forwards: int | None, run: Run
 ) -> tuple[str, str]:
     """The precision, and why."""
     config: Any = network.config
@@ -113,9 +105,8 @@ def _choose_on_cpu(
     gain = seconds["fp32"] / seconds["bf16"]
     chosen = "bf16" if gain >= GAIN else "fp32"
     with suppress(OSError, RuntimeError):  # without it, it is timed again
-        path = Path.home() / KEPT
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_file(path, json.dumps({**_read_kept(), key: chosen}, indent=1).encode())
+        write_file(Path.home() / KEPT,
+                   json.dumps({**_read_kept(), key: chosen}, indent=1).encode())
     return chosen, f"bf16 is {gain:.2f} times as fast as fp32 on this CPU"
 
 
