@@ -28,13 +28,8 @@ class Log:
     """
 
     def __init__(
-        self,
-        folder: Path,
-        total_steps: int,
-        start_step: int = 0,
-        images_per_step: int = 1,
-        every: int = 10,
-        main: bool = True,
+        self, folder: Path, total_steps: int, start_step: int = 0, images_per_step: int = 1,
+        every: int = 10, main: bool = True,
     ) -> None:
         self.main, self.every, self.images_per_step = main, every, images_per_step
         self.total_steps = total_steps
@@ -43,10 +38,8 @@ class Log:
         self.timed_step = start_step
         if not main:
             return
-        self.bar = tqdm(
-            total=total_steps, initial=start_step, unit="step", disable=not sys.stderr.isatty(),
-            dynamic_ncols=True,
-        )
+        self.bar = tqdm(total=total_steps, initial=start_step, unit="step",
+                        disable=not sys.stderr.isatty(), dynamic_ncols=True)
         # Imported late: it takes a second that --help should not.
         from torch.utils.tensorboard import SummaryWriter
 
@@ -97,12 +90,9 @@ class Log:
     def validation(self, state: TrainingState, confusion: ConfusionMatrix) -> bool:
         """Records a validation; True, and state.best, when it is the best so far."""
         summary = confusion.summary()
-        best = self._validated(state, summary["mean_iou"])
-        self.record("val", state.step, summary)
-        self.line(
-            f"step {state.step}/{self.total_steps}  val mIoU {100 * summary['mean_iou']:.2f} %, "
-            f"best {100 * state.best:.2f} %"
-        )
+        best = self._validated(state, summary["mean_iou"], summary)
+        self.line(f"step {state.step}/{self.total_steps}  val mIoU "
+                  f"{100 * summary['mean_iou']:.2f} %, best {100 * state.best:.2f} %")
         return best
 
     def reconstruction(self, state: TrainingState, figures: dict[str, Any]) -> bool:
@@ -113,20 +103,18 @@ class Log:
             figures: `psnr` in dB of `network`, `flow` and `no_motion`; `better`, a share of frames.
         """
         psnr = figures["psnr"]
-        best = self._validated(state, psnr["network"])
-        self.record("val", state.step, figures)
-        self.line(
-            f"step {state.step}/{self.total_steps}  val PSNR {psnr['network']:.2f} dB, of its flow "
-            f"{psnr['flow']:.2f} dB, without motion {psnr['no_motion']:.2f} dB; "
-            f"{100 * figures['better']:.0f} % of frames better than by the flow"
-        )
+        best = self._validated(state, psnr["network"], figures)
+        self.line(f"step {state.step}/{self.total_steps}  val PSNR {psnr['network']:.2f} dB, of "
+                  f"its flow {psnr['flow']:.2f} dB, without motion {psnr['no_motion']:.2f} dB; "
+                  f"{100 * figures['better']:.0f} % of frames better than by the flow")
         return best
 
-    def _validated(self, state: TrainingState, figure: float) -> bool:
-        """Whether the figure is the best so far, which goes to state.best."""
+    def _validated(self, state: TrainingState, figure: float, figures: dict[str, Any]) -> bool:
+        """Records figures; whether `figure` is the best so far, which goes to state.best."""
         self.started, self.timed_step = time.monotonic(), state.step  # the rate is of training
         best = not figure <= state.best  # nan too: a first best.pth there must be
         state.best = max(state.best, figure)
+        self.record("val", state.step, figures)
         return best
 
     def pictures(self, step: int, pictures: Iterable[tuple[str, np.ndarray]]) -> None:

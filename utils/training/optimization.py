@@ -26,24 +26,19 @@ def parameter_groups(
         if parameter.requires_grad:
             key = name.startswith("encoder."), decay_all or parameter.ndim > 1
             groups.setdefault(key, []).append(parameter)
-    return [
-        {
-            "params": parameters,
-            "lr": lr * (encoder_lr_factor if encoder else 1),
-            "initial_lr": lr * (encoder_lr_factor if encoder else 1),
-            "weight_decay": weight_decay if decay else 0.0,
-        }
-        for (encoder, decay), parameters in groups.items()
-    ]
+    rates = {True: lr * encoder_lr_factor, False: lr}
+    return [{"params": parameters, "lr": rates[encoder], "initial_lr": rates[encoder],
+             "weight_decay": weight_decay if decay else 0.0}
+            for (encoder, decay), parameters in groups.items()]
 
 
 def build_optimizer(
     name: str, groups: list[dict[str, Any]], momentum: float, nesterov: bool = False
 ) -> torch.optim.Optimizer:
     """SGD with momentum, Adam or AdamW; `momentum` is beta 1 of the latter two."""
-    groups = [{**group, "params": list(group["params"])} for group in groups]
+    more = {"initial_momentum": momentum} if name == "sgd" else {}
+    groups = [{**group, **more, "params": list(group["params"])} for group in groups]
     if name == "sgd":
-        groups = [{**group, "initial_momentum": momentum} for group in groups]
         return torch.optim.SGD(groups, momentum=momentum, nesterov=nesterov)
     kind = torch.optim.AdamW if name == "adamw" else torch.optim.Adam
     if any(p.device.type != "cpu" for group in groups for p in group["params"]):
@@ -120,9 +115,7 @@ class TrainingState:
             "raw_weights": distributed.unwrap(self.network).state_dict() if self.ema else None,
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
-            "step": self.step,
-            "epoch": self.epoch,
-            "best": self.best,
+            "step": self.step, "epoch": self.epoch, "best": self.best,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

@@ -44,10 +44,8 @@ class RunFolder:
         if not main:
             return
         if not resume and any((self.path / name).exists() for name in (LAST, SPARE, BEST)):
-            raise ValueError(
-                f"{self.path}: holds the checkpoints of a training; continue it with --resume "
-                f"{path}, or choose another --run-dir"
-            )
+            raise ValueError(f"{self.path}: holds the checkpoints of a training; continue it with "
+                             f"--resume {path}, or choose another --run-dir")
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock()
@@ -55,10 +53,8 @@ class RunFolder:
             with (self.path / "command.txt").open("a", encoding="utf-8") as file:
                 file.write(shlex.join([Path(sys.executable).name, *sys.argv]) + "\n")
         except OSError as error:
-            raise OSError(
-                error.errno,
-                f"{self.path}: cannot be written ({error.strerror}); choose another --run-dir",
-            ) from None
+            raise OSError(error.errno, f"{self.path}: cannot be written ({error.strerror}); choose "
+                          "another --run-dir") from None
 
     def _lock(self) -> None:
         """Two trainings in one folder would mix their checkpoints."""
@@ -66,9 +62,8 @@ class RunFolder:
         locked = try_lock(self.lock)
         if locked is False:
             self.lock.seek(0)
-            raise ValueError(
-                f"{self.path}: in use by {self.lock.read().strip() or 'another process'}"
-            )
+            owner = self.lock.read().strip() or "another process"
+            raise ValueError(f"{self.path}: in use by {owner}")
         if locked:
             self.lock.truncate(0)
             self.lock.write(f"process {os.getpid()} on {socket.gethostname()}")
@@ -82,8 +77,7 @@ class RunFolder:
         """
         if not self.main:
             return
-        path = self.path / LAST
-        spare = self.path / SPARE
+        path, spare = self.path / LAST, self.path / SPARE
         if self.saved:
             # A second name first: at no instant is there no last.pth.
             with contextlib.suppress(OSError):  # some file systems have no second names
@@ -130,15 +124,11 @@ def check_same_training(then: dict[str, Any], now: dict[str, Any]) -> None:
     """
     for key in ("arch", "optimizer", "seed", "batch", "steps", "samples"):
         if then[key] != now[key]:
-            raise ValueError(
-                f"--resume: {key} was {then[key]} and is {now[key]}, which is another training; "
-                "start one with --init, or leave the option out"
-            )
-    for key, effect in (
-        ("world", "batch statistics and dropout differ"),
-        ("threads", "last digits may differ"),
-        ("torch", "last digits may differ"),
-    ):
+            raise ValueError(f"--resume: {key} was {then[key]} and is {now[key]}, which is another "
+                             "training; start one with --init, or leave the option out")
+    digits = "last digits may differ"
+    effects = {"world": "batch statistics and dropout differ", "threads": digits, "torch": digits}
+    for key, effect in effects.items():
         if then[key] != now[key]:
             distributed.say(f"note: {key} was {then[key]}, is {now[key]}: {effect}")
 
@@ -163,8 +153,9 @@ class Run:
         this: dict[str, Any], about: dict[str, Any],
     ) -> None:
         self.state, self.steps, self.complete = state, this["steps"], False
+        options = {key: x for key, x in vars(args).items() if key not in ("resume", "debug")}
         self.constant = {
-            "format": checkpoint.FORMAT, **about, "args": _to_json(args), "run": {
+            "format": checkpoint.FORMAT, **about, "args": json.dumps(options), "run": {
                 "arch": args.arch, "seed": args.seed, "batch": args.batch_size, **this,
                 "world": distributed.world(), "threads": torch.get_num_threads(),
                 "torch": str(torch.__version__)}}
@@ -173,8 +164,7 @@ class Run:
             state.load_state_dict(last)
             self.complete = last["complete"]
         if self.complete:
-            distributed.say(
-                f"{args.run_dir}: already complete, step {state.step} of {self.steps}")
+            distributed.say(f"{args.run_dir}: already complete, step {state.step} of {self.steps}")
             return
         name = f"{args.arch.replace(':', '-')}-{about['dataset']['name']}"
         path = args.run_dir or f"runs/{name}-{time.strftime('%Y%m%d-%H%M%S')}"
@@ -219,8 +209,3 @@ class Run:
     def _content(self) -> dict[str, Any]:
         return {**self.constant, "losses": self.log.losses, "complete": self.complete,
                 **self.state.state_dict()}
-
-
-def _to_json(args: argparse.Namespace) -> str:
-    passing = ("resume", "debug")
-    return json.dumps({key: value for key, value in vars(args).items() if key not in passing})

@@ -1,4 +1,4 @@
-"""Courses of the learning rate, and the options that choose one."""
+"""Courses of the learning rate."""
 
 import math
 from bisect import bisect_right
