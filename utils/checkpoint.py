@@ -28,12 +28,8 @@ SAFE_GLOBALS: list[Any] = [
     (multiarray.scalar, "numpy.core.multiarray.scalar"),
     (multiarray._reconstruct, "numpy._core.multiarray._reconstruct"),
     (multiarray._reconstruct, "numpy.core.multiarray._reconstruct"),
-    np.ndarray,
-    np.dtype,
-    np.dtypes.Float64DType,
-    np.dtypes.Float32DType,
-    np.dtypes.Int64DType,
-    argparse.Namespace,
+    np.ndarray, np.dtype, argparse.Namespace,
+    np.dtypes.Float64DType, np.dtypes.Float32DType, np.dtypes.Int64DType,
 ]
 
 
@@ -88,10 +84,8 @@ def check_format(content: dict[str, Any], path: str | Path) -> None:
         ValueError: another format number, or its parts are missing.
     """
     if content.get("format") != FORMAT or not {"model", "dataset", "weights"} <= content.keys():
-        raise ValueError(
-            f"{path}: format {content.get('format')!r}; this version reads format {FORMAT}, as "
-            "train.py writes it"
-        )
+        raise ValueError(f"{path}: format {content.get('format')!r}; this version reads format "
+                         f"{FORMAT}, as train.py writes it")
 
 
 def write(path: str | Path, content: dict[str, Any]) -> None:

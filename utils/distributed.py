@@ -48,7 +48,10 @@ def start(device: str, threads: int | None = None) -> torch.device:
     if chosen.type == "cpu":
         keep_freed_memory()
     if "RANK" in os.environ and "WORLD_SIZE" in os.environ:
-        _leave_with_parent()
+        # Linux ends this process when its launcher dies: no orphan writes the run folder.
+        if sys.platform == "linux":
+            with contextlib.suppress(OSError, AttributeError):
+                ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
         cuda = chosen.type == "cuda"
         dist.init_process_group("nccl" if cuda else "gloo", timeout=TIMEOUT,
                                 device_id=chosen if cuda else None)
@@ -78,22 +81,13 @@ def find_device(name: str, local_rank: int = 0, local_world: int = 1) -> torch.d
     if kind == "cuda":
         number = int(index or local_rank)
         if number >= gpus or local_world > max(gpus, 1):
-            raise ValueError(
-                f"--device {name}: {gpus} CUDA GPUs visible, {local_world} processes here; "
-                "use --device cpu or fewer processes"
-            )
+            raise ValueError(f"--device {name}: {gpus} CUDA GPUs visible, {local_world} processes "
+                             "here; use --device cpu or fewer processes")
         torch.cuda.set_device(number)
         return torch.device("cuda", number)
     if kind == "mps" and not torch.backends.mps.is_available():
         raise ValueError(f"--device {name}: no MPS device here; use --device cpu")
     return torch.device(kind)
-
-
-def _leave_with_parent() -> None:
-    """Asks Linux to end this process when its launcher dies: no orphan writes the run folder."""
-    if sys.platform == "linux":
-        with contextlib.suppress(OSError, AttributeError):
-            ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
 
 
 def stop() -> None:

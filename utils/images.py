@@ -212,10 +212,8 @@ def _read_map(path: PathLike, kinds: Sequence[str]) -> np.ndarray:
     kind = stored_as(data)
     if kind not in kinds:
         given = f"a color label ({image.mode})" if image.mode.startswith("RGB") else kind
-        raise ValueError(
-            f"{shown(path)}: {given}, expected a single channel of ids ({kinds[0]}); "
-            "point to the id maps, not to pictures of them"
-        )
+        raise ValueError(f"{shown(path)}: {given}, expected a single channel of ids ({kinds[0]}); "
+                         "point to the id maps, not to pictures of them")
     with _blaming(path, image.format):
         # PIL would fill missing rows with 0, but cv2 gives no palette indices.
         return np.array(image) if image.mode == "P" else _decode(data, cv2.IMREAD_GRAYSCALE)

@@ -32,10 +32,7 @@ def colorize(train_ids: np.ndarray, palette: Palette) -> np.ndarray:
 
 
 def overlay(
-    image: np.ndarray,
-    train_ids: np.ndarray,
-    palette: Palette,
-    opacity: float = 0.5,
+    image: np.ndarray, train_ids: np.ndarray, palette: Palette, opacity: float = 0.5
 ) -> np.ndarray:
     """(H, W, 3) uint8 RGB: the image, tinted by class; a pixel without a class stays as it is.
 
@@ -126,10 +123,8 @@ def legend(
         ValueError: names and colors differ in number, or the strip is too low for a line.
     """
     if len(names) != len(palette) or not names or height < 16:
-        raise ValueError(
-            f"{len(names)} names, {len(palette)} colors, {height} pixels; expected as many colors "
-            "as names, at least 1, and at least 16 pixels"
-        )
+        raise ValueError(f"{len(names)} names, {len(palette)} colors, {height} pixels; expected as "
+                         "many colors as names, at least 1, and at least 16 pixels")
     row = min(max(height // len(names), 16), 32)
     per_column = height // row
     font = ImageFont.load_default(size=0.7 * row)

@@ -32,12 +32,9 @@ class Loader(DataLoader):
     """
 
     def __init__(self, dataset: Dataset, workers: int, device: torch.device, **how: Any) -> None:
-        super().__init__(
-            dataset, num_workers=workers, worker_init_fn=_init_worker,
-            pin_memory=device.type == "cuda",
-            generator=torch.Generator(),  # else its start would draw from the global one
-            **how,
-        )  # fmt: skip
+        # With a generator of its own: else its start would draw from the global one.
+        super().__init__(dataset, num_workers=workers, worker_init_fn=_init_worker,
+                         pin_memory=device.type == "cuda", generator=torch.Generator(), **how)
 
     def __iter__(self) -> Any:
         if self.num_workers and multiprocessing.get_start_method() != "fork":

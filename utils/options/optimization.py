@@ -97,10 +97,8 @@ def build_schedule(args: argparse.Namespace, offsets: Sequence[int]) -> Schedule
     plain = Schedule(args.schedule, offsets[-1], args.warmup_steps, Shape(), epochs,
                      args.warmup_momentum)
     restart = args.relax_until if args.schedule == "scl-poly" else None
-    given = {
-        "power": args.poly_power, "restart_factor": args.restart_factor,
-        "restart_power": args.restart_power, "final_factor": args.final_factor,
-    }
+    given = {"power": args.poly_power, "restart_factor": args.restart_factor,
+             "restart_power": args.restart_power, "final_factor": args.final_factor}
     if restart is not None and restart < len(offsets) - 1:
         given["restart"] = plain.progress(offsets[restart])
     shape = Shape(**{name: value for name, value in given.items() if value is not None})
@@ -157,13 +155,9 @@ def loss_settings(args: argparse.Namespace, class_names: Sequence[str]) -> dict[
         if word not in known:
             raise ValueError(f"--strict-classes {word!r}: no class; {', '.join(class_names)}, or "
                              f"0 to {len(class_names) - 1}")
-    settings = {
-        "window": args.relax_window,
-        "strict": tuple(sorted({known[word] for word in args.strict_classes or ()})),
-        "relax_until": args.relax_until,
-        "class_weight_bound": args.class_weight_bound,
-        "batch_weighting": args.batch_weighting,
-        "upstream_batch_scale": args.upstream_batch_scale,
-        "upstream_last_bin": args.upstream_last_bin,
-    }
+    same = ("relax_until", "class_weight_bound", "batch_weighting", "upstream_batch_scale",
+            "upstream_last_bin")
+    settings = {"window": args.relax_window,
+                "strict": tuple(sorted({known[word] for word in args.strict_classes or ()})),
+                **{name: getattr(args, name) for name in same}}
     return {name: value for name, value in settings.items() if value is not None}

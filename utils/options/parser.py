@@ -63,9 +63,8 @@ class Parser(argparse.ArgumentParser):
         given = {name for name, value in values.items() if value != self.get_default(name)}
         for name, (owner, wanted) in OWNERS.items():
             if name in given and values.get(owner, wanted[0]) not in wanted:
-                raise ValueError(
-                    f"{_option(name)}: has no effect with {_option(owner)} {values[owner]}; it is "
-                    f"an option of {' and '.join(wanted)}")
+                raise ValueError(f"{_option(name)}: has no effect with {_option(owner)} "
+                                 f"{values[owner]}; it is an option of {' and '.join(wanted)}")
         for name, others in NEEDS.items():
             if name in given and not any(values.get(other, True) for other in others):
                 words = " or ".join(map(_option, others))
