@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -13,9 +13,6 @@ from datasets.classes import ClassTable, map_ids
 from datasets.samples import Files, Sample, check_sizes, choose
 from utils.images import read_image, read_label, read_size
 
-if TYPE_CHECKING:  # it imports this file
-    from datasets.cache.decoded import Cache
-
 
 class SampleKey(NamedTuple):
     """What a training asks a data set for."""
@@ -24,6 +21,16 @@ class SampleKey(NamedTuple):
     position: int  # in the epoch, which the random draws of a sample depend on
     sample: int  # its index
     center: tuple[int, int] | None = None  # y and x that the crop has to contain
+
+
+class SampleReader(Protocol):
+    """What may read samples in place of their files, for example a cache."""
+
+    def read_image(self, sample: Sample) -> np.ndarray:
+        """(H, W, 3) uint8 RGB."""
+
+    def read_ids(self, sample: Sample) -> np.ndarray:
+        """(H, W) uint8 ids."""
 
 
 class SegmentationDataset(Dataset):
@@ -47,7 +54,7 @@ class SegmentationDataset(Dataset):
     SPLITS: dict[str, int] = {}  # published parts and their numbers of images
     CV_SPLITS = 0  # published cross-validations
     CV_DEFAULT: int | None = None  # where no train and val but these are published
-    cache: "Cache | None" = None  # of every sample; files are read where there is none
+    cache: SampleReader | None = None  # of every sample; files are read where there is none
     INSTANCE_FACTOR = 1000  # instance maps hold id * this + number, or the bare id
 
     def __init__(
