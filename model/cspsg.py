@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from model.layers import Normalize, resize
+from model.layers import Normalize, Segmenter, resize
 
 
 class Decoder(nn.Module):
@@ -36,8 +36,7 @@ class Decoder(nn.Module):
         """(N, channels[i], h, w) from fine to coarse -> (N, channels[0], h, w) of the finest."""
         *finer, x = features
         for narrow, fuse, fine in zip(self.narrow, self.fuse, reversed(finer), strict=True):
-            height, width = fine.shape[-2:]
-            x = fuse(torch.cat([resize(narrow(x), (height, width)), fine], dim=1))
+            x = fuse(torch.cat([resize(narrow(x), fine.shape[-2:]), fine], dim=1))
         return self.project(x)
 
 
@@ -78,7 +77,7 @@ class CSPEncoder(nn.Module):
         )
 
 
-class CSPSG(nn.Module):
+class CSPSG(Segmenter):
     """CSP encoder, decoder, one 1x1 classifier at stride 4.
 
     The published networks classify after the last enlargement. A 1x1 convolution and a bilinear
@@ -102,25 +101,14 @@ class CSPSG(nn.Module):
         # As published: a prior for sigmoids; a softmax does not see a constant over all classes.
         self.classifier.state_dict()["bias"].add_(math.log(0.6 / (num_classes - 0.999999)))
 
-    def forward(self, images: Tensor, full_size: bool = True) -> Tensor:
-        """Logits of every pixel.
-
-        Args:
-            images: (N, 3, H, W) uint8 RGB, or float in 0..255; H and W at least 32.
-            full_size: False leaves the logits at a quarter of the padded size.
-
-        Returns:
-            (N, num_classes, H, W), or (N, num_classes, h, w) with h = 8 * ceil(H / 32), ...
-        """
+    def coarse_logits(self, images: Tensor) -> Tensor:
+        """(N, 3, H, W) pixels -> (N, num_classes, h, w), h = 8 * ceil(H / 32)."""
         height, width = images.shape[-2:]
         # Zeros as in the padding of convolutions: black with the published statistics.
         x = F.pad(self.normalize(images), (0, -width % 32, 0, -height % 32))
-        logits = self.classifier(self.decoder(self.encoder(x)))  # (N, num_classes, h, w)
-        return self.upsample(logits, (height, width)) if full_size else logits
+        return self.classifier(self.decoder(self.encoder(x)))
 
-    def upsample(
-        self, coarse: Tensor, size: Sequence[int], rows: slice | None = None
-    ) -> Tensor:
+    def upsample(self, coarse: Tensor, size: Sequence[int], rows: slice | None = None) -> Tensor:
         """(N, C, h, w) -> (N, C, H, W) = `size`, or some `rows`: times four, without padding."""
         height, width = coarse.shape[-2:]
         full = resize(coarse, (4 * height, 4 * width), rows=rows)

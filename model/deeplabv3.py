@@ -4,17 +4,16 @@ Chen et al., "Rethinking Atrous Convolution", 2017, https://arxiv.org/abs/1706.0
 of github.com/fregu856/deeplabv3, whose published weights it can carry.
 """
 
-from collections.abc import Sequence
 from functools import partial
 
 from torch import Tensor, nn
 
 from model.aspp import ASPP
-from model.layers import IMAGENET_MEAN, IMAGENET_STD, Normalize, resize
+from model.layers import IMAGENET_MEAN, IMAGENET_STD, Normalize, Segmenter
 from model.resnet import ResNetEncoder
 
 
-class DeepLabV3(nn.Module):
+class DeepLabV3(Segmenter):
     """Encoder, atrous spatial pyramid pooling, one 1x1 classifier.
 
     Args:
@@ -30,25 +29,10 @@ class DeepLabV3(nn.Module):
         self.aspp = ASPP(encoder.out_channels, rates=(6, 12, 18), bias=True)
         self.classifier = nn.Conv2d(256, num_classes, kernel_size=1)
 
-    def forward(self, images: Tensor, full_size: bool = True) -> Tensor:
-        """Logits of every pixel.
-
-        Args:
-            images: (N, 3, H, W) uint8 RGB, or float in 0..255; H and W at least 32.
-            full_size: False leaves the logits at (h, w) = ceil(H / output_stride), ...
-
-        Returns:
-            (N, num_classes, H, W), or (N, num_classes, h, w).
-        """
+    def coarse_logits(self, images: Tensor) -> Tensor:
+        """(N, 3, H, W) pixels -> (N, num_classes, h, w), h = ceil(H / output_stride)."""
         features = self.encoder(self.normalize(images))  # (N, 512 or 2048, h, w)
-        logits = self.classifier(self.aspp(features))  # (N, num_classes, h, w)
-        return self.upsample(logits, images.shape[-2:]) if full_size else logits
-
-    def upsample(
-        self, coarse: Tensor, size: Sequence[int], rows: slice | None = None
-    ) -> Tensor:
-        """(N, C, h, w) -> (N, C, H, W) = `size`, or some `rows`, this network's own way."""
-        return resize(coarse, size, rows=rows)
+        return self.classifier(self.aspp(features))
 
 
 def deeplabv3_resnet(

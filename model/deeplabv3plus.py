@@ -5,14 +5,22 @@ Semantic Segmentation via Video Propagation and Label Relaxation", CVPR 2019,
 https://arxiv.org/abs/1812.01593, whose published weights it can carry.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from model.aspp import ASPP
-from model.layers import IMAGENET_MEAN, IMAGENET_STD, Normalize, conv_bn_act, resize, run_block
+from model.layers import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    Normalize,
+    Segmenter,
+    conv_bn_act,
+    resize,
+    run_block,
+)
 from model.resnet import ResNetEncoder, SEResNeXtEncoder
 from model.wide_resnet38 import WideResNet38Encoder
 
@@ -39,7 +47,7 @@ class Decoder(nn.Module):
         return self.fuse(torch.cat([self.narrow(fine), context], dim=1))
 
 
-class DeepLabV3Plus(nn.Module):
+class DeepLabV3Plus(Segmenter):
     """Encoder, atrous spatial pyramid pooling, a decoder that joins finer features, classifier.
 
     Args:
@@ -72,30 +80,13 @@ class DeepLabV3Plus(nn.Module):
         for head in (self.aspp, self.decoder, self.classifier):
             initialize(head)
 
-    def forward(self, images: Tensor, full_size: bool = True) -> Tensor:
-        """Logits of every pixel.
-
-        Args:
-            images: (N, 3, H, W) uint8 RGB, or float in 0..255; H and W at least 32.
-            full_size: False leaves the logits at (h, w) = (H / skip, W / skip), rounded.
-
-        Returns:
-            (N, num_classes, H, W), or (N, num_classes, h, w).
-        """
+    def coarse_logits(self, images: Tensor) -> Tensor:
+        """(N, 3, H, W) pixels -> (N, num_classes, h, w), h = H / skip, rounded."""
         wanted = self.fine, len(self.encoder.strides) - 1
         fine, coarse = self.encoder.features(self.normalize(images), wanted)
-        recompute = self.encoder.checkpoint_activations
-        features = run_block(  # (N, 256, h, w)
-            self.decoder, fine, self.aspp(coarse), recompute=recompute
-        )
-        logits = self.classifier(features)  # (N, num_classes, h, w)
-        return self.upsample(logits, images.shape[-2:]) if full_size else logits
-
-    def upsample(
-        self, coarse: Tensor, size: Sequence[int], rows: slice | None = None
-    ) -> Tensor:
-        """(N, C, h, w) -> (N, C, H, W) = `size`, or some `rows`, this network's own way."""
-        return resize(coarse, size, self.align_corners, rows=rows)
+        features = run_block(self.decoder, fine, self.aspp(coarse),  # (N, 256, h, w)
+                             recompute=self.encoder.checkpoint_activations)
+        return self.classifier(features)
 
 
 def initialize(head: nn.Module) -> None:

@@ -48,6 +48,30 @@ class Normalize(nn.Module):
         return self
 
 
+class Segmenter(nn.Module):
+    """What networks have in common: pixels in, logits out, of which they compute coarse ones."""
+
+    align_corners = False  # of the enlargement of logits
+    coarse_logits: Callable[[Tensor], Tensor]  # (N, 3, H, W) pixels -> (N, num_classes, h, w)
+
+    def forward(self, images: Tensor, full_size: bool = True) -> Tensor:
+        """Logits of every pixel.
+
+        Args:
+            images: (N, 3, H, W) uint8 RGB, or float in 0..255; H and W at least 32.
+            full_size: False leaves the logits at the (h, w) of `coarse_logits`.
+
+        Returns:
+            (N, num_classes, H, W), or (N, num_classes, h, w).
+        """
+        logits = self.coarse_logits(images)
+        return self.upsample(logits, images.shape[-2:]) if full_size else logits
+
+    def upsample(self, coarse: Tensor, size: Sequence[int], rows: slice | None = None) -> Tensor:
+        """(N, C, h, w) -> (N, C, H, W) = `size`, or some `rows`, this network's own way."""
+        return resize(coarse, size, self.align_corners, rows=rows)
+
+
 def conv_bn_act(
     in_channels: int, out_channels: int, kernel_size: int, bias: bool = False, **options: Any
 ) -> nn.Sequential:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from model.fusion import fuse
-from model.layers import resize
+from model.layers import Segmenter
 
 KEY = "streetseg"  # of our entry in an ONNX file's metadata
 OPSET = 18
@@ -65,7 +65,7 @@ def write_onnx(network: nn.Module, about: dict[str, Any], path: Path, labels: bo
     onnx.save(content, str(path))
 
 
-class ExportedNetwork(nn.Module):
+class ExportedNetwork(Segmenter):
     """An ONNX file that behaves like the network it was written from.
 
     Args:
@@ -107,12 +107,6 @@ class ExportedNetwork(nn.Module):
             classes = self.config["num_classes"]
             found = nn.functional.one_hot(found.long(), classes).permute(0, 3, 1, 2).float()
         return found
-
-    def upsample(
-        self, coarse: Tensor, size: Sequence[int], rows: slice | None = None
-    ) -> Tensor:
-        """(N, C, h, w) -> (N, C, H, W) = `size`, or some `rows`; h, w are that already."""
-        return resize(coarse, size, rows=rows)
 
 
 def quantize(source: Path, target: Path, images: Iterable[np.ndarray]) -> None:

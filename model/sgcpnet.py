@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from model.layers import IMAGENET_MEAN, IMAGENET_STD, Normalize, resize
+from model.layers import IMAGENET_MEAN, IMAGENET_STD, Normalize, Segmenter
 
 CHANNELS = 64
 LATERAL = (40, 112, 320)  # channels that the pyramid starts from, at strides 8, 16 and 32
@@ -153,8 +153,11 @@ class MobileNetEncoder(nn.Module):
                          "MobileNetV3 differs; give a FILE of weights")
 
 
-class SGCPNet(nn.Module):
+class SGCPNet(Segmenter):
     """MobileNet encoder, context propagation, one 1x1 classifier at stride 8.
+
+    Its published evaluation enlarges logits with a cubic filter, by OpenCV; its training, as here,
+    with a bilinear one.
 
     Args:
         encoder: (N, 3, H, W) normalized -> features at strides 8, 16, 32.
@@ -171,29 +174,11 @@ class SGCPNet(nn.Module):
         self.context = ContextPropagation()
         self.classifier = nn.Conv2d(CHANNELS, num_classes, kernel_size=1)
 
-    def forward(self, images: Tensor, full_size: bool = True) -> Tensor:
-        """Logits of every pixel.
-
-        Args:
-            images: (N, 3, H, W) uint8 RGB, or float in 0..255; H and W at least 32.
-            full_size: False leaves the logits at (h, w) = ceil(H / 8), ceil(W / 8).
-
-        Returns:
-            (N, num_classes, H, W), or (N, num_classes, h, w).
-        """
+    def coarse_logits(self, images: Tensor) -> Tensor:
+        """(N, 3, H, W) pixels -> (N, num_classes, h, w), h = ceil(H / 8)."""
         features = self.encoder(self.normalize(images))
         lateral = [layer(x) for layer, x in zip(self.lateral, features, strict=True)]
-        logits = self.classifier(self.context(lateral))  # (N, num_classes, h, w)
-        return self.upsample(logits, images.shape[-2:]) if full_size else logits
-
-    def upsample(
-        self, coarse: Tensor, size: Sequence[int], rows: slice | None = None
-    ) -> Tensor:
-        """(N, C, h, w) -> (N, C, H, W) = `size`, or some `rows`, as in its training.
-
-        Its published evaluation enlarges logits with a cubic filter, by OpenCV.
-        """
-        return resize(coarse, size, rows=rows)
+        return self.classifier(self.context(lateral))
 
     def cell_side(self, coarse: Tensor, size: Sequence[int]) -> int | None:
         """8 where `upsample` is a bilinear enlargement by 8, else None."""

@@ -15,13 +15,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from model.layers import Normalize, resize
+from model.layers import Normalize, Segmenter, resize
 from model.smp.names import OUTPUT_STRIDES, load_package, split, statistics, timm_name
 
 ANY_SIZE = ({"dynamic_img_size": True}, {"strict_img_size": False})  # of transformers in timm
 
 
-class SMPNetwork(nn.Module):
+class SMPNetwork(Segmenter):
     """Encoder, decoder and head of a network of that package.
 
     Args:
@@ -42,23 +42,14 @@ class SMPNetwork(nn.Module):
         # Pixels that H and W are padded to multiples of, and the fewest.
         self.multiple, self.least = needed_size(network)
 
-    def forward(self, images: Tensor, full_size: bool = True) -> Tensor:
-        """Logits of every pixel.
-
-        Args:
-            images: (N, 3, H, W) uint8 RGB, or float in 0..255; H and W at least 32.
-            full_size: False leaves the logits at the padded size / `stride`.
-
-        Returns:
-            (N, num_classes, H, W), or (N, num_classes, h, w), h * stride = H padded, ...
-        """
+    def coarse_logits(self, images: Tensor) -> Tensor:
+        """(N, 3, H, W) pixels -> (N, num_classes, h, w), h * stride = H padded."""
         height, width = images.shape[-2:]
         right, bottom = (self.padding(n) for n in (width, height))
         x = F.pad(self.normalize(images), (0, right, 0, bottom))  # as convolutions do, with zeros
         features = self.encoder(x)
         decoded = self.decoder(*features) if self.has_tokens else self.decoder(features)
-        logits = self.classifier(decoded)  # (N, num_classes, h, w)
-        return self.upsample(logits, (height, width)) if full_size else logits
+        return self.classifier(decoded)
 
     def synchronize_batch_norm(self) -> nn.Module:
         """Itself, with statistics over all ranks.
@@ -73,9 +64,7 @@ class SMPNetwork(nn.Module):
         # Only where it is needed: an exporter works long on a maximum of unknown sizes.
         return (max(needed, self.least) if self.least > self.multiple else needed) - length
 
-    def upsample(
-        self, coarse: Tensor, size: Sequence[int], rows: slice | None = None
-    ) -> Tensor:
+    def upsample(self, coarse: Tensor, size: Sequence[int], rows: slice | None = None) -> Tensor:
         """(N, C, h, w) -> (N, C, H, W) = `size`, or some `rows`: as the head, without padding."""
         if self.stride > 1:
             whole = [self.stride * n for n in coarse.shape[-2:]]
