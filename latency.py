@@ -124,16 +124,17 @@ def table(rows: list[list[str]]) -> str:
 def main() -> None:
     args = parse_args()
     check_output(args.json)
+    args.size = tuple(args.size)
     if not args.arch and not args.snapshot:
         raise ValueError("give --arch NAME ... or --snapshot FILE ...")
     for path in args.snapshot:  # in this process, where what is wrong with it is one line
         read_snapshot(path, weights=True)
-    wanted = [Wanted(arch=name, **_common(args)) for name in args.arch]
-    wanted += [Wanted(snapshot=path, **_common(args)) for path in args.snapshot]
     results = []
-    for each in wanted:  # a fresh process: its memory and its caches are the network's own
+    for name in [*args.arch, *args.snapshot]:
+        # A fresh process: its memory and its caches are the network's own.
         with ProcessPoolExecutor(1, get_context("spawn")) as pool:
-            results.append(pool.submit(measure, each).result())
+            stored = len(results) >= len(args.arch)
+            results.append(pool.submit(measure, args, name, stored).result())
     print(results[0].about())
     print(table([list(COLUMNS), *map(row, results)]))
     for figures in results:
@@ -144,41 +145,20 @@ def main() -> None:
         write_file(Path(args.json), text.encode())
 
 
-def _common(args: argparse.Namespace) -> dict[str, Any]:
-    return {"size": tuple(args.size), "batch_sizes": args.batch_sizes, "runs": args.runs,
-            "compile": args.compile, "device": args.device, "precision": args.precision,
-            "threads": args.threads}
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """What to measure. Exactly one of `arch` and `snapshot` is given."""
-
-    size: tuple[int, int]
-    batch_sizes: list[int]
-    runs: int
-    compile: bool
-    device: str
-    precision: str
-    threads: int | None
-    arch: str | None = None
-    snapshot: str | None = None
-
-
-def open_wanted(wanted: Wanted) -> tuple[str, Predictor, nn.Module]:
-    """Name of the network, itself ready to predict, and as it was built."""
-    device = distributed.start(wanted.device, wanted.threads)
-    if wanted.snapshot:
-        snapshot = read_snapshot(wanted.snapshot)
-        network, name = from_snapshot(snapshot), wanted.snapshot
+def open_network(
+    args: argparse.Namespace, name: str, stored: bool
+) -> tuple[Predictor, nn.Module]:
+    """The network that is named, or `stored` in the file of that name: to predict, and as built."""
+    device = distributed.start(args.device, args.threads)
+    if stored:
+        snapshot = read_snapshot(name)
+        network = from_snapshot(snapshot)
     else:
         torch.manual_seed(0)
-        network, name = build_model(str(wanted.arch), CLASSES), str(wanted.arch)
+        network = build_model(name, CLASSES)
         snapshot = {"model": network.config, "weights": network.state_dict()}
-    predictor = open_predictor(snapshot, device, wanted.precision, Inference(),
-                               compiled=wanted.compile,
-                               workload=Workload(wanted.size, wanted.runs))
-    return name, predictor, network
+    return open_predictor(snapshot, device, args.precision, Inference(), compiled=args.compile,
+                          workload=Workload(args.size, args.runs)), network
 
 
 def draw(count: int, size: tuple[int, int]) -> Tensor:
@@ -215,28 +195,28 @@ def count_macs(network: nn.Module, size: tuple[int, int]) -> int:
     return counter.get_total_flops() // 2
 
 
-def measure(wanted: Wanted) -> Figures:
-    """Builds the network and runs it. Raises as `open_wanted`."""
-    name, predictor, network = open_wanted(wanted)
+def measure(args: argparse.Namespace, name: str, stored: bool) -> Figures:
+    """Builds the network and runs it, all as of `open_network`."""
+    predictor, network = open_network(args, name, stored)
     device = predictor.device
     figures = Figures(name, _device_name(device), predictor.precision, torch.get_num_threads(),
-                      wanted.size, count_parameters(network), 0)
+                      args.size, count_parameters(network), 0)
     warm_up = max(WARM_UP, SETTLED) if predictor.replayed else WARM_UP
-    for size in wanted.batch_sizes:
-        images = draw(size, wanted.size)
+    for size in args.batch_sizes:
+        images = draw(size, args.size)
         work = partial(_run, predictor, images)
-        seconds = timed(work, device, wanted.runs, warm_up)
+        seconds = timed(work, device, args.runs, warm_up)
         figures.seconds = figures.seconds or seconds
         figures.throughput[size] = size / float(np.median(seconds))
     figures.memory = _peak_memory(device)
-    images = draw(wanted.batch_sizes[0], wanted.size)
-    labels = torch.zeros(len(images), *wanted.size, dtype=torch.uint8, device=device)
+    images = draw(args.batch_sizes[0], args.size)
+    labels = torch.zeros(len(images), *args.size, dtype=torch.uint8, device=device)
     if device.type != "cpu":
-        there, back = (float(np.median(timed(step, device, wanted.runs, WARM_UP)))
+        there, back = (float(np.median(timed(step, device, args.runs, WARM_UP)))
                        for step in (partial(images.to, device), labels.cpu))
         figures.copy = there + back
     figures.decode, figures.encode = _files(images[0])
-    figures.macs = count_macs(network, wanted.size)
+    figures.macs = count_macs(network, args.size)
     return figures
 
 
