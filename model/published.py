@@ -14,43 +14,33 @@ from model.layers import IMAGENET_MEAN, IMAGENET_STD
 
 CSPSG_NAMES = {16: "cspsg_n", 32: "cspsg_s", 48: "cspsg_m", 64: "cspsg_l", 80: "cspsg_x"}  # width
 NVIDIA_DATASETS = {19: "cityscapes", 65: "mapillary", 11: "camvid"}  # KITTI has those of Cityscapes
+CITY_DATASETS = {19: "cityscapes", 11: "camvid"}  # of the real-time networks
 Table = tuple[tuple[str, str | Callable[[re.Match], str]], ...]
-FREGU856 = (  # github.com/fregu856/deeplabv3
+
+
+def _is_norm(match: re.Match) -> int:
+    return int(bool(match[1]))  # the norm is behind its convolution
+
+
+FREGU856: Table = (  # github.com/fregu856/deeplabv3
     (r"resnet\.resnet\.0\.", "encoder.conv1."),
     (r"resnet\.resnet\.1\.", "encoder.bn1."),
-    (r"resnet\.resnet\.4\.", "encoder.layer1."),
-    (r"resnet\.resnet\.5\.", "encoder.layer2."),
-    (r"resnet\.resnet\.6\.", "encoder.layer3."),  # output stride 16
-    (r"resnet\.layer4\.", "encoder.layer3."),  # output stride 8
-    (r"resnet\.layer5\.", "encoder.layer4."),
-    (r"aspp\.conv_1x1_1\.", "aspp.branches.0.0."),
-    (r"aspp\.bn_conv_1x1_1\.", "aspp.branches.0.1."),
-    (r"aspp\.conv_3x3_(\d)\.", r"aspp.branches.\1.0."),
-    (r"aspp\.bn_conv_3x3_(\d)\.", r"aspp.branches.\1.1."),
-    (r"aspp\.conv_1x1_2\.", "aspp.pooled.0."),
-    (r"aspp\.bn_conv_1x1_2\.", "aspp.pooled.1."),
-    (r"aspp\.conv_1x1_3\.", "aspp.project.0."),
-    (r"aspp\.bn_conv_1x1_3\.", "aspp.project.1."),
+    (r"resnet\.resnet\.([456])\.", lambda m: f"encoder.layer{int(m[1]) - 3}."),  # 6: stride 16
+    (r"resnet\.layer([45])\.", lambda m: f"encoder.layer{int(m[1]) - 1}."),  # 4: stride 8
+    (r"aspp\.(bn_)?conv_1x1_1\.", lambda m: f"aspp.branches.0.{_is_norm(m)}."),
+    (r"aspp\.(bn_)?conv_3x3_(\d)\.", lambda m: f"aspp.branches.{m[2]}.{_is_norm(m)}."),
+    (r"aspp\.(bn_)?conv_1x1_2\.", lambda m: f"aspp.pooled.{_is_norm(m)}."),
+    (r"aspp\.(bn_)?conv_1x1_3\.", lambda m: f"aspp.project.{_is_norm(m)}."),
     (r"aspp\.conv_1x1_4\.", "classifier."),
 )
-CSPSG = (  # github.com/zhouliguo/cspsg, numbers are places in its list of layers
+CSPSG: Table = (  # github.com/zhouliguo/cspsg, numbers are places in its list of layers
     (r"model\.0\.", "encoder.stem."),
-    (r"model\.1\.", "encoder.stage1.0."),
-    (r"model\.2\.", "encoder.stage1.1."),
-    (r"model\.3\.", "encoder.stage2.0."),
-    (r"model\.4\.", "encoder.stage2.1."),
-    (r"model\.5\.", "encoder.stage3.0."),
-    (r"model\.6\.", "encoder.stage3.1."),
-    (r"model\.7\.", "encoder.stage4.0."),
-    (r"model\.8\.", "encoder.stage4.1."),
+    (r"model\.([1357])\.", lambda m: f"encoder.stage{(int(m[1]) + 1) // 2}.0."),
+    (r"model\.([2468])\.", lambda m: f"encoder.stage{int(m[1]) // 2}.1."),
     (r"model\.9\.cv1\.", "encoder.pyramid.reduce."),
     (r"model\.9\.cv2\.", "encoder.pyramid.fuse."),
-    (r"model\.10\.", "decoder.narrow.0."),
-    (r"model\.13\.", "decoder.fuse.0."),
-    (r"model\.14\.", "decoder.narrow.1."),
-    (r"model\.17\.", "decoder.fuse.1."),
-    (r"model\.18\.", "decoder.narrow.2."),
-    (r"model\.21\.", "decoder.fuse.2."),
+    (r"model\.(10|14|18)\.", lambda m: f"decoder.narrow.{(int(m[1]) - 10) // 4}."),
+    (r"model\.(13|17|21)\.", lambda m: f"decoder.fuse.{(int(m[1]) - 13) // 4}."),
     (r"model\.22\.", "decoder.project."),
     (r"model\.24\.m\.0\.", "classifier."),
 )
@@ -67,20 +57,16 @@ NVIDIA: Table = (  # github.com/NVIDIA/semantic-segmentation, without the "backb
     (r"(layer\d\.\d+)\.", r"encoder.\1."),
     (r"mod1\.conv1\.", "encoder.stage1."),
     (r"mod(\d)\.(block\d)\.bn1\.0\.", r"encoder.stage\1.\2.norms.0."),
-    (r"mod(\d)\.(block\d)\.convs\.bn2\.0\.", r"encoder.stage\1.\2.norms.1."),
-    (r"mod(\d)\.(block\d)\.convs\.bn3\.0\.", r"encoder.stage\1.\2.norms.2."),
-    (r"mod(\d)\.(block\d)\.convs\.conv1\.", r"encoder.stage\1.\2.convs.0."),
-    (r"mod(\d)\.(block\d)\.convs\.conv2\.", r"encoder.stage\1.\2.convs.1."),
-    (r"mod(\d)\.(block\d)\.convs\.conv3\.", r"encoder.stage\1.\2.convs.2."),
+    (r"mod(\d)\.(block\d)\.convs\.bn([23])\.0\.",
+     lambda m: f"encoder.stage{m[1]}.{m[2]}.norms.{int(m[3]) - 1}."),
+    (r"mod(\d)\.(block\d)\.convs\.conv([123])\.",
+     lambda m: f"encoder.stage{m[1]}.{m[2]}.convs.{int(m[3]) - 1}."),
     (r"mod(\d)\.(block\d)\.proj_conv\.", r"encoder.stage\1.\2.shortcut."),
     (r"aspp\.features\.(\d)\.", r"aspp.branches.\1."),
     (r"aspp\.img_conv\.", "aspp.pooled."),
     (r"bot_aspp\.", "aspp.project."),
     (r"bot_fine\.", "decoder.narrow."),
-    (r"final\.0\.", "decoder.fuse.0.0."),
-    (r"final\.1\.", "decoder.fuse.0.1."),
-    (r"final\.3\.", "decoder.fuse.1.0."),
-    (r"final\.4\.", "decoder.fuse.1.1."),
+    (r"final\.([0134])\.", lambda m: "decoder.fuse.{}.{}.".format(*divmod(int(m[1]), 3))),
     (r"final\.6\.", "classifier."),
 )
 SGCPNET: Table = (  # github.com/zhouyuan888888/SGCPNet
@@ -104,12 +90,9 @@ MOBILENET: Table = (  # its ImageNet classifier
     (r"bneck\.(\d+)\.", lambda m: f"encoder.{_PLACES[int(m[1])]}."),
 )
 SGCPNET_BLOCKS: Table = (  # names within a block, after the places
-    (r"(encoder\..*)\.conv1\.", r"\1.expand.0."),
-    (r"(encoder\..*)\.bn1\.", r"\1.expand.1."),
-    (r"(encoder\..*)\.conv2\.", r"\1.depthwise.0."),
-    (r"(encoder\..*)\.bn2\.", r"\1.depthwise.1."),
-    (r"(encoder\..*)\.conv3\.", r"\1.project.0."),
-    (r"(encoder\..*)\.bn3\.", r"\1.project.1."),
+    *((rf"(encoder\..*)\.{kind}{i}\.", rf"\1.{name}.{place}.")
+      for i, name in enumerate(("expand", "depthwise", "project"), 1)
+      for place, kind in enumerate(("conv", "bn"))),
     (r"(encoder\..*)\.se\.se\.([12])\.", lambda m: f"{m[1]}.excite.reduce.{int(m[2]) - 1}."),
     (r"(encoder\..*)\.se\.se\.([45])\.", lambda m: f"{m[1]}.excite.expand.{int(m[2]) - 4}."),
     (r"(context\.down.*)\.p(\d)_w1$", lambda m: f"{m[1]}.fuse.{int(m[2]) - 3}.shares"),
@@ -151,19 +134,10 @@ def fregu856(weights: dict[str, Tensor]) -> dict[str, Any]:
     weights["encoder.conv1.weight"] = weights["encoder.conv1.weight"].flip(1)
     blocks = count_blocks(weights, "encoder.layer3.")
     depth = RESNET_DEPTHS[blocks, "encoder.layer3.0.conv3.weight" in weights]
-    options = {
-        "output_stride": output_stride,
-        "mean": IMAGENET_MEAN[::-1],
-        "std": IMAGENET_STD[::-1],
-    }
+    options = {"output_stride": output_stride, "mean": IMAGENET_MEAN[::-1],
+               "std": IMAGENET_STD[::-1]}
     num_classes = len(weights["classifier.bias"])
-    return {
-        "model": {
-            "arch": f"deeplabv3_resnet{depth}", "num_classes": num_classes, "options": options,
-        },
-        "dataset": {"name": "cityscapes"},
-        "weights": weights,
-    }
+    return snapshot_of(f"deeplabv3_resnet{depth}", num_classes, options, "cityscapes", weights)
 
 
 def cspsg(weights: dict[str, Tensor]) -> dict[str, Any]:
@@ -173,19 +147,16 @@ def cspsg(weights: dict[str, Tensor]) -> dict[str, Any]:
         ValueError: its width or number of classes is of no published network.
     """
     width, num_classes = len(weights["model.0.conv.weight"]), len(weights["model.24.m.0.bias"])
-    datasets = {19: "cityscapes", 11: "camvid"}
-    if width not in CSPSG_NAMES or num_classes not in datasets:
+    if width not in CSPSG_NAMES or num_classes not in CITY_DATASETS:
         raise ValueError(
             f"a CSPSG of width {width} with {num_classes} classes is none of the published ones: "
             f"widths {', '.join(map(str, CSPSG_NAMES))}, 19 (Cityscapes) or 11 (CamVid) classes"
         )
     weights = rename(rename(weights, CSPSG), CSPSG_BLOCKS)
     options = {"mean": (0.0, 0.0, 0.0), "std": (255.0, 255.0, 255.0)}
-    return {
-        "model": {"arch": CSPSG_NAMES[width], "num_classes": num_classes, "options": options},
-        "dataset": {"name": datasets[num_classes]},
-        "weights": {key.replace(".bn.", ".norm."): weights[key] for key in weights},
-    }
+    weights = {key.replace(".bn.", ".norm."): weights[key] for key in weights}
+    return snapshot_of(CSPSG_NAMES[width], num_classes, options, CITY_DATASETS[num_classes],
+                       weights)
 
 
 def nvidia(weights: dict[str, Tensor]) -> dict[str, Any]:
@@ -210,13 +181,8 @@ def nvidia(weights: dict[str, Tensor]) -> dict[str, Any]:
     # There the pooled branch comes first, here last.
     project = weights["aspp.project.weight"].roll(-256, dims=1)
     options = {"output_stride": 8, "skip": skips[fine], "align_corners": not main}
-    return {
-        "model": {
-            "arch": f"deeplabv3plus_{encoder}", "num_classes": num_classes, "options": options,
-        },
-        "dataset": {"name": NVIDIA_DATASETS[num_classes]},
-        "weights": weights | {"aspp.project.weight": project},
-    }
+    return snapshot_of(f"deeplabv3plus_{encoder}", num_classes, options,
+                       NVIDIA_DATASETS[num_classes], weights | {"aspp.project.weight": project})
 
 
 def _nvidia_encoder(weights: dict[str, Tensor]) -> tuple[str | None, dict[int, int]]:
@@ -235,17 +201,20 @@ def sgcpnet(weights: dict[str, Tensor]) -> dict[str, Any]:
         ValueError: its number of classes is of no published network.
     """
     num_classes = len(weights["classifier.bias"])
-    datasets = {19: "cityscapes", 11: "camvid"}
-    if num_classes not in datasets:
+    if num_classes not in CITY_DATASETS:
         raise ValueError(f"an SGCPNet with {num_classes} classes is none of the published ones: 19 "
                          "(Cityscapes) or 11 (CamVid) classes")
     for table in (SGCPNET, SGCPNET_BLOCKS, SGCPNET_CONVOLUTIONS):
         weights = rename(weights, table)
-    return {
-        "model": {"arch": "sgcpnet", "num_classes": num_classes, "options": {}},
-        "dataset": {"name": datasets[num_classes]},
-        "weights": weights,
-    }
+    return snapshot_of("sgcpnet", num_classes, {}, CITY_DATASETS[num_classes], weights)
+
+
+def snapshot_of(
+    arch: str, num_classes: int, options: dict[str, Any], dataset: str, weights: dict[str, Tensor]
+) -> dict[str, Any]:
+    """A checkpoint's content, as far as networks are built from it."""
+    return {"model": {"arch": arch, "num_classes": num_classes, "options": options},
+            "dataset": {"name": dataset}, "weights": weights}
 
 
 PROJECTS = {  # keys that together only this project's files have -> their reader
@@ -325,15 +294,12 @@ def looks_like(weights: dict[str, Tensor]) -> str:
 def _name_encoder(weights: dict[str, Tensor]) -> str:
     if "mod1.conv1.weight" in weights and "mod7.block1.convs.conv3.weight" in weights:
         return "WideResNet38"
-    depth = RESNET_DEPTHS.get(
-        (count_blocks(weights, "layer3."), "layer3.0.conv3.weight" in weights)
-    )
-    convolution = weights.get("layer1.0.conv2.weight")
-    plain = convolution is not None and tuple(convolution.shape) == (64, 64, 3, 3)  # not ResNeXt
-    grouped = convolution is not None and tuple(convolution.shape) == (128, 4, 3, 3)  # ResNeXt
+    blocks, bottlenecks = count_blocks(weights, "layer3."), "layer3.0.conv3.weight" in weights
+    depth = RESNET_DEPTHS.get((blocks, bottlenecks))
+    shape = tuple(weights.get("layer1.0.conv2.weight", Tensor()).shape)
     squeezed = "layer0.conv1.weight" in weights and "layer1.0.se_module.fc1.weight" in weights
-    if depth in (50, 101) and grouped and squeezed:
+    if depth in (50, 101) and shape == (128, 4, 3, 3) and squeezed:
         return f"SE-ResNeXt-{depth}"
-    if depth and plain and "conv1.weight" in weights:
+    if depth and shape == (64, 64, 3, 3) and "conv1.weight" in weights:  # not ResNeXt
         return f"torchvision's ResNet-{depth}"
     return ""
