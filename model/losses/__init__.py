@@ -32,9 +32,8 @@ def cross_entropy(logits: Tensor, target: Tensor, class_weights: Tensor | None =
     Returns:
         () float32: sum of weight * loss over sum of weight, 0 when no pixel counts.
     """
-    losses = F.cross_entropy(
-        logits.float(), target, class_weights, ignore_index=IGNORE, reduction="sum"
-    )
+    losses = F.cross_entropy(logits.float(), target, class_weights, ignore_index=IGNORE,
+                             reduction="sum")
     counted = target != IGNORE
     if class_weights is None:
         return losses / counted.sum().clamp(min=1)
@@ -54,8 +53,7 @@ def ohem(
     Shrivastava et al., CVPR 2016, https://arxiv.org/abs/1604.03540, per pixel.
 
     Args:
-        logits: (N, C, H, W) float, unnormalized.
-        target: (N, H, W) int64 train ids; 255 does not count.
+        logits, target: as of `cross_entropy`.
         class_weights: (C,) float on the hard pixels, or None for 1.
         threshold: a pixel is hard when the probability of its class is below this.
         least: part of all pixels that is kept, the hardest first, when fewer are hard.

@@ -81,9 +81,7 @@ def focal(
     https://arxiv.org/abs/1708.02002, equation 4.
 
     Args:
-        logits: (N, C, H, W) float, unnormalized.
-        target: (N, H, W) int64 train ids; 255 does not count.
-        class_weights: (C,) float of the average over classes, or None for 1.
+        logits, target, class_weights: as of `bce`.
         gamma: exponent of 1 - the probability of the truth; 0 is plain binary cross entropy.
 
     Returns:

@@ -43,9 +43,7 @@ def lovasz(logits: Tensor, target: Tensor, class_weights: Tensor | None = None) 
     Berman et al., CVPR 2018, https://arxiv.org/abs/1705.08790, equation 11 and algorithm 1.
 
     Args:
-        logits: (N, C, H, W) float, unnormalized.
-        target: (N, H, W) int64 train ids; 255 does not count.
-        class_weights: (C,) float of the average, or None for 1.
+        logits, target, class_weights: as of `dice`.
 
     Returns:
         () float32 (float64 of float64), mean over the classes that have pixels.
