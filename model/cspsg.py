@@ -49,6 +49,8 @@ class CSPEncoder(nn.Module):
             many.
     """
 
+    no_imagenet_weights = "CSP encoders; give a FILE of weights"
+
     def __init__(self, width: int, blocks: int) -> None:
         super().__init__()
         self.out_channels = tuple(factor * width for factor in (2, 4, 8, 16))
@@ -69,12 +71,6 @@ class CSPEncoder(nn.Module):
         stride8 = self.stage2(stride4)
         stride16 = self.stage3(stride8)
         return stride4, stride8, stride16, self.pyramid(self.stage4(stride16))
-
-    def imagenet_weights(self) -> dict[str, Tensor]:
-        """Raises ValueError: torchvision has no weights for this encoder."""
-        raise ValueError(
-            "imagenet: torchvision has no weights for CSP encoders; give a FILE of weights"
-        )
 
 
 class CSPSG(Segmenter):
@@ -144,12 +140,9 @@ def conv_bn_silu(
 ) -> nn.Sequential:
     """Convolution to ceil(size / stride) (floor for even kernels), batch norm, SiLU."""
     padding = (kernel_size - 1) // 2
-    layers = {
-        "conv": nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding, bias=False),
-        "norm": nn.BatchNorm2d(out_channels, eps=1e-3, momentum=0.03),
-        "act": nn.SiLU(),
-    }
-    return nn.Sequential(OrderedDict(layers))
+    return nn.Sequential(OrderedDict(
+        conv=nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding, bias=False),
+        norm=nn.BatchNorm2d(out_channels, eps=1e-3, momentum=0.03), act=nn.SiLU()))
 
 
 class Bottleneck(nn.Module):

@@ -101,10 +101,5 @@ class SEResNeXtEncoder(ResNetEncoder):
     def __init__(self, depth: int, output_stride: int) -> None:
         super().__init__(depth, output_stride)
         self.maxpool = nn.MaxPool2d(3, stride=2, ceil_mode=True)  # no padding, as published
-
-    def imagenet_weights(self) -> dict[str, Tensor]:
-        """Raises ValueError: torchvision has no weights for this encoder."""
-        raise ValueError(
-            "imagenet: torchvision has no weights for SE-ResNeXt; give a FILE of weights, for "
-            f"example se_resnext{self.depth}_32x4d of pretrained-models.pytorch"
-        )
+        self.no_imagenet_weights = ("SE-ResNeXt; give a FILE of weights, for example "
+                                    f"se_resnext{depth}_32x4d of pretrained-models.pytorch")

@@ -127,6 +127,7 @@ class MobileNetEncoder(nn.Module):
     """Features at strides 8, 16 and 32."""
 
     out_channels = (24, 48, 96)
+    no_imagenet_weights = "SGCPNet's encoder, its MobileNetV3 differs; give a FILE of weights"
 
     def __init__(self) -> None:
         super().__init__()
@@ -146,11 +147,6 @@ class MobileNetEncoder(nn.Module):
         stride8 = self.stage2(stride4)
         stride16 = self.stage3(stride8)
         return stride8, stride16, self.stage4(stride16)
-
-    def imagenet_weights(self) -> dict[str, Tensor]:
-        """Raises ValueError: torchvision's MobileNetV3 is another network."""
-        raise ValueError("imagenet: torchvision has no weights for SGCPNet's encoder, its "
-                         "MobileNetV3 differs; give a FILE of weights")
 
 
 class SGCPNet(Segmenter):

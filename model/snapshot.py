@@ -37,24 +37,17 @@ def load_weights(network: nn.Module, weights: dict[str, Tensor], except_: str = 
     counters = {name: own[name] for name in own if name.endswith(".num_batches_tracked")}
     if not weights.keys() & counters.keys():  # files of PyTorch 0.4 and older have none
         weights = counters | weights
-    left_out = [
-        name
-        for name in own
-        if except_ and name.startswith(except_)
-        and (name not in weights or weights[name].shape != own[name].shape)
-    ]
-    faults = [f"{name} missing" for name in own if name not in weights and name not in left_out]
-    faults += [f"{name} unknown" for name in weights if name not in own and name not in left_out]
-    faults += [
-        f"{name} is {tuple(weights[name].shape)}, not {tuple(own[name].shape)}"
-        for name in own
-        if name in weights and name not in left_out and weights[name].shape != own[name].shape
-    ]
+    missing = [name for name in own if name not in weights]
+    unequal = [name for name in own if name in weights and weights[name].shape != own[name].shape]
+    left_out = [name for name in own if except_ and name.startswith(except_)
+                and name in (*missing, *unequal)]
+    faults = [f"{name} missing" for name in missing if name not in left_out]
+    faults += [f"{name} unknown" for name in weights if name not in own]
+    faults += [f"{name} is {tuple(weights[name].shape)}, not {tuple(own[name].shape)}"
+               for name in unequal if name not in left_out]
     if faults:
-        raise ValueError(
-            f"the weights do not fit the network: {len(faults)} of {len(own)} tensors differ "
-            f"({'; '.join(faults[:3])})"
-        )
+        raise ValueError(f"the weights do not fit the network: {len(faults)} of {len(own)} tensors "
+                         f"differ ({'; '.join(faults[:3])})")
     network.load_state_dict({k: own[k] if k in left_out else weights[k] for k in own})
     return left_out
 
@@ -148,6 +141,8 @@ def build_with_weights(
         weights = weights or imagenet_weights(name, network.config["options"])
         weights, left = fit_encoder(network.encoder, weights)
     elif encoder == "imagenet":
+        if reason := getattr(network.encoder, "no_imagenet_weights", None):
+            raise ValueError(f"imagenet: torchvision has no weights for {reason}")
         weights = encoder_weights(network.encoder.imagenet_weights())
     try:
         load_weights(network.encoder, weights)

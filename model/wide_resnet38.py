@@ -64,6 +64,9 @@ class WideResNet38Encoder(nn.Module):
         output_stride: 8, as published, or 16; pixels per feature cell.
     """
 
+    no_imagenet_weights = ("WideResNet38; give a FILE of weights, for example "
+                           "wider_resnet38.pth.tar")
+
     def __init__(self, output_stride: int) -> None:
         if output_stride not in (8, 16):
             raise ValueError(f"output stride {output_stride}: WideResNet38 has 8 or 16")
@@ -87,17 +90,8 @@ class WideResNet38Encoder(nn.Module):
 
     def features(self, x: Tensor, wanted: Collection[int]) -> list[Tensor]:
         """(N, 3, H, W) normalized -> (N, channels[i], H / strides[i], ...) of `wanted` stages i."""
-        stages = (
-            self.stage2, self.stage3, self.stage4, self.stage5, self.stage6, self.stage7,
-        )
+        stages = self.stage2, self.stage3, self.stage4, self.stage5, self.stage6, self.stage7
         return run_stages(stages, self.stage1(x), wanted, self.checkpoint_activations)
-
-    def imagenet_weights(self) -> dict[str, Tensor]:
-        """Raises ValueError: torchvision has no weights for this encoder."""
-        raise ValueError(
-            "imagenet: torchvision has no weights for WideResNet38; give a FILE of weights, for "
-            "example wider_resnet38.pth.tar"
-        )
 
 
 def stage(
