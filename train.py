@@ -153,15 +153,6 @@ def weigh_classes(
     return class_weights(args.class_weights, pixels).to(device)
 
 
-def pick_precision(
-    args: argparse.Namespace, network: nn.Module, device: torch.device, batch: int, steps: int
-) -> str:
-    """The precision of the training, for auto as timed with `batch` crops a forward."""
-    optimization.train_mode(network, args.freeze_bn)
-    images = torch.empty(batch, *args.crop_size, 3, dtype=torch.uint8).permute(0, 3, 1, 2)
-    return choose_for_training(device, args.precision, network, (images,), steps * args.accumulate)
-
-
 def build_state(
     args: argparse.Namespace, network: nn.Module, settings: Settings, offsets: list[int]
 ) -> TrainingState:
@@ -193,9 +184,12 @@ def main() -> None:
     epochs = len(sampler.offsets) - 1
     network = build_network(args, len(train.class_names), last)
     network = network.to(device, memory_format=torch.channels_last)
+    optimization.train_mode(network, args.freeze_bn)
     # In args, so that checkpoints say it and a resumed training keeps it.
-    args.precision = pick_precision(args, network, device, batch[-1],
-                                    sampler.offsets[-1])
+    args.precision = choose_for_training(
+        device, args.precision, network,
+        (torch.empty(batch[-1], *args.crop_size, 3, dtype=torch.uint8).permute(0, 3, 1, 2),),
+        sampler.offsets[-1] * args.accumulate)
     settings = Settings(device, args.precision, args.accumulate, args.clip, args.ema,
                         args.ema_ramp, args.freeze_bn, args.seed)
     losses = LossOptions(**loss_settings(args, train.class_names))

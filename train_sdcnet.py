@@ -49,8 +49,7 @@ SOURCE, TARGET = 1, 2  # of three frames: the one that is warped, the one that i
 def parse_args() -> tuple[argparse.Namespace, dict[str, Any] | None]:
     parser = Parser(__doc__)
     add_frames(parser, min(4, os.cpu_count() or 1))
-    add_sdcnet(parser, ("sdcnet2d_recon", "sdcnet2d"),
-                              [name for name in MOTIONS if name != "sdcnet"])
+    add_sdcnet(parser, ("sdcnet2d_recon", "sdcnet2d"), [x for x in MOTIONS if x != "sdcnet"])
     add_steps(parser, [name for name in SCHEDULES if name != "scl-poly"])
     add_output(parser)
     add_device(parser)
@@ -153,15 +152,6 @@ def build_network(args: argparse.Namespace, last: dict[str, Any] | None) -> SDCN
     return network
 
 
-def pick_precision(
-    args: argparse.Namespace, network: SDCNet2D, device: torch.device, batch: int, steps: int
-) -> str:
-    """The precision of the training, for auto as timed with `batch` crops a forward."""
-    frames = torch.empty(batch, network.FRAMES, 3, *args.crop_size, dtype=torch.uint8)
-    flows = torch.empty(batch, network.FRAMES - 1, 2, *args.crop_size)
-    return choose_for_training(device, args.precision, network, (frames, flows), steps)
-
-
 def main() -> None:
     args, last = parse_args()
     stop = StopRequest()
@@ -179,8 +169,12 @@ def main() -> None:
                            (1, world, args.batch_size // world), rank, args.seed, args.max_steps)
     total = sampler.offsets[-1]
     network = build_network(args, last).to(device)
+    batch, frames = args.batch_size // world, network.FRAMES
     # In args, so that checkpoints say it and a resumed training keeps it.
-    args.precision = pick_precision(args, network, device, args.batch_size // world, total)
+    args.precision = choose_for_training(
+        device, args.precision, network,
+        (torch.empty(batch, frames, 3, *args.crop_size, dtype=torch.uint8),
+         torch.empty(batch, frames - 1, 2, *args.crop_size)), total)
     settings = Settings(device, args.precision, accumulate=1, clip=0, ema=0, ema_ramp=0,
                         freeze_bn=False, seed=args.seed)
     groups = optimization.parameter_groups(network, args.lr, 0.0, 1.0, True)
