@@ -54,27 +54,6 @@ def check_smp(name: str) -> str:
     return check_name(name)
 
 
-def choose(content: Any, key: str | None, source: Path) -> tuple[str, dict[str, Tensor]]:
-    """The words for what was taken of a file, and its named tensors.
-
-    Raises:
-        ValueError: there are none, or not under `key`.
-    """
-    if is_network(content) and key is None:
-        return type(content).__name__, dict(tensors_of(content))
-    if _is_state_dict(content) and key is None:
-        return "a state dict", content
-    found = {name: value for name, value in content.items() if is_network(value) or
-             _is_state_dict(value)} if isinstance(content, dict) else {}
-    name = key or next((name for name in (*checkpoint.WRAPPERS, *found) if name in found), "")
-    if name not in found:
-        raise ValueError(f"{source}: no network{f' {key}' if key else ''}, it has: "
-                         f"{', '.join(found) or 'none'}")
-    others = ", ".join(each for each in found if each != name)
-    words = name + (f" (also there: {others}; --key NAME takes it)" if others else "")
-    return words, dict(tensors_of(found[name])) if is_network(found[name]) else found[name]
-
-
 def _is_state_dict(value: Any) -> bool:
     return isinstance(value, dict) and bool(value) and all(
         isinstance(name, str) and isinstance(each, Tensor) for name, each in value.items())
@@ -84,25 +63,38 @@ def read_tensors(source: Path, key: str | None) -> tuple[str, dict[str, Tensor]]
     """What was taken, in words, and the named tensors.
 
     Raises:
-        FileNotFoundError, ValueError: missing, damaged, malicious, or without a network.
+        FileNotFoundError, ValueError: missing, damaged, malicious, or without a network, or
+            without one under `key`.
     """
     check_file(source)
     content = load_inert(source)
     if isinstance(content, dict) and "format" in content:
         raise ValueError(f"{source}: is one of train.py's already; nothing to convert")
-    words, weights = choose(content, key, source)
+    if key is None and (is_network(content) or _is_state_dict(content)):
+        taken = content
+        words = type(content).__name__ if is_network(content) else "a state dict"
+    else:
+        found = {name: value for name, value in content.items() if is_network(value) or
+                 _is_state_dict(value)} if isinstance(content, dict) else {}
+        name = key or next((name for name in (*checkpoint.WRAPPERS, *found) if name in found), "")
+        if name not in found:
+            raise ValueError(f"{source}: no network{f' {key}' if key else ''}, it has: "
+                             f"{', '.join(found) or 'none'}")
+        taken = found.pop(name)
+        others = ", ".join(found)
+        words = name + (f" (also there: {others}; --key NAME takes it)" if others else "")
+    weights = dict(tensors_of(taken)) if is_network(taken) else taken
     return words, checkpoint.state_dict(weights, source)
 
 
 def to_snapshot(weights: dict[str, Tensor], source: Path) -> dict[str, Any]:
-    """A checkpoint of ours with these weights; ValueError if they are of no network known here."""
+    """Model, data set and weights, checked; ValueError if they are of no network known here."""
     try:
         snapshot = recognize(weights, source)
     except UnknownNetworkError as error:
         raise ValueError(f"{error}; --state-dict writes its tensors as they are") from None
-    known = dataset_of(snapshot)
     from_snapshot(snapshot)  # every name and shape fits
-    return {"format": checkpoint.FORMAT, **snapshot, "dataset": known}
+    return snapshot
 
 
 def to_smp_snapshot(
@@ -123,9 +115,7 @@ def to_smp_snapshot(
         load_weights(network, to_ours(weights, network.encoder))
     except ValueError as error:
         raise ValueError(f"{source}: is not {arch}: {error}") from None
-    snapshot = {"format": checkpoint.FORMAT, "model": network.config, "dataset": {"name": dataset},
-                "weights": network.state_dict()}
-    return snapshot | {"dataset": dataset_of(snapshot)}
+    return {"model": network.config, "dataset": {"name": dataset}, "weights": network.state_dict()}
 
 
 def main() -> None:
@@ -133,14 +123,15 @@ def main() -> None:
     check_output(args.target)
     if Path(args.target).exists():
         raise ValueError(f"{args.target}: exists; delete it or give another name")
-    words, weights = read_tensors(Path(args.source), args.key)
+    source = Path(args.source)
+    words, weights = read_tensors(source, args.key)
     what = f"{len(weights)} tensors"
     if args.state_dict:
         checkpoint.save(args.target, weights)
     else:
-        source = Path(args.source)
         snapshot = (to_smp_snapshot(weights, source, args.arch, args.dataset) if args.arch else
                     to_snapshot(weights, source))
+        snapshot = {"format": checkpoint.FORMAT, **snapshot, "dataset": dataset_of(snapshot)}
         checkpoint.write(args.target, snapshot)
         what = f"{snapshot['model']['arch']}, {snapshot['dataset']['name']}, {what}"
     print(f"{args.target}: {what} of {args.source}, {words}")
