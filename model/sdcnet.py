@@ -61,19 +61,15 @@ class SDCNet2D(nn.Module):
         self.conv1 = _convolution(channels, 32, 7, 2)
         for name, *numbers in ENCODER:
             self.add_module(name, _convolution(*numbers))
-        for name, *numbers in DECODER:
-            self.add_module(name, _deconvolution(*numbers))
+        for name, inputs, outputs in DECODER:
+            enlarge = nn.ConvTranspose2d(inputs, outputs, 4, 2, 1)
+            self.add_module(name, nn.Sequential(enlarge, nn.LeakyReLU(0.1)))
         self.final_flow = nn.Conv2d(channels + FINEST, 2, 3, padding=1)
-        self._answer_last_flow()
-
-    @torch.no_grad()
-    def _answer_last_flow(self) -> None:
-        """So that training only has to improve on it."""
-        for parameter in self.final_flow.parameters():
-            nn.init.zeros_(parameter)
-        flows = self.FRAMES - 1
-        self.final_flow.weight[0, flows - 1, 1, 1] = 1
-        self.final_flow.weight[1, 2 * flows - 1, 1, 1] = 1
+        with torch.no_grad():  # it answers with the last flow: training only has to improve on it
+            for parameter in self.final_flow.parameters():
+                parameter.zero_()
+            for axis in (0, 1):
+                self.final_flow.weight[axis, (axis + 1) * (self.FRAMES - 1) - 1, 1, 1] = 1
 
     def forward(self, frames: Tensor, flows: Tensor) -> Tensor:
         """Where each pixel of the wanted frame is in frame `SOURCE` of the given ones.
@@ -150,10 +146,6 @@ def _convolution(inputs: int, outputs: int, kernel: int, stride: int) -> nn.Sequ
     return nn.Sequential(nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2), nn.LeakyReLU(0.1))
 
 
-def _deconvolution(inputs: int, outputs: int) -> nn.Sequential:
-    return nn.Sequential(nn.ConvTranspose2d(inputs, outputs, 4, 2, 1), nn.LeakyReLU(0.1))
-
-
 def _mirror(sequence: Tensor) -> Tensor:
     """(N, T, C, H, W) -> H and W grown to whole cells by mirroring to the right and down."""
     height, width = sequence.shape[-2:]
@@ -211,9 +203,8 @@ def _published(weights: dict[str, Tensor], path: str | Path) -> SDCNet2D:
 def _reverse_colors(weight: Tensor, frames: int) -> Tensor:
     """(K, C, h, w) whose input begins with flows and then has `frames` channels of each color."""
     flows, rest = 2 * (frames - 1), weight.shape[1] - 5 * frames + 2
-    parts = weight.split([flows, 3 * frames, rest], 1)
-    return torch.cat([parts[0], parts[1].unflatten(1, (3, frames)).flip(1).flatten(1, 2), parts[2]
-                      ], 1)  # fmt: skip
+    first, colors, last = weight.split([flows, 3 * frames, rest], 1)
+    return torch.cat([first, colors.unflatten(1, (3, frames)).flip(1).flatten(1, 2), last], 1)
 
 
 def warp(images: Tensor, displacement: Tensor) -> Tensor:
