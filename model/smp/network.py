@@ -86,12 +86,8 @@ def needed_size(network: Any) -> tuple[int, int]:
 
 
 def build(
-    architecture: str,
-    encoder: str,
-    num_classes: int,
-    output_stride: int | None = None,
-    mean: tuple[float, ...] = (),
-    std: tuple[float, ...] = (),
+    architecture: str, encoder: str, num_classes: int, output_stride: int | None,
+    mean: tuple[float, ...], std: tuple[float, ...],
 ) -> SMPNetwork:
     """The network `smp:architecture:encoder`, with random weights.
 
@@ -176,19 +172,13 @@ def builder(name: str) -> Callable[..., SMPNetwork]:
     architecture, encoder = split(name)
     mean, std = statistics(encoder)
     if (stride := OUTPUT_STRIDES.get(architecture)) is not None:
-        return partial(_dilated, architecture, encoder, output_stride=stride, mean=mean, std=std)
-    return partial(_plain, architecture, encoder, mean=mean, std=std)
+        return partial(build, architecture, encoder, output_stride=stride, mean=mean, std=std)
+    return partial(_build_plain, architecture, encoder, mean=mean, std=std)
 
 
-def _plain(
+def _build_plain(
     architecture: str, encoder: str, num_classes: int, mean: tuple[float, ...],
     std: tuple[float, ...],
 ) -> SMPNetwork:
+    """`build` without the option of an output stride."""
     return build(architecture, encoder, num_classes, None, mean, std)
-
-
-def _dilated(
-    architecture: str, encoder: str, num_classes: int, output_stride: int,
-    mean: tuple[float, ...], std: tuple[float, ...],
-) -> SMPNetwork:
-    return build(architecture, encoder, num_classes, output_stride, mean, std)
