@@ -120,15 +120,13 @@ def quantize(source: Path, target: Path, images: Iterable[np.ndarray]) -> None:
     tools = load_package("onnxruntime.quantization", "int8")
     onnx = load_package("onnx", "int8")
 
+    left = ({"images": image} for image in images)
+
     class Reader(tools.CalibrationDataReader):  # type: ignore[misc, name-defined]
         """Hands out the images."""
 
-        def __init__(self) -> None:
-            self.left = iter(images)
-
         def get_next(self) -> dict[str, np.ndarray] | None:
-            image = next(self.left, None)
-            return None if image is None else {"images": image}
+            return next(left, None)
 
     stored = {entry.key: entry.value for entry in onnx.load(str(source)).metadata_props}
     tools.quantize_static(
