@@ -76,12 +76,6 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def name_pictures(files: list[Path]) -> dict[Path, str]:
-    """Path -> beginning of the names of its pictures; those of a.png and a.jpg must differ."""
-    alone = len({path.stem for path in files}) == len(files)
-    return {path: path.stem if alone else path.name for path in files}
-
-
 def open_video(args: argparse.Namespace) -> Video:
     """The frames that the options ask for.
 
@@ -165,7 +159,8 @@ def segment_folder(args: argparse.Namespace, device: torch.device, stop: StopReq
     if folder.resolve() == save_dir.resolve():
         raise ValueError("--save-dir is --demo-folder: the next run would take its own pictures")
     check_folder(save_dir)
-    names = name_pictures(files)
+    alone = len({path.stem for path in files}) == len(files)  # pictures of a.png and a.jpg differ
+    names = {path: path.stem if alone else path.name for path in files}
     read = partial(read_image, upright=True)
     workload, _ = look_ahead(files, read, len(files), args.eval_size)
     predictor, painter = open_network(args, device, workload)

@@ -14,6 +14,7 @@ labels' own size, from sums over all images: the same for any number of processe
 import argparse
 import json
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -110,11 +111,11 @@ def open_network(
                           args.class_map)
     network = from_snapshot(snapshot).to(device, memory_format=torch.channels_last)
     about = {key: value for key, value in snapshot.items() if key in ("step", "best", "args")}
-    about |= {"parameters": count_parameters(network), **network.config}
     predictor = Predictor(network, table=table, inference=build_inference(args))
     workload = Workload(scored.dataset[0][0].shape[:2], len(scored))
     predictor = predictor.with_precision(args.precision, workload)
-    about["precision"] = predictor.precision
+    about |= {"parameters": count_parameters(network), **network.config,
+              "precision": predictor.precision}
     return scored, predictor, about
 
 
@@ -159,17 +160,10 @@ def open_outputs(args: argparse.Namespace, scored: ScoredSet) -> Outputs | None:
     return outputs
 
 
-def read_again(
-    scored: ScoredSet, read: Callable[[int], Scored] | None, outputs: Outputs | None
-) -> Callable[[int], Scored]:
-    """A function from an image's number to what was scored of it, with the image itself."""
-    scored.images = True
-
-    def read_written(index: int) -> Scored:
-        image, truth, instances = scored[index]
-        return Scored(index, outputs.read(index), truth, instances, image)
-
-    return read or read_written
+def read_again(scored: ScoredSet, outputs: Outputs | None, index: int) -> Scored:
+    """What was scored of an image, from what was written of it."""
+    image, truth, instances = scored[index]
+    return Scored(index, outputs.read(index), truth, instances, image)
 
 
 def check(args: argparse.Namespace) -> None:
@@ -218,8 +212,7 @@ def main() -> None:
                      f"{args.snapshot or args.predictions}")
         # Files before the tables, which may go into a pipe that breaks.
         if args.json:
-            text = json.dumps(plain(result), indent=1)
-            write_file(Path(args.json), text.encode())
+            write_file(Path(args.json), json.dumps(plain(result), indent=1).encode())
         if args.report:
             data = f"{scored.name} {args.split} in {scored.dataset.root}"
             page = Report(
@@ -227,7 +220,8 @@ def main() -> None:
                 [sample.name for sample in scored.dataset.samples], origin(args, data, about),
                 json.loads(about.get("args", "{}")), comparison,
             )
-            again = read_again(scored, read, outputs)
+            scored.images = True
+            again = read or partial(read_again, scored, outputs)
             lines.append(f"report: {write(args.report, page, again)}")
         print(*lines, sep="\n")
     distributed.stop()

@@ -141,8 +141,8 @@ def main() -> None:
         rates = ", ".join(f"{rate:.1f} at {size}" for size, rate in figures.throughput.items())
         print(f"{figures.name}: images/s by batch size: {rates}")
     if args.json:
-        text = json.dumps([figures.to_json() for figures in results], indent=1)
-        write_file(Path(args.json), text.encode())
+        content = [figures.to_json() for figures in results]
+        write_file(Path(args.json), json.dumps(content, indent=1).encode())
 
 
 def open_network(

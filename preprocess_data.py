@@ -143,8 +143,7 @@ def check(args: argparse.Namespace) -> None:
     report = doctor.check(args.dataset, root, args.split, args.limit, args.workers)
     print("\n".join(lines(report)), flush=True)
     if args.json:
-        content = json.dumps(report.to_json(), indent=1)
-        write_file(Path(args.json), content.encode())
+        write_file(Path(args.json), json.dumps(report.to_json(), indent=1).encode())
     if report.count("error"):
         raise ValueError(verdict(report))
     print(verdict(report))
@@ -160,8 +159,7 @@ def prepare(args: argparse.Namespace) -> None:
     if args.cache:
         cache = open_cache(dataset, args.workers, args.verify)
         said = ", compared with their checksums" if args.verify else ""
-        print(f"raw cache of {len(cache.entries)} samples{said}: "
-              f"{cache_folder(dataset.root)}")
+        print(f"raw cache of {len(cache.entries)} samples{said}: {cache_folder(dataset.root)}")
     if not (args.train_ids or args.class_weights):
         return
     if dataset.samples[0].label is None:
