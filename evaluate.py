@@ -160,7 +160,7 @@ def open_outputs(args: argparse.Namespace, scored: ScoredSet) -> Outputs | None:
     return outputs
 
 
-def read_again(scored: ScoredSet, outputs: Outputs | None, index: int) -> Scored:
+def read_again(scored: ScoredSet, outputs: Outputs, index: int) -> Scored:
     """What was scored of an image, from what was written of it."""
     image, truth, instances = scored[index]
     return Scored(index, outputs.read(index), truth, instances, image)

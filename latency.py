@@ -129,12 +129,11 @@ def main() -> None:
         raise ValueError("give --arch NAME ... or --snapshot FILE ...")
     for path in args.snapshot:  # in this process, where what is wrong with it is one line
         read_snapshot(path, weights=True)
+    wanted = [(name, False) for name in args.arch] + [(path, True) for path in args.snapshot]
     results = []
-    for name in [*args.arch, *args.snapshot]:
-        # A fresh process: its memory and its caches are the network's own.
+    for each in wanted:  # a fresh process: its memory and its caches are the network's own
         with ProcessPoolExecutor(1, get_context("spawn")) as pool:
-            stored = len(results) >= len(args.arch)
-            results.append(pool.submit(measure, args, name, stored).result())
+            results.append(pool.submit(measure, args, *each).result())
     print(results[0].about())
     print(table([list(COLUMNS), *map(row, results)]))
     for figures in results:
@@ -145,10 +144,8 @@ def main() -> None:
         write_file(Path(args.json), json.dumps(content, indent=1).encode())
 
 
-def open_network(
-    args: argparse.Namespace, name: str, stored: bool
-) -> tuple[Predictor, nn.Module]:
-    """The network that is named, or `stored` in the file of that name: to predict, and as built."""
+def open_network(args: argparse.Namespace, name: str, stored: bool) -> tuple[Predictor, nn.Module]:
+    """The network of that name, or `stored` in that file: ready to predict, and as it was built."""
     device = distributed.start(args.device, args.threads)
     if stored:
         snapshot = read_snapshot(name)

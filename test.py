@@ -107,11 +107,9 @@ def main() -> None:
     name = args.dataset or known["name"]
     dataset = build_dataset(name, find_root(name, args.data_root), args.split,
                             EvalTransform(args.eval_size), args.holdout, args.cv_split, args.limit)
-    table = match_classes(known["class_names"], dataset.class_names, args.snapshot,
-                          args.class_map)
-    sizes = dataset.sizes()
+    table = match_classes(known["class_names"], dataset.class_names, args.snapshot, args.class_map)
 
-    package = expected_package(name, dataset, sizes)
+    package = expected_package(name, dataset, dataset.sizes())
     results = ResultsFolder(Path(args.save_dir), package, f"{name}_{args.split}", args.pictures)
     settings = settings_of({**vars(args), "dataset": name}, PASSING, ("snapshot", "class_map"))
     settings = results.check(settings, go_on=args.skip_done)

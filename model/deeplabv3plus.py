@@ -59,12 +59,8 @@ class DeepLabV3Plus(Segmenter):
     """
 
     def __init__(
-        self,
-        encoder: Encoder,
-        num_classes: int,
-        skip: int,
-        normalize: Normalize,
-        align_corners: bool = True,
+        self, encoder: Encoder, num_classes: int, skip: int, normalize: Normalize,
+        align_corners: bool,
     ) -> None:
         super().__init__()
         strides = sorted({stride for stride in encoder.strides if stride <= 8})

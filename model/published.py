@@ -243,10 +243,8 @@ def recognize(weights: dict[str, Tensor], path: str | Path) -> dict[str, Any]:
                 raise ValueError(f"{path}: looks like a network of {reader.__name__}, but with "
                                  f"tensors missing or damaged ({error}); fetch it again") from None
     names = ", ".join(list(weights)[:3])
-    advice = looks_like(weights) or (
-        "are of no network known here; give a checkpoint written by train.py or a published one "
-        "that the README lists"
-    )
+    advice = looks_like(weights) or ("are of no network known here; give a checkpoint written by "
+                                     "train.py or a published one that the README lists")
     raise UnknownNetworkError(f"{path}: its {len(weights)} tensors ({names}, ...) {advice}")
 
 
