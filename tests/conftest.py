@@ -19,6 +19,7 @@ import pytest
 import torch
 from PIL import Image
 
+import model
 from datasets import build_dataset, camvid, cityscapes_labels
 from utils import stopping
 from utils.images import read_image, read_instances, read_label, write_png
@@ -33,6 +34,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("gpu") and not torch.cuda.is_available():
             item.add_marker(pytest.mark.skip(reason="no CUDA device"))
+
+
+# Deep members of families whose smaller ones are tested by default in the same way.
+DEEP = ("deeplabv3_resnet101", "deeplabv3_resnet152", "deeplabv3plus_resnet101",
+        "deeplabv3plus_se_resnext101", "cspsg_l", "cspsg_x")
+NETWORKS = [pytest.param(name, marks=pytest.mark.slow) if name in DEEP else name
+            for name in model.MODELS]
 
 
 def blobs(rng: np.random.Generator, size: tuple[int, int], ids: list[int]) -> np.ndarray:

@@ -188,10 +188,14 @@ def test_unknown_and_abbreviated_options(script: str, call) -> None:
         assert done.stderr.count("\n") == 1
 
 
-def test_importing_does_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("files", [
+    [path for path in FILES if path not in BENCHMARKS],
+    pytest.param(BENCHMARKS, marks=pytest.mark.slow),  # other packages are imported for seconds
+], ids=["product", "benchmarks"])
+def test_importing_does_nothing(files: list[Path], tmp_path: Path) -> None:
     modules = [
         ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
-        for path in FILES
+        for path in files
     ]
     code = f"""
 import sys, threading, random, torch, numpy

@@ -1,6 +1,7 @@
 """export.py: an ONNX file computes what the network does, and runs in the demo."""
 
 import importlib
+import shutil
 import sys
 from pathlib import Path
 
@@ -12,8 +13,9 @@ from test_prediction import with_statistics
 
 import export
 import model
+from datasets import dataset_of
 from model import onnx_export
-from model.snapshot import read_snapshot
+from model.snapshot import from_snapshot, read_snapshot
 from utils import checkpoint
 from utils.images import read_label, write_png
 
@@ -48,6 +50,23 @@ def words(snapshot: Path, photos: Path, output: Path) -> list[object]:
             "--threads", 1]
 
 
+@pytest.fixture(scope="module")
+def written(snapshot: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The snapshot as ONNX."""
+    content = read_snapshot(snapshot)
+    path = tmp_path_factory.mktemp("onnx") / "x.onnx"
+    about = {"model": content["model"], "dataset": dataset_of(content)}
+    onnx_export.write_onnx(from_snapshot(content), about, path, labels=False)
+    return path
+
+
+@pytest.fixture
+def write_again(written: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To export takes most of a test's time, and gives this."""
+    monkeypatch.setattr(export, "write_onnx", lambda network, about, path, labels:
+                        shutil.copy(written, path))
+
+
 @pytest.mark.parametrize("labels", [False, True])
 def test_exported_network_in_the_demo(
     snapshot: Path, photos: Path, tmp_path: Path, call, labels: bool
@@ -66,6 +85,7 @@ def test_exported_network_in_the_demo(
     assert len(np.unique(masks[0])) > 1
 
 
+@pytest.mark.usefixtures("write_again")
 def test_int8_says_what_it_costs(snapshot: Path, photos: Path, tmp_path: Path, call) -> None:
     output = tmp_path / "x.onnx"
     done = call(*words(snapshot, photos, output), "--int8")
@@ -76,6 +96,7 @@ def test_int8_says_what_it_costs(snapshot: Path, photos: Path, tmp_path: Path, c
     assert output.stat().st_size < 0.5 * snapshot.stat().st_size
 
 
+@pytest.mark.usefixtures("write_again")
 def test_what_computes_something_else_is_not_written(
     snapshot: Path, photos: Path, tmp_path: Path, call, monkeypatch: pytest.MonkeyPatch
 ) -> None:

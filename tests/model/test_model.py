@@ -7,7 +7,7 @@ import make_weights
 import numpy as np
 import pytest
 import torch
-from conftest import FIXTURES
+from conftest import FIXTURES, NETWORKS
 from torch import nn
 
 import model
@@ -205,7 +205,7 @@ def test_csp_encoder_has_four_strides() -> None:
     assert encoder.out_channels == (16, 32, 64, 128)
 
 
-@pytest.mark.parametrize("name", model.MODELS)
+@pytest.mark.parametrize("name", NETWORKS)
 def test_every_parameter_gets_a_gradient(name: str) -> None:
     with torch.device("meta"):
         network = model.build_model(name, 3).train()

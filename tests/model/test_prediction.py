@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from conftest import NETWORKS
 from test_model import LIGHT
 from torch import nn
 
@@ -29,7 +30,7 @@ def with_statistics(network: nn.Module) -> nn.Module:
 BEHIND_SUMS = {"deeplabv3plus_wide_resnet38": 17}  # batch norms that no convolution precedes
 
 
-@pytest.mark.parametrize("name", model.MODELS)
+@pytest.mark.parametrize("name", NETWORKS)
 @torch.no_grad()
 def test_fused_networks_compute_the_same(name: str) -> None:
     torch.manual_seed(0)
