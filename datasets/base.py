@@ -20,7 +20,7 @@ class SampleKey(NamedTuple):
     epoch: int
     position: int  # in the epoch, which the random draws of a sample depend on
     sample: int  # its index
-    center: tuple[int, int] | None = None  # y and x that the crop has to contain
+    center: tuple[int, int] | None = None  # x and y that the crop has to contain
 
 
 class SampleReader(Protocol):

@@ -1,4 +1,4 @@
-"""The samples of a split: which label belongs to which image, by name, never by order."""
+"""The samples of a split: labels paired to images by name, cross-validation, random streams."""
 
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""Convolutions that carry the batch norm behind them, for networks that train no more."""
+"""Batch norms folded into the convolutions before them, for inference."""
 
 import copy
 from collections import Counter

@@ -1,4 +1,4 @@
-"""Building blocks that at least two networks use."""
+"""What at least two networks use: their base class, blocks, activation checkpointing."""
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext

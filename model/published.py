@@ -244,7 +244,7 @@ def recognize(weights: dict[str, Tensor], path: str | Path) -> dict[str, Any]:
                                  f"tensors missing or damaged ({error}); fetch it again") from None
     names = ", ".join(list(weights)[:3])
     advice = looks_like(weights) or ("are of no network known here; give a checkpoint written by "
-                                     "train.py or a published one that the README lists")
+                                     "train.py or one of docs/published_checkpoints.md")
     raise UnknownNetworkError(f"{path}: its {len(weights)} tensors ({names}, ...) {advice}")
 
 

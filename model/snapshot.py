@@ -1,4 +1,4 @@
-"""Checkpoints to networks that predict: weights are read, put in, and made fast."""
+"""Loads checkpoints: ours, published ones, ONNX files; opens them for training or prediction."""
 
 from collections.abc import Callable, Iterable
 from pathlib import Path

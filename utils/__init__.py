@@ -1,1 +1,1 @@
-"""What every script needs around networks and data sets."""
+"""Images, labels, files, processes; options, training, inference, scores."""

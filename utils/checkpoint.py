@@ -1,7 +1,7 @@
 """Checkpoints: read any without running code, write ours so that no crash can lose one.
 
 The file format is plain tensors, numbers and strings, so `torch.load(weights_only=True)` reads it
-with no allow-list. Keys: README, "Checkpoints".
+with no allow-list. Keys: docs/training.md.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""Threads that wait for each other sleep while other programs need the cores.
+"""OpenMP threads that wait: they spin on a quiet machine, and sleep beside other programs.
 
 GNU OpenMP, which computes PyTorch's operations on Linux, lets a thread spin for milliseconds before
 it sleeps. On a quiet machine that is right: with threads that sleep at once, a training of many

@@ -1,4 +1,4 @@
-"""What is computed once from the labels of a split and kept beside the data."""
+"""Statistics of every label of a split, computed once and kept beside the data."""
 
 import contextlib
 import copy

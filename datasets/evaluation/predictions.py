@@ -1,4 +1,4 @@
-"""Predictions that are there already: found, recognized, read."""
+"""Prediction PNGs of any program: found, recognized as ids, train ids or colors, read."""
 
 import os
 from pathlib import Path

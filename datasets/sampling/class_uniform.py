@@ -1,4 +1,4 @@
-"""Class-uniform sampling: half of an epoch's crops are drawn around pixels of rare classes too.
+"""Class-uniform sampling: a share of an epoch's crops is drawn around all classes alike.
 
 Zhu et al., CVPR 2019, https://arxiv.org/abs/1812.01593, section 4.1: labels are cut into tiles, the
 centroid of each class in each tile is stored, and an epoch takes equally many centroids per class.

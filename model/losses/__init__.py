@@ -1,4 +1,4 @@
-"""Losses: `(logits, target) -> ()`, the mean over the pixels that count."""
+"""Losses: `(logits, target, class_weights)` to a scalar, the mean over the pixels that count."""
 
 import math
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Kernels launched together: what a small network waits for on a GPU is the launch of each."""
+"""CUDA graphs: a small network on a GPU waits mostly for the launches of its kernels."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""Label maps of enlarged logits, from the few places where classes meet."""
+"""Argmax of upsampled logits, computed only in the few cells where classes meet."""
 
 import torch
 import torch.nn.functional as F

@@ -141,6 +141,5 @@ class Predictor:
         def run(network: Any, precision: str) -> None:
             replace(self, network=network, precision=precision)(image)
 
-        how = {key: value for key, value in vars(self.inference).items() if key != "resize"}
-        about = {"size": list(workload.size), "inference": how}
+        about = {"size": list(workload.size), "inference": vars(self.inference)}
         return choose_precision(self.device, "auto", self.network, about, workload.images, run)

@@ -45,7 +45,7 @@ def add_steps(parser: argparse.ArgumentParser, schedules: Collection[str]) -> No
     add = parser.add_argument_group("optimization").add_argument
     add_length(add, epochs=500, batch_size=4)
     add("--lr", type=above_zero, default=1e-4, help="learning rate of Adam")
-    add("--schedule", choices=tuple(schedules), default="steps", help="course of the learning "
+    add("--schedule", choices=tuple(schedules), default="steps", help="learning-rate schedule"
         "rate; steps: a tenth from half of the way, a hundredth from nine tenths")
 
 

@@ -14,7 +14,7 @@ def add_optimization(parser: argparse.ArgumentParser, optimizers: Collection[str
     add = parser.add_argument_group("optimization").add_argument
     add_length(add, epochs=200, batch_size=8)
     add("--accumulate", type=positive, default=1,
-        help="forwards that a step is split into, to save memory")
+        help="forward passes that a step is split into, to save memory")
     add("--optimizer", default="sgd", choices=tuple(optimizers), help="update rule")
     add("--lr", type=at_least_zero, default=0.01, help="learning rate")
     add("--encoder-lr-factor", type=at_least_zero, default=1.0,
@@ -60,9 +60,9 @@ def check_optimization(args: argparse.Namespace, world: int, cuda: bool) -> None
 
 
 def add_schedule(parser: argparse.ArgumentParser) -> None:
-    """The course of the learning rate."""
+    """The learning-rate schedule."""
     add = parser.add_argument_group("schedule").add_argument
-    add("--schedule", default="poly", choices=tuple(SCHEDULES), help="course of the learning rate; "
+    add("--schedule", default="poly", choices=tuple(SCHEDULES), help="learning-rate schedule; "
         "constant and linear do not end at 0, steps is a tenth from half of the way and a "
         "hundredth from nine tenths. scl-poly is a poly that starts again with epoch --relax-until")
     add("--schedule-per", default="step", choices=("step", "epoch"),

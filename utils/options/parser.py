@@ -1,4 +1,4 @@
-"""argparse with this project's habits."""
+"""The argument parser of every script, number types, and which options need which."""
 
 import argparse
 import math

@@ -1,4 +1,4 @@
-"""Courses of the learning rate."""
+"""Learning-rate schedules."""
 
 import math
 from bisect import bisect_right
