@@ -1,8 +1,7 @@
-"""The samples of a split: labels paired to images by name, cross-validation, random streams."""
+"""The samples of a split: labels paired to images by name, by cross-validation or parts."""
 
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
-from enum import IntEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,16 +12,6 @@ if TYPE_CHECKING:  # it imports this file
     from datasets.base import SegmentationDataset
 
 Size = tuple[int, int]
-
-
-class Stream(IntEnum):
-    """Random streams, the first word of a generator's seed: no draw of one moves another's."""
-
-    ORDER = 1
-    AUGMENTATION = 2
-    CROP_CENTERS = 4
-    MOSAIC = 5
-    TRIPLETS = 6
 
 
 @dataclass(frozen=True)

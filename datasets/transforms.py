@@ -7,9 +7,9 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from datasets.samples import Stream
 from utils.images import resize_image
 from utils.labels import IGNORE
+from utils.workers import Stream
 
 PADDING = (124, 116, 104)  # the ImageNet mean, nearly zero after normalization
 SIGMA = 0.15, 1.3  # pixels, of the Gaussian blur

@@ -17,7 +17,8 @@ for package in "${packages[@]}"; do
         command -v csDownload >/dev/null || fail "csDownload: not installed; pip install cityscapesscripts"
         # asking for more than there is of a finished archive fails, hence the look at it before
         csDownload -r -d "$folder" "$package" ||
-            fail "$package: csDownload stopped, see above; run this again to go on"
+            fail "$package: csDownload stopped, see above; run this again to go on; if it always stops" \
+                "there, delete $folder/$package first"
         is_whole "$folder/$package" || fail "$folder/$package: damaged; delete it and run this again"
     fi
     unpack "$folder/$package"

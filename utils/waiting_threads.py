@@ -8,7 +8,8 @@ and less. The choice is made when the library is loaded, but for one rule (libgo
 GOMP_SPINCOUNT): when a process has more OpenMP threads than cores, they hardly spin. So a process
 that sees others at work starts a thread whose team of threads just sleeps, and ends it when the
 cores are free again. What is computed does not change. A user's own OMP_WAIT_POLICY or
-GOMP_SPINCOUNT stands.
+GOMP_SPINCOUNT stands. Others are what /proc/stat counts: in a container all of its host, and this
+process's own loader workers too.
 """
 
 import atexit
@@ -37,6 +38,8 @@ def sleep_beside_others(threads: int) -> bool:
     own = {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & os.environ.keys()
     if own or threads < 2 or not STAT.exists():
         return False
+    if 2 * threads <= len(os.sched_getaffinity(0)):  # enough are free for others
+        return False
     if not any(thread.name == WATCH for thread in threading.enumerate()):
         end = threading.Event()
         watch = threading.Thread(target=_watch, args=(threads, end), name=WATCH, daemon=True)
@@ -50,15 +53,19 @@ def _watch(threads: int, end: threading.Event) -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # are the main thread's
     crowd: list[threading.Thread] = []
     leave, quiet = threading.Event(), 0
-    for lacking in _lacking_cores(threads, end):
-        quiet = quiet + 1 if lacking < FREE else 0
-        if not crowd and lacking > TAKEN:
-            leave.clear()
-            crowd = _crowd(threads, leave)
-        elif crowd and quiet == QUIET_LOOKS:
-            _end(leave, crowd)
-            crowd = []
-    _end(leave, crowd)
+    try:
+        for lacking in _lacking_cores(threads, end):
+            quiet = quiet + 1 if lacking < FREE else 0
+            if not crowd and lacking > TAKEN:
+                leave.clear()
+                crowd = _crowd(threads, leave)
+            elif crowd and quiet == QUIET_LOOKS:
+                _end(leave, crowd)
+                crowd = []
+    except (OSError, ValueError, RuntimeError):
+        pass  # of /proc/stat, or no more threads: they spin, as they do without a watch
+    finally:
+        _end(leave, crowd)
 
 
 def _end(event: threading.Event, threads: list[threading.Thread]) -> None:
@@ -87,8 +94,8 @@ def _busy_seconds(cores: set[int]) -> float:
     for line in STAT.read_text().splitlines():
         name, *counts = line.split()
         if name.startswith("cpu") and name[3:].isdigit() and int(name[3:]) in cores:
-            user, nice, system, _idle, _iowait, irq, softirq, steal = map(int, counts[:8])
-            ticks += user + nice + system + irq + softirq + steal
+            user, nice, system, _idle, _iowait, *interrupts = map(int, counts[:8])
+            ticks += user + nice + system + sum(interrupts)  # and what a host took away
     return ticks / os.sysconf("SC_CLK_TCK")
 
 

@@ -5,6 +5,7 @@ import signal
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from enum import IntEnum
 from itertools import repeat, takewhile
 from multiprocessing import resource_tracker
 from typing import Any
@@ -17,6 +18,17 @@ from utils import distributed
 from utils.stopping import StopRequest
 
 STOP = {signal.SIGTERM, signal.SIGINT}
+
+
+class Stream(IntEnum):
+    """Random streams, the first word of a generator's seed: no draw of one moves another's."""
+
+    ORDER = 1
+    AUGMENTATION = 2
+    DROPOUT = 3
+    CROP_CENTERS = 4
+    MOSAIC = 5
+    TRIPLETS = 6
 
 
 class Loader(DataLoader):

@@ -154,7 +154,7 @@ class CacheFiles:
         """Decodes and writes samples, part by part."""
         if not self.locked and distributed.world() > 1:
             raise ValueError(f"{self.folder}: several processes cannot make a cache on a file "
-                             f"system without locks; preprocess_data.py --cache {self.KIND} can")
+                             "system without locks; let a single process make it first")
         sizes = check_sizes([self.dataset.samples[i] for i in indices], self.dataset.label_size)
         counts = [4 * height * width for height, width in sizes]  # bytes of RGB and ids
         about, need = "", sum(counts)

@@ -11,8 +11,8 @@ import numpy as np
 
 from datasets.base import SegmentationDataset
 from datasets.cache.per_label import per_label
-from datasets.samples import Stream
 from utils.labels import IGNORE
+from utils.workers import Stream
 
 Item = tuple[int, tuple[int, int] | None]  # index, (x, y) of the crop's center
 

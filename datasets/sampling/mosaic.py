@@ -14,10 +14,10 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from datasets.base import SampleKey, SegmentationDataset
-from datasets.samples import Stream
 from datasets.sampling.class_uniform import Item
 from datasets.sampling.epoch_lists import EpochLists
 from datasets.transforms import TrainTransform
+from utils.workers import Stream
 
 
 class Mosaic(Dataset):

@@ -6,8 +6,8 @@ import numpy as np
 from torch.utils.data import Sampler
 
 from datasets.base import SampleKey
-from datasets.samples import Stream
 from datasets.sampling.epoch_lists import EpochLists
+from utils.workers import Stream
 
 
 class TrainSampler(Sampler[list[SampleKey]]):

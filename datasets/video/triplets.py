@@ -15,9 +15,9 @@ from torch.utils.data import Dataset
 from datasets.base import SampleKey
 from datasets.cityscapes import SEQUENCES
 from datasets.folder import SUFFIXES
-from datasets.samples import Stream
 from utils.images import read_image, read_size
 from utils.video.flow import Motion
+from utils.workers import Stream
 
 NUMBERED = re.compile(r"(.*?)(\d+)(_leftImg8bit)?")
 SMALLEST = 33  # pixels a side of whole frames, of which the network makes at least 64

@@ -65,6 +65,23 @@ def test_a_crowd_comes_at_once_and_goes_after_a_while(monkeypatch: pytest.Monkey
     assert not crowds[-1].is_alive(), "all are gone at the end"
 
 
+def test_a_watch_that_cannot_look_ends_quietly(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Threads that it has sleep no longer."""
+    leaves = []
+
+    def lacking(*_: Any) -> Any:
+        yield 1.0
+        raise OSError("too many open files")
+
+    monkeypatch.setattr(waiting_threads, "_lacking_cores", lacking)
+    monkeypatch.setattr(waiting_threads, "_crowd", lambda _, leave: leaves.append(leave) or [])
+    monkeypatch.setattr(waiting_threads.signal, "pthread_sigmask", lambda *_: None)
+    waiting_threads._watch(2, threading.Event())
+    assert leaves[0].is_set()
+
+
 @LINUX
 @pytest.mark.parametrize("threads", [2, 3])
 def test_a_crowd_is_more_threads_than_cores(threads: int, tmp_path: Path) -> None:
@@ -100,6 +117,7 @@ def test_who_is_watched(monkeypatch: pytest.MonkeyPatch) -> None:
     end, started = threading.Event(), []
     monkeypatch.setattr(waiting_threads, "_watch", lambda n, _: (started.append(n), end.wait(30)))
     monkeypatch.setattr(waiting_threads, "WATCH", "cores of this test")
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 5}, raising=False)
     monkeypatch.setattr(waiting_threads.atexit, "register", lambda *_: None)
     for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT"):
         monkeypatch.delenv(name, raising=False)
@@ -108,6 +126,9 @@ def test_who_is_watched(monkeypatch: pytest.MonkeyPatch) -> None:
         assert not waiting_threads.sleep_beside_others(2)
         monkeypatch.delenv(name)
     assert not waiting_threads.sleep_beside_others(1)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 5, 7}, raising=False)
+    assert not waiting_threads.sleep_beside_others(2), "two cores are left for others"
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 5}, raising=False)
     assert waiting_threads.sleep_beside_others(2)
     assert waiting_threads.sleep_beside_others(3)
     end.set()

@@ -11,7 +11,7 @@ SMALLEST_CROP = 64  # pixels, one cell of its coarsest features
 
 
 def add_frames(parser: argparse.ArgumentParser, workers: int) -> None:
-    """What it learns from."""
+    """The frames to train on."""
     add = parser.add_argument_group("frames").add_argument
     add("--data-root", metavar="DIR", help="folder of leftImg8bit_sequence/SPLIT, or of "
         "SPLIT/VIDEO with numbered frames (default: $CITYSCAPES_DATASET, else data/cityscapes)")
@@ -41,16 +41,16 @@ def add_sdcnet(
 
 
 def add_steps(parser: argparse.ArgumentParser, schedules: Collection[str]) -> None:
-    """How long and how fast it learns; the defaults are published."""
+    """Length, learning rate and schedule; the defaults are published."""
     add = parser.add_argument_group("optimization").add_argument
     add_length(add, epochs=500, batch_size=4)
     add("--lr", type=above_zero, default=1e-4, help="learning rate of Adam")
-    add("--schedule", choices=tuple(schedules), default="steps", help="learning-rate schedule"
-        "rate; steps: a tenth from half of the way, a hundredth from nine tenths")
+    add("--schedule", choices=tuple(schedules), default="steps", help="learning-rate schedule; "
+        "steps: a tenth from half of the way, a hundredth from nine tenths")
 
 
 def add_output(parser: argparse.ArgumentParser) -> None:
-    """What it writes, when."""
+    """Run folder, validation, logging."""
     add = parser.add_argument_group("output").add_argument
     add_run_folder(add, "frames")
     add("--val-every", type=positive, default=1000,

@@ -10,7 +10,7 @@ from utils.training.schedules import SCHEDULES, Schedule, Shape
 
 
 def add_optimization(parser: argparse.ArgumentParser, optimizers: Collection[str]) -> None:
-    """How weights are found."""
+    """Batches, optimizer, weight decay, EMA."""
     add = parser.add_argument_group("optimization").add_argument
     add_length(add, epochs=200, batch_size=8)
     add("--accumulate", type=positive, default=1,
@@ -108,7 +108,7 @@ def build_schedule(args: argparse.Namespace, offsets: Sequence[int]) -> Schedule
 def add_loss(
     parser: argparse.ArgumentParser, losses: Collection[str], class_weights: Collection[str]
 ) -> None:
-    """What is made small."""
+    """The loss and its options."""
     add = parser.add_argument_group("loss").add_argument
     add("--loss", default="cross_entropy", choices=tuple(losses), metavar="NAME",
         help=", ".join(losses) + ". ohem: cross entropy of the hard pixels; image_weighted: "

@@ -7,9 +7,11 @@ from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
+from utils import checkpoint
 from utils.options.data import add_eval_crop, add_eval_size
 from utils.options.optimization import check_loss, check_optimization, check_schedule
 from utils.options.parser import SWITCH, Parser, Show, checked, positive, share
+from utils.training import run_folder
 
 
 def add_network(
@@ -81,7 +83,7 @@ def add_cache(group: Any) -> None:
 
 
 def add_run(parser: argparse.ArgumentParser) -> None:
-    """Where a training starts, what it writes, when."""
+    """First weights, run folder, logging."""
     group = parser.add_argument_group("start and output")
     add = group.add_argument
     add_run_folder(add, "DATASET")
@@ -134,10 +136,6 @@ def parse_resumable(parser: Parser) -> tuple[argparse.Namespace, dict[str, Any] 
     Raises:
         FileNotFoundError, ValueError: nothing to resume.
     """
-    # Imported late: with them comes torch, which takes seconds that a download need not wait.
-    from utils import checkpoint
-    from utils.training import run_folder
-
     args = parser.parse_args()
     if args.resume is None:
         return args, None

@@ -49,7 +49,7 @@ class ConfusionMatrix:
         self.images += 1
 
     def iou(self) -> Tensor:
-        """(C,) float64 intersection over union; nan for a class that neither occurs nor is said."""
+        """(C,) float64 intersection over union; nan for a class neither labelled nor predicted."""
         matrix = self.matrix.double()
         hits = matrix.diagonal()
         return hits / (matrix.sum(1) + matrix.sum(0)[: len(hits)] - hits)

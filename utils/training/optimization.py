@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from utils import distributed
 from utils.training.schedules import Schedule
+from utils.workers import Stream
 
 OPTIMIZERS = ("sgd", "adam", "adamw")
 NON_FINITE = "lower --lr, give --clip or --warmup-steps, or resume from the last checkpoint"
@@ -136,7 +137,7 @@ class TrainingState:
 
 def seed_step(seed: int, step: int) -> None:
     """Makes the dropout of a step a function of (seed, step, rank)."""
-    entropy = np.random.SeedSequence((3, seed, step, distributed.rank()))
+    entropy = np.random.SeedSequence((Stream.DROPOUT, seed, step, distributed.rank()))
     torch.manual_seed(int(entropy.generate_state(1)[0]))
 
 
