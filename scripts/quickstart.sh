@@ -3,7 +3,7 @@
 # scores, runs the demo.
 #
 #   ./scripts/quickstart.sh                    # under 5 minutes on 2 cores, after installation
-#   ./scripts/quickstart.sh --long             # about half an hour
+#   ./scripts/quickstart.sh --long             # about a quarter of an hour
 #   ./scripts/quickstart.sh --dataset camvid --data-root data/camvid --name quickstart-camvid
 #
 # Your data is learned at half its size first, where four times as many scenes are seen in the same
@@ -14,7 +14,7 @@ set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 
 dataset=cityscapes data_root='' name='' image='' options=() scored=() init=()
-city=(--max-steps 1300 --batch-size 8)
+city=(--max-steps 2400 --batch-size 8)
 first=(--max-steps 1200 --batch-size 8) second=(--max-steps 540 --batch-size 4) # of your data
 while [ $# -gt 0 ]; do
     case "$1" in
@@ -23,7 +23,7 @@ while [ $# -gt 0 ]; do
             exit 0
             ;;
         --long)
-            name="${name:-quickstart-long}" city=(--max-steps 5000 --batch-size 16)
+            name="${name:-quickstart-long}" city=(--max-steps 8000 --batch-size 8)
             first=(--max-steps 4000 --batch-size 16) second=(--max-steps 2400 --batch-size 8)
             ;;
         --name) name="${2:-}" && shift ;;
@@ -61,7 +61,7 @@ fi
 train() {
     local start=(--run-dir "$1" ${init[@]+"${init[@]}"})
     [ ! -e "$1/last.pth" ] || start=(--resume "$1")
-    "$PYTHON" "$ROOT/train.py" "${start[@]}" --arch cspsg_s --dataset "$dataset" \
+    "$PYTHON" "$ROOT/train.py" "${start[@]}" --dataset "$dataset" \
         --data-root "$data_root" --epochs 9999 --val-every 9999 --optimizer adamw \
         --weight-decay 0.01 --schedule cosine --jitter 0.1 --hue 0 --blur 0 \
         --class-weights enet110 "${@:2}" ${options[@]+"${options[@]}"}
@@ -71,13 +71,13 @@ if [ -z "$data_root" ]; then
     data_root="$ROOT/data/city"
     image="$data_root/leftImg8bit/val/dornfels/dornfels_000000_000019_leftImg8bit.webp"
     echo "== training: $run"
-    train "$run" "${city[@]}" "${small[@]}" --scale 0.64 1.12 --ema 0.98 --cache raw
+    train "$run" --arch cspsg_n "${city[@]}" "${small[@]}" --scale 0.64 1.12 --ema 0.98 --cache raw
 else
     echo "== training on half the size: $half"
-    train "$half" "${first[@]}" "${small[@]}" --scale 0.4 0.7
+    train "$half" --arch cspsg_s "${first[@]}" "${small[@]}" --scale 0.4 0.7
     echo "== training on the full size: $run"
     init=(--init "$half/best.pth")
-    train "$run" "${second[@]}" --warmup-steps 10 --lr 2e-3 \
+    train "$run" --arch cspsg_s "${second[@]}" --warmup-steps 10 --lr 2e-3 \
         --crop-size 256 256 --scale 0.8 1.3 --ema 0.98
 fi
 
