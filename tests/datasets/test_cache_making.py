@@ -106,7 +106,7 @@ def test_a_file_system_without_locks(root: Path, monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(files.fcntl, "lockf", refuse)
     monkeypatch.setattr(decoded.distributed, "world", lambda: 2)
-    with pytest.raises(ValueError, match="without locks; preprocess_data.py --cache raw can"):
+    with pytest.raises(ValueError, match="without locks; let a single process make it"):
         cached(root)
     monkeypatch.setattr(decoded.distributed, "world", lambda: 1)
     check_equal(cached(root), camvid(root))

@@ -161,7 +161,7 @@ def test_prediction_on_two_processes(trained: Path, root: Path, tmp_path: Path) 
 def test_demo(trained: Path, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     write_png(tmp_path / "street scene.png", rng.integers(0, 256, (37, 70, 3), dtype=np.uint8))
-    done = start_script("demo.py", "--demo-image", "street scene.png", "--snapshot",
+    done = run_script("demo.py", "--demo-image", "street scene.png", "--snapshot",
                       trained / "best.pth", "--save-dir", "out", "--legend", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "%" in done.stdout
