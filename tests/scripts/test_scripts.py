@@ -3,6 +3,7 @@
 import json
 import shutil
 from argparse import Namespace
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -37,10 +38,13 @@ def trained(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def scores(snapshot: Path, root: Path, folder: Path, *words: object, ranks: int = 0) -> dict:
+def scores(
+    snapshot: Path, root: Path, folder: Path, *words: object, ranks: int = 0,
+    start: Callable = run_script,
+) -> dict:
     path = folder / f"scores{ranks}.json"
-    done = run_script("evaluate.py", "--snapshot", snapshot, "--data-root", root, "--json", path,
-                      "--workers", 0, "--threads", 1, *words, ranks=ranks)
+    done = start("evaluate.py", "--snapshot", snapshot, "--data-root", root, "--json", path,
+                 "--workers", 0, "--threads", 1, *words, ranks=ranks)
     assert done.returncode == 0, done.stderr
     assert "Score Average" in done.stdout
     return json.loads(path.read_text())
@@ -63,9 +67,10 @@ def test_training_leaves_what_is_promised(trained: Path) -> None:
 def test_evaluation_is_the_same_for_any_number_of_processes(
     trained: Path, root: Path, tmp_path: Path
 ) -> None:
+    """Two of them by torch.distributed.run."""
     one, two, three = (
-        scores(trained / "best.pth", root, tmp_path, "--precision", "fp32", ranks=ranks)
-        for ranks in (0, 2, 3)
+        scores(trained / "best.pth", root, tmp_path, "--precision", "fp32", ranks=ranks, start=how)
+        for ranks, how in ((0, run_script), (2, start_script), (3, run_script))
     )
     assert one["images"] == 5
     assert one["confMatrix"] == two["confMatrix"] == three["confMatrix"]
@@ -128,7 +133,7 @@ def test_a_resumed_network_is_built_as_it_was(tmp_path: Path) -> None:
 
 
 def test_training_on_two_processes(root: Path, tmp_path: Path) -> None:
-    done = start_script("train.py", "--data-root", root, "--run-dir", tmp_path / "run",
+    done = run_script("train.py", "--data-root", root, "--run-dir", tmp_path / "run",
                       "--max-steps", 2, "--accumulate", 1, "--ema", 0.9, "--class-weights", "enet",
                       *FAST, ranks=2)
     assert done.returncode == 0, done.stderr
