@@ -13,7 +13,7 @@ from pathlib import Path
 from datasets import dataset_of
 from model.snapshot import open_predictor, read_snapshot
 from utils import distributed
-from utils.images import read_image, resize_image
+from utils.images import read_image, seen_size
 from utils.inference.predictor import Workload
 from utils.options.data import add_device, add_snapshot
 from utils.options.parser import Parser
@@ -38,9 +38,8 @@ def main() -> None:
     image = read_image(args.demo_image, upright=True)
     snapshot = read_snapshot(args.snapshot)
     dataset = dataset_of(snapshot)
-    seen = resize_image(image, args.eval_size) if args.eval_size else image
     predictor = open_predictor(snapshot, device, args.precision, build_inference(args),
-                               workload=Workload(seen.shape[:2], 1))
+                               workload=Workload(seen_size(image.shape[:2], args.eval_size), 1))
     prediction = predictor.label_map(image, args.eval_size)
     painter = Painter(dataset, args.opacity, args.legend, args.percentages)
     paths = painter.write(Path(args.save_dir), Path(args.demo_image).stem, image, prediction,

@@ -35,7 +35,7 @@ from datasets.video.sequences import find_sequence
 from model.snapshot import open_predictor, read_snapshot
 from utils import distributed
 from utils.files import check_folder
-from utils.images import read_image, resize_image, shown
+from utils.images import read_image, seen_size, shown
 from utils.inference.pipeline import Done, Pace, pipeline
 from utils.inference.predictor import FEW_IMAGES, Predictor, Workload
 from utils.inference.smoothing import Smoother
@@ -125,8 +125,7 @@ def look_ahead(
     workload = FEW_IMAGES
     with suppress(OSError, ValueError):  # damaged: `pipeline` says so
         for image in map(read, first):
-            height, width = (resize_image(image, seen) if seen else image).shape[:2]
-            workload = Workload((height, width), count)
+            workload = Workload(seen_size(image.shape[:2], seen), count)
     return workload, chain(first, items)
 
 

@@ -104,13 +104,20 @@ def stored_as(head: bytes) -> str:
     return bits + name
 
 
-def resize_image(image: np.ndarray, size: Sequence[int]) -> np.ndarray:
-    """(H, W, 3) uint8 at `size`, (h, w) or (longer side,): what an evaluated network sees."""
-    height, width = image.shape[:2]
+def seen_size(own: Sequence[int], size: Sequence[int] | None) -> tuple[int, int]:
+    """(h, w) of an image of (H, W) = `own` at `size`: (h, w), (longer side,), or None as it is."""
+    size = own if size is None else size
     if len(size) == 1:
-        size = [max(1, round(side * size[0] / max(height, width))) for side in (height, width)]
-    method = cv2.INTER_AREA if size[0] * size[1] < height * width else cv2.INTER_LINEAR
-    return cv2.resize(image, (size[1], size[0]), interpolation=method)
+        size = [max(1, round(side * size[0] / max(own))) for side in own]
+    return size[0], size[1]
+
+
+def resize_image(image: np.ndarray, size: Sequence[int]) -> np.ndarray:
+    """(H, W, 3) uint8 at `size`, as of `seen_size`: what an evaluated network sees."""
+    height, width = seen_size(image.shape[:2], size)
+    shrinks = height * width < image.shape[0] * image.shape[1]
+    method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    return cv2.resize(image, (width, height), interpolation=method)
 
 
 def write_png(path: PathLike, array: np.ndarray) -> None:
