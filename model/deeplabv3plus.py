@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from model.aspp import ASPP
+from model.encoders.resnet import ResNetEncoder, SEResNeXtEncoder
+from model.encoders.wide_resnet38 import WideResNet38Encoder
 from model.layers import (
     IMAGENET_MEAN,
     IMAGENET_STD,
@@ -21,8 +23,6 @@ from model.layers import (
     resize,
     run_block,
 )
-from model.resnet import ResNetEncoder, SEResNeXtEncoder
-from model.wide_resnet38 import WideResNet38Encoder
 
 Encoder = ResNetEncoder | WideResNet38Encoder
 

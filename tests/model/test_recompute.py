@@ -5,8 +5,8 @@ import torch
 from torch import Tensor, nn
 
 import model
+from model.encoders.wide_resnet38 import stage
 from model.layers import checkpoint_activations, run_stages
-from model.wide_resnet38 import stage
 from utils.training.optimization import train_mode
 
 

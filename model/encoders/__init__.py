@@ -1,0 +1,1 @@
+"""Encoders: normalized images in, features of several strides out."""
