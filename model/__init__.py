@@ -22,8 +22,18 @@ MODELS = {
         "deeplabv3plus_wide_resnet38", "deeplabv3plus_se_resnext50",
         "deeplabv3plus_se_resnext101", "deeplabv3plus_resnet50", "deeplabv3plus_resnet101",
     ), "model.deeplabv3plus"),
-    **dict.fromkeys(("cspsg_n", "cspsg_s", "cspsg_m", "cspsg_l", "cspsg_x"), "model.cspsg"),
+    **dict.fromkeys(
+        ("deeplabv3plus_efficientnet_lite0", "deeplabv3plus_efficientnet_lite2"),
+        "model.deeplabv3plus_light"),
+    **dict.fromkeys((
+        "cspsg_n", "cspsg_s", "cspsg_m", "cspsg_l", "cspsg_x", "cspsg_x_stride2",
+        "cspsg_x_stride64", "cspsg_x_c2f",
+    ), "model.cspsg"),
     "sgcpnet": "model.sgcpnet",
+    **dict.fromkeys((
+        "segformer", "segformer_b0", "segformer_b1", "segformer_b2", "segformer_b3", "segformer_b4",
+        "segformer_b5",
+    ), "model.segformer"),
 }  # fmt: skip
 STATISTICS = ("mean", "std")  # of pixels, options of every builder
 

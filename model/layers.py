@@ -72,6 +72,38 @@ class Segmenter(nn.Module):
         return resize(coarse, size, self.align_corners, rows=rows)
 
 
+class PaddedSegmenter(Segmenter):
+    """One that computes on sides that are multiples of `multiple`; the edge is repeated for it.
+
+    Zeros would be a border that no crop of a training shows.
+    """
+
+    multiple = 32  # pixels
+    stride = 4  # of the coarse logits
+
+    def pad(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> the same with the last row and column repeated."""
+        height, width = x.shape[-2:]
+        return F.pad(x, (0, self.padding(width), 0, self.padding(height)), mode="replicate")
+
+    def padding(self, length: int) -> int:
+        """Pixels that a side is padded by."""
+        return -length % self.multiple
+
+    def upsample(self, coarse: Tensor, size: Sequence[int], rows: slice | None = None) -> Tensor:
+        """(N, C, h, w) -> (N, C, H, W) = `size`, or some `rows`: by `stride`, without padding."""
+        if self.stride > 1:
+            whole = [self.stride * n for n in coarse.shape[-2:]]
+            coarse = resize(coarse, whole, self.align_corners, rows=rows)
+        elif rows is not None:
+            coarse = coarse[:, :, rows]
+        return coarse[:, :, : size[0], : size[1]]
+
+    def cell_side(self, coarse: Tensor, size: Sequence[int]) -> int | None:
+        """Where `upsample` is a bilinear enlargement by an even number, cut to `size`: that."""
+        return None if self.align_corners or self.stride % 2 else self.stride
+
+
 def conv_bn_act(
     in_channels: int, out_channels: int, kernel_size: int, bias: bool = False, **options: Any
 ) -> nn.Sequential:

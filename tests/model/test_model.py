@@ -1,6 +1,7 @@
 """Contracts of networks, run over MODELS."""
 
 import json
+import re
 from pathlib import Path
 
 import make_weights
@@ -11,18 +12,20 @@ from conftest import FIXTURES, NETWORKS
 from torch import nn
 
 import model
-from model.cspsg import CSPEncoder
+from model.cspsg import Encoder, form
+from model.encoders.resnet import ResNetEncoder
 from model.layers import IMAGENET_MEAN, IMAGENET_STD, Normalize
 from model.published import recognize
-from model.resnet import ResNetEncoder
 from model.snapshot import build_with_weights, from_snapshot, load_model, load_weights
 from utils.inference.predictor import Predictor
 
-SLOW = ("nvidia_DeepSRNX101V3PlusD", "nvidia_DeepV3Plus_resnet101")
+SLOW = ("nvidia_DeepSRNX101V3PlusD", "nvidia_DeepV3Plus_resnet101", "cspsg_yolov5-2",
+        "cspsg_yolov56-4", "cspsg_yolov8-4")
 REFERENCES = [
     pytest.param(path.stem, marks=[pytest.mark.slow] * path.stem.startswith(SLOW))
     for path in sorted(FIXTURES.glob("*.npz"))
-    if "keys" in json.loads(path.with_suffix(".json").read_text()) and "SDCNet" not in path.stem
+    if "keys" in json.loads(path.with_suffix(".json").read_text())
+    and not re.search("SDCNet|segformer", path.stem)
 ]
 OPTIONS = {"nvidia_DeepV3Plus_resnet50_D16_m2": {"output_stride": 16}}  # in no name, in no shape
 PARAMETERS = {  # classes, parameters
@@ -41,6 +44,18 @@ PARAMETERS = {  # classes, parameters
     "cspsg_m": (19, 14_121_235),
     "cspsg_l": (19, 30_913_555),
     "cspsg_x": (19, 57_383_699),
+    "cspsg_x_stride2": (19, 57_453_539),
+    "cspsg_x_stride64": (19, 90_690_579),
+    "cspsg_x_c2f": (19, 68_829_379),
+    "deeplabv3plus_efficientnet_lite0": (11, 3_439_803),
+    "deeplabv3plus_efficientnet_lite2": (11, 4_866_459),
+    "segformer": (19, 13_682_131),
+    "segformer_b0": (19, 3_719_027),
+    "segformer_b1": (19, 13_682_131),
+    "segformer_b2": (19, 27_361_235),
+    "segformer_b3": (19, 47_237_075),
+    "segformer_b4": (19, 64_007_635),
+    "segformer_b5": (19, 84_607_955),
     "sgcpnet": (19, 607_826),
 }
 LIGHT = [name for name, (_, parameters) in PARAMETERS.items() if parameters < 16e6]
@@ -189,20 +204,25 @@ def test_prediction_at_another_size_is_of_the_whole_image(name: str) -> None:
 
 
 @torch.no_grad()
-def test_cspsg_pads_with_black_at_the_right_and_the_bottom() -> None:
-    network = model.build_model("cspsg_n", 4).eval()
+@pytest.mark.parametrize(("name", "multiple"), [
+    ("cspsg_n", 32), ("deeplabv3plus_efficientnet_lite0", 32), ("segformer_b0", 32),
+    pytest.param("cspsg_x_stride64", 64, marks=pytest.mark.slow),
+])
+def test_sides_are_filled_up_by_repeating_the_edge(name: str, multiple: int) -> None:
+    network = model.build_model(name, 4).eval()
     images = torch.randint(0, 256, (1, 3, 70, 50), dtype=torch.uint8)
-    padded = torch.zeros(1, 3, 96, 64, dtype=torch.uint8)
-    padded[:, :, :70, :50] = images
+    height, width = (-(-side // multiple) * multiple for side in (70, 50))
+    rows, columns = torch.arange(height).clamp(max=69), torch.arange(width).clamp(max=49)
+    padded = images[:, :, rows][..., columns]
     torch.testing.assert_close(network(images), network(padded)[:, :, :70, :50])
 
 
-def test_csp_encoder_has_four_strides() -> None:
+def test_csp_encoder_has_five_strides() -> None:
     with torch.device("meta"):
-        encoder = CSPEncoder(width=8, blocks=1)
+        encoder = Encoder(form(8, 1))
         shapes = [tuple(features.shape) for features in encoder(torch.empty(1, 3, 64, 96))]
-    assert shapes == [(1, 16, 16, 24), (1, 32, 8, 12), (1, 64, 4, 6), (1, 128, 2, 3)]
-    assert encoder.out_channels == (16, 32, 64, 128)
+    assert shapes == [(1, 8, 32, 48), (1, 16, 16, 24), (1, 32, 8, 12), (1, 64, 4, 6),
+                      (1, 128, 2, 3)]
 
 
 @pytest.mark.parametrize("name", NETWORKS)

