@@ -10,12 +10,12 @@ PNG, JPEG, WebP, BMP and TIFF of any size; EXIF rotation is applied.
 import argparse
 from pathlib import Path
 
-from datasets import dataset_of
+from datasets import TABLES, dataset_of
 from model.snapshot import open_predictor, read_snapshot
 from utils import distributed
 from utils.images import read_image, seen_size
 from utils.inference.predictor import Workload
-from utils.options.data import add_device, add_snapshot
+from utils.options.data import add_device, add_snapshot, use_eval_size
 from utils.options.parser import Parser
 from utils.options.prediction import add_inference, add_pictures, build_inference
 from utils.pictures import Painter, class_shares
@@ -25,7 +25,7 @@ from utils.stopping import run
 def parse_args() -> argparse.Namespace:
     parser = Parser(__doc__)
     parser.add_argument("--demo-image", required=True, metavar="FILE", help="the image")
-    add_snapshot(parser)
+    add_snapshot(parser, datasets=TABLES)
     add_pictures(parser)
     add_inference(parser)
     add_device(parser)
@@ -37,7 +37,8 @@ def main() -> None:
     device = distributed.start(args.device, args.threads)
     image = read_image(args.demo_image, upright=True)
     snapshot = read_snapshot(args.snapshot)
-    dataset = dataset_of(snapshot)
+    use_eval_size(args, snapshot)
+    dataset = dataset_of(snapshot, {"name": args.dataset})
     predictor = open_predictor(snapshot, device, args.precision, build_inference(args),
                                workload=Workload(seen_size(image.shape[:2], args.eval_size), 1))
     prediction = predictor.label_map(image, args.eval_size)

@@ -39,7 +39,7 @@ from utils.images import read_image, seen_size, shown
 from utils.inference.pipeline import Done, Pace, pipeline
 from utils.inference.predictor import FEW_IMAGES, Predictor, Workload
 from utils.inference.smoothing import Smoother
-from utils.options.data import add_device, add_snapshot
+from utils.options.data import add_device, add_snapshot, use_eval_size
 from utils.options.parser import Parser
 from utils.options.prediction import (
     add_compile,
@@ -83,9 +83,10 @@ def open_video(args: argparse.Namespace) -> Video:
         FileNotFoundError, ValueError: nothing there, or not as it should be.
     """
     if args.timelapse:
-        root = find_root(args.dataset, args.data_root)
-        paths = find_sequence(args.dataset, root, args.city, args.split)[: args.limit]
-        video = open_frames(paths, args.city or f"{args.dataset}_{args.split or 'val'}")
+        name = args.dataset or "cityscapes"
+        root = find_root(name, args.data_root)
+        paths = find_sequence(name, root, args.city, args.split)[: args.limit]
+        video = open_frames(paths, args.city or f"{name}_{args.split or 'val'}")
         video.fps = TIMELAPSE_FPS
         return video
     if "://" in args.video:
@@ -129,12 +130,18 @@ def look_ahead(
     return workload, chain(first, items)
 
 
+def read_network(args: argparse.Namespace) -> dict[str, Any]:
+    """The snapshot; its own size of images becomes that of the options."""
+    snapshot = read_snapshot(args.snapshot)
+    use_eval_size(args, snapshot)
+    return snapshot
+
+
 def open_network(
-    args: argparse.Namespace, device: torch.device, workload: Workload
+    args: argparse.Namespace, snapshot: dict[str, Any], device: torch.device, workload: Workload
 ) -> tuple[Predictor, Painter]:
     """The network, and what draws its predictions."""
-    snapshot = read_snapshot(args.snapshot)
-    dataset = dataset_of(snapshot)
+    dataset = dataset_of(snapshot, {"name": args.dataset})
     predictor = open_predictor(snapshot, device, args.precision, build_inference(args),
                                compiled=args.compile, workload=workload)
     return predictor, Painter(dataset, args.opacity, args.legend, args.percentages)
@@ -161,8 +168,9 @@ def segment_folder(args: argparse.Namespace, device: torch.device, stop: StopReq
     alone = len({path.stem for path in files}) == len(files)  # pictures of a.png and a.jpg differ
     names = {path: path.stem if alone else path.name for path in files}
     read = partial(read_image, upright=True)
+    snapshot = read_network(args)
     workload, _ = look_ahead(files, read, len(files), args.eval_size)
-    predictor, painter = open_network(args, device, workload)
+    predictor, painter = open_network(args, snapshot, device, workload)
     pace = Pace(device)
 
     def write(path: Path, image: np.ndarray, prediction: Tensor) -> None:
@@ -180,8 +188,9 @@ def segment_video(args: argparse.Namespace, device: torch.device, stop: StopRequ
     video = open_video(args)
     check_folder(Path(args.save_dir))
     total = min((n for n in (video.count, args.limit) if n), default=None)
+    snapshot = read_network(args)
     workload, frames = look_ahead(video.items, video.read, total, args.eval_size)
-    predictor, painter = open_network(args, device, workload)
+    predictor, painter = open_network(args, snapshot, device, workload)
     if args.smooth:
         predictor = replace(predictor, smoother=Smoother(args.smooth))
     pace = Pace(device, "frame")

@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 
-from datasets import DATASETS, build_dataset, dataset_of, find_root
+from datasets import DATASETS, build_dataset, dataset_of, describe, find_root
 from datasets.cache.truth import open_truth
 from datasets.classes import match_classes
 from datasets.evaluation.predictions import KINDS, find_predictions, read_prediction, recognize_kind
@@ -38,6 +38,7 @@ from utils.options.data import (
     add_eval_crop,
     add_snapshot,
     check_output,
+    use_eval_size,
 )
 from utils.options.parser import Parser, share
 from utils.options.prediction import add_inference, build_inference
@@ -105,8 +106,10 @@ def open_network(
 ) -> tuple[ScoredSet, Predictor, dict[str, Any]]:
     """The data set that is scored, the network, and what its snapshot says of it."""
     snapshot = read_snapshot(args.snapshot)
-    known = dataset_of(snapshot)
-    scored = open_dataset(args, args.dataset or known["name"])
+    use_eval_size(args, snapshot)
+    name = args.dataset or dataset_of(snapshot)["name"]
+    scored = open_dataset(args, name)
+    known = dataset_of(snapshot, describe(scored.dataset, name))
     table = match_classes(known["class_names"], scored.dataset.class_names, args.snapshot,
                           args.class_map)
     network = from_snapshot(snapshot).to(device, memory_format=torch.channels_last)

@@ -13,13 +13,14 @@ logits, or with --labels (N, H, W) uint8. The file is there only if it passed th
 import argparse
 import os
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
 
-from datasets import dataset_of
+from datasets import TABLES, dataset_of
 from datasets.folder import list_images
 from model.onnx_export import ExportedNetwork, quantize, write_onnx
 from model.snapshot import from_snapshot, read_snapshot
@@ -46,13 +47,16 @@ class Agreement(NamedTuple):
 def parse_args() -> argparse.Namespace:
     parser = Parser(__doc__)
     parser.add_argument("--snapshot", required=True, metavar="FILE", help="the checkpoint")
+    parser.add_argument("--dataset", choices=tuple(TABLES), help="whose the classes of a network "
+                        "are that has no names of them")
     parser.add_argument("--output", required=True, metavar="FILE", help="the ONNX file to write")
     parser.add_argument("--images", required=True, metavar="DIR",
                         help="folder of photos to check with, and for --int8 to take ranges from")
     parser.add_argument("--limit", type=positive, default=8, metavar="N",
                         help="how many photos are used")
     parser.add_argument("--size", type=positive, nargs=2, metavar=("H", "W"),
-                        help="pixels, photos are resized to (default: their own size)")
+                        help="pixels, photos are resized to (default: as in the snapshot's "
+                        "training, else their own)")
     parser.add_argument("--labels", action="store_true", help="put the choice of a class in too")
     parser.add_argument("--int8", action="store_true",
                         help="8-bit weights and activations of convolutions; says what it costs")
@@ -60,11 +64,11 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def read_photos(args: argparse.Namespace) -> list[np.ndarray]:
-    """(1, 3, H, W) uint8 each. Raises FileNotFoundError, ValueError."""
+def read_photos(args: argparse.Namespace, size: Sequence[int] | None) -> list[np.ndarray]:
+    """(1, 3, H, W) uint8 each, at `size` if given. Raises FileNotFoundError, ValueError."""
     files = list_images(Path(args.images))[: args.limit]
     photos = (read_image(path, upright=True) for path in files)
-    resized = (resize_image(photo, args.size) if args.size else photo for photo in photos)
+    resized = (resize_image(photo, size) if size else photo for photo in photos)
     return [np.ascontiguousarray(photo.transpose(2, 0, 1)[None]) for photo in resized]
 
 
@@ -90,10 +94,12 @@ def main() -> None:
     if Path(args.output).suffix != ".onnx":
         raise ValueError(f"{args.output}: give a name that ends in .onnx")
     distributed.start("cpu", args.threads)
-    photos = read_photos(args)
     snapshot = read_snapshot(args.snapshot, weights=True)
+    longer = snapshot.get("eval_size")
+    photos = read_photos(args, args.size or ([longer] if longer else None))
     network = from_snapshot(snapshot)
-    about = {"model": snapshot["model"], "dataset": dataset_of(snapshot)}
+    about = {"model": snapshot["model"], "eval_size": longer,
+             "dataset": dataset_of(snapshot, {"name": args.dataset})}
     with tempfile.TemporaryDirectory(dir=Path(args.output).resolve().parent) as folder:
         written = Path(folder) / "fp32.onnx"
         write_onnx(network, about, written, args.labels)

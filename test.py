@@ -18,16 +18,23 @@ from pathlib import Path
 from torch.utils.data import Subset
 from tqdm import tqdm
 
-from datasets import DATASETS, build_dataset, dataset_of, find_root
+from datasets import DATASETS, build_dataset, dataset_of, describe, find_root
 from datasets.base import SegmentationDataset
 from datasets.classes import match_classes
 from datasets.evaluation.submission import expected_package
 from datasets.transforms import EvalTransform
+from model.hub import weights_file
 from model.snapshot import open_predictor, read_snapshot
 from utils import distributed
 from utils.files import settings_of
 from utils.inference.predictor import Predictor, Workload
-from utils.options.data import add_class_map, add_data, add_device, add_snapshot
+from utils.options.data import (
+    add_class_map,
+    add_data,
+    add_device,
+    add_snapshot,
+    use_eval_size,
+)
 from utils.options.parser import Parser
 from utils.options.prediction import add_compile, add_inference, build_inference
 from utils.stopping import run
@@ -103,15 +110,17 @@ def main() -> None:
     inference = build_inference(args)
     device = distributed.start(args.device, args.threads)
     snapshot = read_snapshot(args.snapshot)
-    known = dataset_of(snapshot)
-    name = args.dataset or known["name"]
+    use_eval_size(args, snapshot)
+    name = args.dataset or dataset_of(snapshot)["name"]
     dataset = build_dataset(name, find_root(name, args.data_root), args.split,
                             EvalTransform(args.eval_size), args.holdout, args.cv_split, args.limit)
+    known = dataset_of(snapshot, describe(dataset, name))
     table = match_classes(known["class_names"], dataset.class_names, args.snapshot, args.class_map)
 
     package = expected_package(name, dataset, dataset.sizes())
     results = ResultsFolder(Path(args.save_dir), package, f"{name}_{args.split}", args.pictures)
-    settings = settings_of({**vars(args), "dataset": name}, PASSING, ("snapshot", "class_map"))
+    settings = settings_of({**vars(args), "dataset": name, "snapshot": weights_file(args.snapshot)},
+                           PASSING, ("snapshot", "class_map"))
     settings = results.check(settings, go_on=args.skip_done)
     missing = results.unfinished(device) if args.skip_done else list(range(len(dataset)))
     main_rank = distributed.rank() == 0

@@ -9,7 +9,7 @@ from datasets import camvid, cityscapes_labels, mapillary
 from datasets.base import SegmentationDataset
 from datasets.camvid import CamVid
 from datasets.cityscapes import Cityscapes
-from datasets.classes import ClassTable
+from datasets.classes import ClassTable, named_classes
 from datasets.folder import Folder
 from datasets.kitti import Kitti
 from datasets.mapillary import Mapillary, MapillaryV2
@@ -71,18 +71,40 @@ def describe(dataset: SegmentationDataset, name: str) -> dict[str, Any]:
     }
 
 
-def dataset_of(snapshot: dict[str, Any]) -> dict[str, Any]:
+def dataset_of(snapshot: dict[str, Any], known: dict[str, Any] | None = None) -> dict[str, Any]:
     """What a snapshot says of its data set, as `describe`; logits beyond the classes are void.
 
-    Published checkpoints say its name alone, the rest is filled in.
+    Published checkpoints say its name alone, those of the model hub names of classes or nothing;
+    the rest is filled in.
+
+    Args:
+        snapshot: as of `read_snapshot`.
+        known: description of the data set it is used for, or its name alone.
+
+    Raises:
+        ValueError: nobody knows the classes, or there are fewer logits than that.
     """
     description, channels = snapshot["dataset"], snapshot["model"]["num_classes"]
-    table: ClassTable | None = TABLES.get(description["name"])
-    if "class_names" in description or table is None:
+    if description["name"] is None:
+        if not known or known["name"] is None:
+            raise ValueError(f"the {channels} classes of this network have no names; give "
+                             "--dataset NAME, whose they are")
+        description = known
+    elif "palette" in description:
         return description
-    void = channels - len(table.class_names)
+    names = description.get("class_names")
+    alike = (name for name, table in TABLES.items() if table.class_names == names)
+    table: ClassTable | None = TABLES.get(next(alike, description["name"]))
+    if names and (table is None or table.class_names != names):
+        table = named_classes(names)
+    if table is None:
+        raise ValueError(f"--dataset {description['name']}: its classes are in its files alone; "
+                         f"one of {', '.join(TABLES)} is expected")
+    if (void := channels - len(table.class_names)) < 0:
+        raise ValueError(f"--dataset {description['name']}: it has {len(table.class_names)} "
+                         f"classes, this network {channels}")
     return {
-        "name": description["name"],
+        "name": next((name for name in TABLES if TABLES[name] is table), description["name"]),
         "class_names": table.class_names + ["void"] * void,
         "palette": [list(color) for color in table.palette] + [[0, 0, 0]] * void,
         "train_id_to_id": table.train_id_to_id + [0] * void,

@@ -29,6 +29,20 @@ def lookup_table(id_to_train_id: dict[int, int]) -> np.ndarray:
     return table
 
 
+def named_classes(names: list[str]) -> ClassTable:
+    """The table of classes of which only the names are known: ids as the list's places, and colors
+    that differ, those of Pascal VOC.
+    """
+    colors = []
+    for number in range(1, len(names) + 1):
+        bits = [[number >> (3 * place + channel) & 1 for place in range(3)] for channel in range(3)]
+        red, green, blue = (sum(bit << 7 - place for place, bit in enumerate(each))
+                            for each in bits)
+        colors.append((red, green, blue))
+    ids = list(range(len(names)))
+    return ClassTable(names, colors, ids, lookup_table(dict(zip(ids, ids, strict=True))))
+
+
 def map_ids(ids: np.ndarray, table: np.ndarray, path: Path) -> np.ndarray:
     """(H, W) uint8 ids -> train ids, by a (256,) table.
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from model import MODELS, STATISTICS, _defaults, build_model
+from model import MODELS, STATISTICS, _defaults, build_model, hub
 from model.fusion import fuse
 from model.onnx_export import ExportedNetwork
 from model.published import UnknownNetworkError, encoder_weights, recognize
@@ -56,7 +56,8 @@ def read_snapshot(path: str | Path, weights: bool = False) -> dict[str, Any]:
     """A checkpoint in this project's form, whoever wrote it; or what an ONNX file says of itself.
 
     Args:
-        path: of the file.
+        path: of the file, of a training's folder, of a folder as the model hub has them, or the
+            hub's OWNER/NAME.
         weights: whether they are needed, which an ONNX file does not give.
 
     Returns:
@@ -65,7 +66,10 @@ def read_snapshot(path: str | Path, weights: bool = False) -> dict[str, Any]:
     Raises:
         FileNotFoundError, ValueError: missing, damaged, or of no network known here.
     """
-    if Path(path).suffix == ".onnx" and Path(path).is_file():
+    path = hub.find(path)
+    if path.is_dir():
+        return hub.read_folder(path)
+    if path.suffix == ".onnx" and path.is_file():
         if weights:
             raise ValueError(f"{path}: an ONNX file only predicts; give the checkpoint that it was "
                              "written from")
@@ -142,7 +146,7 @@ def build_with_weights(
         weights, left = fit_encoder(network.encoder, weights)
     elif encoder == "imagenet":
         if reason := getattr(network.encoder, "no_imagenet_weights", None):
-            raise ValueError(f"imagenet: torchvision has no weights for {reason}")
+            raise ValueError(f"imagenet: there are no weights for {reason}")
         weights = encoder_weights(network.encoder.imagenet_weights())
     try:
         load_weights(network.encoder, weights)

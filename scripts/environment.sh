@@ -7,7 +7,7 @@ ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 export PYTHONPATH="$ROOT${PYTHONPATH:+:$PYTHONPATH}"
 export PYTHONSAFEPATH=1 # else a datasets.py in the caller's folder would win over ours
 
-RUNTIME=(torch torchvision cv2 av PIL tqdm tensorboard)
+RUNTIME=(torch torchvision cv2 av PIL tqdm tensorboard safetensors)
 
 # usage: ensure_environment REQUIREMENTS_FILE MODULE...   installs when a module is missing
 ensure_environment() {

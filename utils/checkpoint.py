@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import safetensors.torch
 import torch
 from numpy._core import multiarray
 from torch import Tensor
 
 from utils.files import write_file
-from utils.untrusted import check_file, explain_refusal
+from utils.untrusted import check_file, explain_refusal, is_safetensors
 
 FORMAT = 1
 WRAPPERS = ("weights", "state_dict", "model_state", "model", "segmenter", "net", "ema")
@@ -36,12 +37,19 @@ SAFE_GLOBALS: list[Any] = [
 def read(path: str | Path) -> dict[str, Any]:
     """The content of a checkpoint file, on the CPU, without running any code in it.
 
+    Files of PyTorch and of safetensors, whatever their names end in.
+
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: damaged, or not a checkpoint; the message says what it is.
     """
     path = Path(path)
     check_file(path)
+    if is_safetensors(path):
+        try:
+            return dict(safetensors.torch.load_file(path))
+        except (safetensors.SafetensorError, OSError) as error:
+            raise ValueError(f"{path}: damaged ({error}); fetch it again") from None
     try:
         with torch.serialization.safe_globals(SAFE_GLOBALS), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the refusal below says it in one line

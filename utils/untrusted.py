@@ -78,6 +78,12 @@ def tensors_of(network: Inert) -> Iterator[tuple[str, Tensor]]:
                 yield f"{name}.{inner}", tensor
 
 
+def is_safetensors(path: Path) -> bool:
+    """Whether a file begins as those of safetensors do: a length, and JSON of the tensors."""
+    with path.open("rb") as file:
+        return file.read(10)[8:] == b'{"'
+
+
 def check_file(path: Path) -> None:
     """Refuses what is no whole file of PyTorch.
 
@@ -111,8 +117,6 @@ def _find_fault(path: Path) -> str:
         return "an empty file; fetch or write it again"
     if head.lstrip()[:1] == b"<":
         return "a web page: the download of a checkpoint failed; fetch it again"
-    if head[8:10] == b'{"':
-        return "a safetensors file; a checkpoint of PyTorch (.pth) is expected"
     return _find_zip_fault(path) if head.startswith(b"PK") else ""
 
 

@@ -6,7 +6,11 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
+from utils import distributed
 from utils.options.parser import OneOrTwo, positive, whole
+
+# Segments streets out of the box; what demos take without a --snapshot.
+DEFAULT_SNAPSHOT = Path(__file__).resolve().parents[2] / "weights" / "camvid.pth"
 
 
 def add_device(parser: argparse.ArgumentParser) -> None:
@@ -39,12 +43,12 @@ def add_data(
     return group
 
 
-def add_eval_size(group: Any) -> None:
+def add_eval_size(group: Any, default: str = "no resize") -> None:
     """The size that a network sees in evaluation."""
     group.add_argument("--eval-size", type=positive, nargs="+", action=OneOrTwo, metavar=("H", "W"),
                        help="pixels, images are resized to H W, or to a longer side of one number, "
                        "before the network; scores and predictions have the original size "
-                       "(default: no resize)")
+                       f"(default: {default})")
 
 
 def add_eval_crop(group: Any) -> None:
@@ -61,12 +65,40 @@ def add_class_map(group: Any) -> None:
                        "data set of other classes")
 
 
-def add_snapshot(parser: argparse.ArgumentParser, required: bool = True) -> None:
-    """Which network."""
+def add_snapshot(
+    parser: argparse.ArgumentParser, required: bool = True, datasets: Collection[str] = ()
+) -> None:
+    """Which network; `datasets` are those whose classes it may have without saying so."""
     group = parser.add_argument_group("network")
-    group.add_argument("--snapshot", required=required, metavar="FILE",
-                       help="checkpoint of train.py or a published one; says all about the network")
-    add_eval_size(group)
+    group.add_argument("--snapshot", required=required, metavar="FILE|DIR|NAME",
+                       help="checkpoint of train.py or a published one, folder of a training or "
+                       "of the model hub, or the hub's OWNER/NAME; says all about the network")
+    add_eval_size(group, "that of the snapshot's training, else no resize")
+    if datasets:
+        group.add_argument("--dataset", choices=tuple(datasets), help="whose the classes of a "
+                           "network are that has no names of them")
+
+
+def choose_snapshot(args: argparse.Namespace) -> None:
+    """Where no --snapshot is given, the network that comes with the project.
+
+    Raises:
+        ValueError: it is not there.
+    """
+    if args.snapshot is None:
+        if not DEFAULT_SNAPSHOT.is_file():
+            raise ValueError(f"--snapshot: give the network; {DEFAULT_SNAPSHOT} is not there")
+        args.snapshot = str(DEFAULT_SNAPSHOT)
+        distributed.say("network: weights/camvid.pth, 11 classes of streets (CamVid), for "
+                        "research, terms in weights/README.md; --snapshot takes another")
+
+
+def use_eval_size(args: argparse.Namespace, snapshot: dict[str, Any]) -> None:
+    """Where no --eval-size is given, the size that the snapshot's training validated at."""
+    if args.eval_size is None and (longer := snapshot.get("eval_size")):
+        args.eval_size = [longer]
+        distributed.say(f"images are seen with {longer} pixels on their longer side, as in the "
+                        "network's training (--eval-size)")
 
 
 def check_output(path: str | None) -> None:

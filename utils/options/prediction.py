@@ -93,7 +93,8 @@ def add_video(parser: argparse.ArgumentParser, names: Collection[str]) -> None:
         help="weight below 1 of the frames before in what the network says, moved along with the "
         "pixels that look alike, for example 0.7: steadier labels; 0 is each frame by itself")
     add("--limit", type=positive, help="first N images or frames only")
-    add("--dataset", default="cityscapes", choices=tuple(names), help="of a time lapse")
+    add("--dataset", choices=tuple(names), help="of a time lapse (default: cityscapes); and whose "
+        "the classes of a network are that has no names of them")
     add("--data-root", metavar="DIR",
         help="folder of the data set (default: $NAME_DATASET, else data/NAME)")
     add("--split", help="part of it (default: the part that has --city, else val)")
@@ -115,9 +116,9 @@ def check_source(args: argparse.Namespace) -> None:
     if args.demo_folder and (args.fps or args.show != SHOWS[0]):
         raise ValueError("--fps and --show are of a video; a folder of frames becomes one by "
                          "--video DIR, pictures are chosen by --outputs")
-    if args.demo_folder and (args.data_root or args.dataset != "cityscapes"):
-        raise ValueError("--data-root and --dataset: of a --timelapse or a Cityscapes sequence; "
-                         "--demo-folder is the folder itself")
+    if args.demo_folder and args.data_root:
+        raise ValueError("--data-root: of a --timelapse or a Cityscapes sequence; --demo-folder is "
+                         "the folder itself")
     if args.video is None and args.smooth:
         raise ValueError("--smooth: of a video, whose frames follow each other; --video DIR takes "
                          "a folder of frames as one")

@@ -21,7 +21,7 @@ from utils.training.log import Log
 from utils.training.optimization import Settings, TrainingState
 
 LAST, SPARE, BEST = "last.pth", "last.prev.pth", "best.pth"
-BEST_KEYS = ("format", "model", "dataset", "weights", "step", "best", "args")
+BEST_KEYS = ("format", "model", "dataset", "weights", "step", "best", "args", "eval_size")
 
 
 class RunFolder:
@@ -154,8 +154,10 @@ class Run:
     ) -> None:
         self.state, self.steps, self.complete = state, this["steps"], False
         options = {key: x for key, x in vars(args).items() if key not in ("resume", "debug")}
+        seen = options.get("eval_size")
         self.constant = {
-            "format": checkpoint.FORMAT, **about, "args": json.dumps(options), "run": {
+            "format": checkpoint.FORMAT, **about, "args": json.dumps(options),
+            **({"eval_size": max(seen)} if seen else {}), "run": {
                 "arch": args.arch, "seed": args.seed, "batch": args.batch_size, **this,
                 "world": distributed.world(), "threads": torch.get_num_threads(),
                 "torch": str(torch.__version__)}}
