@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.data import Dataset
 
 from datasets import DATASETS, build_dataset, describe, find_root
 from datasets.base import SegmentationDataset
@@ -25,7 +26,7 @@ from datasets.cache.decoded import open_cache
 from datasets.cache.per_label import count_class_pixels
 from datasets.samples import shared_images
 from datasets.sampling.epoch_lists import EpochLists, ListOptions, lists_digest, make_lists
-from datasets.sampling.mosaic import Mosaic
+from datasets.sampling.mixing import Mosaic, Paste
 from datasets.sampling.sampler import TrainSampler
 from datasets.transforms import EvalTransform, TrainTransform
 from model import MODELS, check_name, list_networks
@@ -61,6 +62,8 @@ from utils.training.log import Log
 from utils.training.optimization import Settings, TrainingState, backward, seed_step, update
 from utils.training.run_folder import Run
 from utils.workers import Loader
+
+RARE = 0.02  # a class with fewer of the training labels' pixels is pasted
 
 
 def parse_args() -> tuple[argparse.Namespace, dict[str, Any] | None]:
@@ -142,15 +145,25 @@ def build_network(args: argparse.Namespace, num_classes: int, last: Any) -> nn.M
     return network
 
 
-def weigh_classes(
-    args: argparse.Namespace, train: SegmentationDataset, own: int, device: torch.device
-) -> Tensor | None:
-    """Weights of the classes in the loss, from the pixels of the `own` labels, counted once."""
-    if args.class_weights == "none":
+def count_pixels(args: argparse.Namespace, train: SegmentationDataset, own: int) -> Tensor | None:
+    """Pixels of each class in the `own` labels, counted once, where something depends on them."""
+    if args.class_weights == "none" and not args.paste:
         return None
     with distributed.main_first():
-        pixels = count_class_pixels(train, args.workers, own)
-    return class_weights(args.class_weights, pixels).to(device)
+        return count_class_pixels(train, args.workers, own)
+
+
+def mix(
+    args: argparse.Namespace, train: SegmentationDataset, lists: EpochLists, pixels: Tensor | None
+) -> Dataset:
+    """The training samples, some of which are made of several."""
+    samples: Dataset = Mosaic(train, lists, args.mosaic) if args.mosaic else train
+    if not args.paste or pixels is None:
+        return samples
+    rare = (pixels < RARE * pixels.sum()).nonzero().flatten().tolist()
+    names = ", ".join(train.class_names[train_id] for train_id in rare)
+    distributed.say(f"paste: {names or 'nothing, no class is rare'}")
+    return Paste(samples, train, lists, args.paste, rare)
 
 
 def build_state(
@@ -193,7 +206,8 @@ def main() -> None:
     settings = Settings(device, args.precision, args.accumulate, args.clip, args.ema,
                         args.ema_ramp, args.freeze_bn, args.seed)
     losses = LossOptions(**loss_settings(args, train.class_names))
-    weights = weigh_classes(args, train, lists.images[0], device)
+    pixels = count_pixels(args, train, lists.images[0])
+    weights = class_weights(args.class_weights, pixels, device)
     state = build_state(args, network, settings, sampler.offsets)
     this = {"optimizer": args.optimizer, "steps": sampler.offsets[-1],
             "samples": lists_digest(train, lists)}
@@ -203,7 +217,7 @@ def main() -> None:
         distributed.stop()
         return
     sampler.start_step = state.step
-    samples = Mosaic(train, lists, args.mosaic) if args.mosaic else train
+    samples = mix(args, train, lists, pixels)
     batches = iter(Loader(samples, args.workers, device, batch_sampler=sampler))
     what = f"{len(train)} train and {len(val)} val images"
     with training.until_stopped(what, settings):

@@ -29,6 +29,7 @@ class Stream(IntEnum):
     CROP_CENTERS = 4
     MOSAIC = 5
     TRIPLETS = 6
+    PASTE = 7
 
 
 class Loader(DataLoader):

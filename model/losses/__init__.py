@@ -86,12 +86,14 @@ LOSSES: dict[str, Callable[..., Tensor]] = {
 CLASS_WEIGHTS = {"none": None, "enet": 1.02, "enet110": 1.10}
 
 
-def class_weights(name: str, pixels: Tensor) -> Tensor | None:
+def class_weights(
+    name: str, pixels: Tensor | None, device: torch.device | str = "cpu"
+) -> Tensor | None:
     """(C,) float32 weights 1 / ln(c + share) from (C,) pixel counts; None for "none"."""
     constant = CLASS_WEIGHTS[name]
-    if constant is None:
+    if constant is None or pixels is None:
         return None
-    return (1 / (constant + pixels.double() / pixels.sum()).log()).float()
+    return (1 / (constant + pixels.double() / pixels.sum()).log()).float().to(device)
 
 
 def build_loss(

@@ -1,4 +1,4 @@
-"""Mosaics: four tiles, each what its sample alone gives; a function of (seed, epoch, position)."""
+"""Mosaics and pasted pixels: of what samples alone give, functions of seed, epoch, position."""
 
 import pickle
 from pathlib import Path
@@ -8,13 +8,14 @@ import pytest
 import torch
 
 from datasets import build_dataset
+from datasets.base import SampleKey
 from datasets.sampling.class_uniform import ClassUniformLists, find_centroids
 from datasets.sampling.epoch_lists import AllImages
-from datasets.sampling.mosaic import Mosaic
+from datasets.sampling.mixing import Mosaic, Paste
 from datasets.sampling.sampler import TrainSampler
 from datasets.transforms import PADDING, TrainTransform
 from utils.labels import IGNORE
-from utils.workers import Loader
+from utils.workers import Loader, Stream
 
 CPU = torch.device("cpu")
 HALF = 24, 20
@@ -58,7 +59,7 @@ def test_each_quadrant_is_what_its_sample_alone_gives(uniform: float, root: Path
     dataset, flips = mosaic(root, uniform=uniform), 0
     alone = build_dataset("camvid", root, "train", TrainTransform(HALF, seed=3))
     used: set = set()
-    for position, item in enumerate(dataset.lists.build(2) * 4):
+    for position, item in enumerate(dataset.others.lists.build(2) * 4):
         keys = keys_of(dataset, (2, position, *item))
         assert keys[0] == (2, position, *item)
         image, target = dataset[2, position, *item]
@@ -74,7 +75,7 @@ def test_each_quadrant_is_what_its_sample_alone_gives(uniform: float, root: Path
             used.add(key)
     assert len({key[:2] for key in used}) == len(used), "no two tiles have one augmentation"
     assert 0.3 < flips / len(used) < 0.7
-    items = dataset.lists.build(2)
+    items = dataset.others.lists.build(2)
     assert {key[2:] for key in used} == set(items), "any item of the epoch may be beside another"
     assert any(center for _, center in items) == (uniform > 0)
 
@@ -109,7 +110,7 @@ def test_seeds_make_mosaics_of_samples_of_their_own(root: Path) -> None:
 
 def test_an_epoch_has_its_own_items_only(root: Path) -> None:
     dataset = mosaic(root)
-    dataset.lists = AllImages((2, 5), until=3)
+    dataset.others.lists = AllImages((2, 5), until=3)
     indices = [{key[2] for p in range(40) for key in keys_of(dataset, (epoch, p, 0, None))}
                for epoch in (2, 3)]
     assert indices == [{0, 1, 2, 3, 4}, {0, 1}]
@@ -149,3 +150,50 @@ def test_global_generators_are_not_touched(root: Path) -> None:
     dataset[key]
     assert torch.equal(before[0], torch.get_rng_state())
     assert (before[1] == np.random.get_state()[1]).all()  # noqa: NPY002
+
+
+def paste(root: Path, share: float = 1.0, classes: tuple = (2, 5), seed: int = 3) -> Paste:
+    train = build_dataset("camvid", root, "train", TrainTransform(FULL, seed=seed))
+    return Paste(train, train, AllImages((5, 5)), share, classes)
+
+
+def test_pasted_pixels_are_another_sample_s(root: Path) -> None:
+    dataset, changed = paste(root), 0
+    for position in range(20):
+        key = SampleKey(0, position, position % 5)
+        (image, target), (plain, labels) = dataset[key], dataset.train[key]
+        rng = np.random.default_rng((Stream.PASTE, 3, 0, position))
+        assert rng.random() < 1
+        other = dataset.others.draw(key, rng, (4,))[0]
+        assert other.position == position + (4 << 32)
+        theirs, their_labels = dataset.train[other]
+        pasted = (their_labels == 2) | (their_labels == 5)
+        assert torch.equal(image[pasted], theirs[pasted])
+        assert torch.equal(target[pasted], their_labels[pasted])
+        assert torch.equal(image[~pasted], plain[~pasted])
+        assert torch.equal(target[~pasted], labels[~pasted])
+        changed += int(pasted.any())
+    assert changed > 10
+
+
+def test_a_share_is_pasted_into_the_same_ones_however_it_is_read(root: Path) -> None:
+    dataset, again = paste(root, share=0.4), pickle.loads(pickle.dumps(paste(root, share=0.4)))
+    keys = [SampleKey(epoch, position, position % 5) for epoch in (0, 1) for position in range(30)]
+    changed = 0
+    for key in keys:
+        image, _ = dataset[key]
+        assert torch.equal(image, again[key][0])
+        changed += not torch.equal(image, dataset.train[key][0])
+    assert 12 <= changed <= 36
+    assert all(torch.equal(a, b) for a, b in zip(paste(root, 0)[keys[3]], dataset.train[keys[3]],
+                                                 strict=True))
+
+
+def test_mosaics_get_pasted_pixels_too(root: Path) -> None:
+    made = mosaic(root)
+    dataset = Paste(made, made.train, AllImages((5, 5)), 1, (2, 5))
+    image, target = dataset[SampleKey(0, 1, 1)]
+    plain, labels = made[SampleKey(0, 1, 1)]
+    same = (image == plain).all(-1) & (target == labels)
+    assert 0 < same.sum() < same.numel()
+    assert set(target[~same].tolist()) <= {2, 5}

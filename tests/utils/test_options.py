@@ -67,12 +67,14 @@ def same(first: dict, second: dict) -> bool:
     ["--loss", "image_weighted"], ["--loss", "label_relaxation"], ["--schedule-per", "epoch"],
     ["--loss", "dice"], ["--loss", "focal"], ["--loss", "lovasz"],
     ["--loss", "bce"], ["--schedule", "linear"], ["--nesterov"], ["--mosaic", 1],
-    ["--poly-power", 2],
+    ["--poly-power", 2], ["--paste", 1],
 ], ids=lambda words: " ".join(map(str, words)))
 def test_changes_the_weights(words: list, run, monkeypatch: pytest.MonkeyPatch) -> None:
     base = ["--decay-all", "--weight-decay", 0.5] if words == ["--weight-decay", 0.5] else []
     if words == ["--loss", "ohem"]:  # at the start every pixel is hard for the default
         monkeypatch.setitem(LOSSES, "ohem", partial(LOSSES["ohem"], threshold=0.01, least=0.1))
+    if words == ["--paste", 1]:  # every class is rarer than all
+        monkeypatch.setattr(train, "RARE", 1)
     if words == ["--decay-all"]:
         words = ["--decay-all", "--weight-decay", 0.5]
         base = ["--weight-decay", 0.5]
