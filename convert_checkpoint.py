@@ -5,12 +5,15 @@ examples:
   python convert_checkpoint.py checkpoint.pth ema.pth --key ema
   python convert_checkpoint.py theirs.pt weights.pth --state-dict
   python convert_checkpoint.py --arch smp:unet:efficientnet-b4 best_model.pth ours.pth
+  python convert_checkpoint.py --half --results scores.json runs/NAME/best.pth weights/mine.pth
 
 Reads the tensors alone and runs nothing that is in the file: no class of its author has to be
-installed, and none is trusted. State dicts of published networks are converted too.
+installed, and none is trusted. State dicts of published networks are converted too, and
+--half makes a checkpoint of train.py half as large.
 """
 
 import argparse
+import json
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +28,14 @@ from model.snapshot import from_snapshot, load_weights
 from utils import checkpoint
 from utils.options.data import check_output
 from utils.options.parser import Parser, checked
+from utils.scoring.comparison import read_scores
 from utils.stopping import run
+from utils.training.run_folder import BEST_KEYS
 from utils.untrusted import check_file, is_network, load_inert, tensors_of
+
+# Of the scores of evaluate.py, what a checkpoint says of itself.
+RESULTS = ("dataset", "split", "settings", "images", "averageScoreClasses", "classScores",
+           "pixelAccuracy")
 
 
 def parse_args() -> argparse.Namespace:
@@ -41,6 +50,12 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--arch", type=checked(check_smp), metavar="NAME",
                         help="smp:ARCHITECTURE:ENCODER of a network of segmentation_models_pytorch,"
                         " which its tensors do not tell")
+    parser.add_argument("--half", action="store_true",
+                        help="weights in half precision, the statistics of batch norms not: of a "
+                        "checkpoint of train.py, without what only a training needs")
+    parser.add_argument("--results", metavar="FILE",
+                        help="with --half, scores of evaluate.py --json that it gets to say of "
+                        "itself")
     parser.add_argument("--dataset", default="cityscapes", choices=tuple(TABLES),
                         help="whose train ids the channels of its logits are; more are void")
     return parser.parse_args()
@@ -69,7 +84,8 @@ def read_tensors(source: Path, key: str | None) -> tuple[str, dict[str, Tensor]]
     check_file(source)
     content = load_inert(source)
     if isinstance(content, dict) and "format" in content:
-        raise ValueError(f"{source}: is one of train.py's already; nothing to convert")
+        raise ValueError(f"{source}: is one of train.py's already; nothing to convert but by "
+                         "--half")
     if key is None and (is_network(content) or _is_state_dict(content)):
         taken = content
         words = type(content).__name__ if is_network(content) else "a state dict"
@@ -118,12 +134,36 @@ def to_smp_snapshot(
     return {"model": network.config, "dataset": {"name": dataset}, "weights": network.state_dict()}
 
 
+def write_half(source: Path, target: str, results: str | None) -> None:
+    """Writes a checkpoint of train.py in half precision, with scores in it.
+
+    Raises:
+        FileNotFoundError, ValueError: no such checkpoint or scores, or too large for float16.
+    """
+    content = checkpoint.read(source)
+    checkpoint.check_format(content, source)
+    kept = {key: content[key] for key in BEST_KEYS if key in content}
+    kept["weights"] = {
+        name: tensor.half() if tensor.is_floating_point() and "running_" not in name else tensor
+        for name, tensor in content["weights"].items()}
+    if results:
+        scores = read_scores(results)
+        kept["results"] = json.dumps({key: scores[key] for key in RESULTS if key in scores})
+    from_snapshot(kept)  # every name and shape fits
+    checkpoint.write(target, kept)
+    print(f"{target}: {kept['model']['arch']}, {kept['dataset']['name']}, "
+          f"{Path(target).stat().st_size / 1e6:.1f} MB")
+
+
 def main() -> None:
     args = parse_args()
     check_output(args.target)
     if Path(args.target).exists():
         raise ValueError(f"{args.target}: exists; delete it or give another name")
     source = Path(args.source)
+    if args.half:
+        write_half(source, args.target, args.results)
+        return
     words, weights = read_tensors(source, args.key)
     what = f"{len(weights)} tensors"
     if args.state_dict:

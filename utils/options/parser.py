@@ -36,6 +36,7 @@ NEEDS = {
     "overlap": ("window",),
     "window_batch": ("window",),
     "verify": ("cache",),
+    "results": ("half",),
 }
 
 

@@ -76,12 +76,12 @@ class Comparison:
         return ", ".join(f"{key} {then}, now {now}" for key, then, now in pairs if then != now)
 
 
-def read_scores(path: str, labels: Sequence[ScoredLabel]) -> dict[str, Any]:
+def read_scores(path: str, labels: Sequence[ScoredLabel] | None = None) -> dict[str, Any]:
     """The figures in a file that `evaluate.py --json` wrote.
 
     Args:
         path: of the file.
-        labels: that are scored now; the file must have the same.
+        labels: that are scored now; the file must have the same. None: of any.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -90,7 +90,7 @@ def read_scores(path: str, labels: Sequence[ScoredLabel]) -> dict[str, Any]:
     try:
         content = json.loads(Path(path).read_bytes())
     except FileNotFoundError:
-        raise FileNotFoundError(f"{shown(path)}: no such file to compare with") from None
+        raise FileNotFoundError(f"{shown(path)}: no such file of scores") from None
     except OSError as error:
         raise ValueError(f"{shown(path)}: {error.strerror}") from None
     except ValueError:  # also of text that is not UTF-8
@@ -98,6 +98,8 @@ def read_scores(path: str, labels: Sequence[ScoredLabel]) -> dict[str, Any]:
     if not _is_scores(content):
         raise ValueError(f"{shown(path)}: not a file of scores; give one that evaluate.py --json "
                          "wrote")
+    if labels is None:
+        return content
     theirs, names = list(content["classScores"]), [label.name for label in labels]
     if theirs != names:
         odd = [ascii(name) for name in [*theirs, *names] if (name in theirs) != (name in names)]

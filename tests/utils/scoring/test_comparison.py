@@ -59,7 +59,7 @@ NUMBERS = dict.fromkeys(NAMES, 0.5)
 
 
 @pytest.mark.parametrize(("content", "message"), [
-    (None, "no such file to compare with"),
+    (None, "no such file of scores"),
     (Path.mkdir, "Is a directory"),
     (b"\xff\xfe\x00", "not a file of scores"),
     (b"{", "not a file of scores"),
