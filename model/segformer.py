@@ -166,7 +166,7 @@ class Encoder(nn.Module):
             tokens, size = embed(x)
             for block in blocks:  # type: ignore[attr-defined]
                 tokens = block(tokens, size)
-            x = norm(tokens).transpose(1, 2).reshape(len(x), -1, *size)
+            x = norm(tokens).transpose(1, 2).reshape(x.shape[0], -1, *size)
             features.append(x)
         return features
 

@@ -18,6 +18,9 @@ from utils import checkpoint
 from utils.inference.multiscale import Inference
 from utils.inference.predictor import FEW_IMAGES, Predictor, Workload
 
+# Options that weights expect and --arch does not say.
+FORM = (*STATISTICS, "align_corners", "eps", "parts", "package_options")
+
 
 def load_weights(network: nn.Module, weights: dict[str, Tensor], except_: str = "") -> list[str]:
     """Copies weights into a network, every name and shape or an error.
@@ -131,7 +134,7 @@ def build_with_weights(
     """
     if init:
         snapshot = read_snapshot(init, weights=True)
-        kept = [key for key in (*STATISTICS, "align_corners") if key in _defaults(name)]
+        kept = [key for key in FORM if key in _defaults(name)]
         network = build_model(name, num_classes, **_stored(snapshot, kept) | options)
         new = load_weights(network, snapshot["weights"], except_="classifier.")
         return network, [f"weights: {init}; new: {', '.join(new) or 'nothing'}"]
