@@ -32,8 +32,9 @@ from datasets.transforms import EvalTransform, TrainTransform
 from model import MODELS, check_name, list_networks
 from model.layers import checkpoint_activations
 from model.losses import CLASS_WEIGHTS, LOSSES, Loss, build_loss, class_weights
+from model.losses.distillation import Teacher
 from model.losses.label_relaxation import IMAGE_WEIGHTED, LossOptions
-from model.snapshot import build_with_weights
+from model.snapshot import build_with_weights, load_model
 from utils import distributed
 from utils.inference.predictor import Predictor
 from utils.options.data import add_data, add_device
@@ -100,7 +101,10 @@ def train_until(
             with distributed.accumulate(state.network, last=micro == settings.accumulate):
                 with autocast(settings.device, settings.precision):
                     logits = state.network(images)
-                loss += backward(state, loss_function(logits, target) / settings.accumulate)
+                share = loss_function(logits, target)
+                if settings.teacher:
+                    share = settings.teacher(share, logits, images)
+                loss += backward(state, share / settings.accumulate)
         figures = update(state, settings.clip, settings.ema, settings.ema_ramp)
         loss, stopped = distributed.mean_over_ranks(loss, bool(stop), device=settings.device)
         log.step(state.step, loss, figures)
@@ -166,6 +170,21 @@ def mix(
     return Paste(samples, train, lists, args.paste, rare)
 
 
+def open_teacher(
+    args: argparse.Namespace, network: Any, device: torch.device
+) -> Teacher | None:
+    """The network that is imitated; ValueError if it has other classes."""
+    if not args.teacher:
+        return None
+    teacher: Any = load_model(args.teacher)
+    channels, own = (each.config["num_classes"] for each in (teacher, network))
+    if channels != own:
+        raise ValueError(f"--teacher {args.teacher}: {channels} classes, this training has {own}")
+    teacher = teacher.to(device, memory_format=torch.channels_last).requires_grad_(False)
+    weight = 0.5 if args.teacher_weight is None else args.teacher_weight
+    return Teacher(teacher, weight)
+
+
 def build_state(
     args: argparse.Namespace, network: nn.Module, settings: Settings, offsets: list[int]
 ) -> TrainingState:
@@ -204,7 +223,8 @@ def main() -> None:
         (torch.empty(batch[-1], *args.crop_size, 3, dtype=torch.uint8).permute(0, 3, 1, 2),),
         sampler.offsets[-1] * args.accumulate)
     settings = Settings(device, args.precision, args.accumulate, args.clip, args.ema,
-                        args.ema_ramp, args.freeze_bn, args.seed)
+                        args.ema_ramp, args.freeze_bn, args.seed,
+                        open_teacher(args, network, device))
     losses = LossOptions(**loss_settings(args, train.class_names))
     pixels = count_pixels(args, train, lists.images[0])
     weights = class_weights(args.class_weights, pixels, device)

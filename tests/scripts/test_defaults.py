@@ -28,7 +28,7 @@ TRAINING = {
     "max_cu_epoch": None, "arch": "deeplabv3_resnet18", "init": None, "pretrained_encoder": None,
     "val_every": 1, "save_every": 500, "log_every": 10,
     "crop_size": (512, 512), "pre_size": None, "scale": (0.5, 2.0), "flip": 0.5, "jitter": 0.25,
-    "hue": 0.05, "blur": 0.5, "mosaic": 0.0, "paste": 0.0,
+    "hue": 0.05, "blur": 0.5, "mosaic": 0.0, "paste": 0.0, "teacher": None, "teacher_weight": None,
     "loss": "cross_entropy", "class_weights": "none", "class_weight_bound": None,
     "relax_window": None, "relax_until": None,
     "epochs": 200, "max_steps": None, "batch_size": 8, "accumulate": 1, "optimizer": "sgd",

@@ -240,6 +240,24 @@ def test_init_makes_a_new_head_only(run, tmp_path: Path) -> None:
     assert third["weights"]["classifier.weight"].shape == (11, 8, 1, 1)
 
 
+def test_teacher(run, tmp_path: Path) -> None:
+    """Its weight decides how far the first weights go towards what it says."""
+    run("--lr", 0)  # run1
+    teacher = tmp_path / "run1" / "best.pth"
+    plain, _ = run()
+    taught, _ = run("--teacher", teacher)
+    assert not same(plain, taught)
+    assert same(taught, run("--teacher", teacher, "--teacher-weight", 0.5)[0])
+    assert same(plain, run("--teacher", teacher, "--teacher-weight", 0)[0])
+    content = checkpoint.read(teacher)
+    content["model"]["num_classes"] = 5
+    for name in ("classifier.weight", "classifier.bias"):
+        content["weights"][name] = content["weights"][name][:5]
+    checkpoint.write(tmp_path / "other.pth", content)
+    with pytest.raises(ValueError, match="5 classes, this training has 11"):
+        run("--teacher", tmp_path / "other.pth")
+
+
 def test_pretrained_encoder(run, tmp_path: Path) -> None:
     first, _ = run()
     after, _ = run("--pretrained-encoder", tmp_path / "run1" / "best.pth", "--lr", 0)

@@ -120,6 +120,9 @@ def add_loss(
     add("--class-weight-bound", type=at_least_zero, help="a class that is rare in an image weighs "
         "up to X more than 1, in the losses that weigh by image (default: 1)")
     add("--batch-weighting", **SWITCH, help="rare in all images of a forward, not in one")
+    add("--teacher", metavar="FILE|DIR|NAME", help="network of the same classes whose "
+        "probabilities are learned beside the labels")
+    add("--teacher-weight", type=share, help="of its loss, the labels have the rest (default: 0.5)")
     add("--relax-window", type=odd, metavar="PIXELS",
         help="side of the window whose classes are right, odd (default: 3)")
     add("--strict-classes", nargs="*", metavar="CLASS",

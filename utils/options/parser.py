@@ -37,6 +37,7 @@ NEEDS = {
     "window_batch": ("window",),
     "verify": ("cache",),
     "results": ("half",),
+    "teacher_weight": ("teacher",),
 }
 
 

@@ -1,6 +1,7 @@
 """Optimizers and one training step's update."""
 
 import math
+from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass
 from itertools import chain
@@ -89,6 +90,7 @@ class Settings:
     ema_ramp: int  # steps of its rise, 0 for the usual one
     freeze_bn: bool
     seed: int
+    teacher: Callable[[Tensor, Tensor, Tensor], Tensor] | None = None  # loss, logits, images
 
 
 @dataclass

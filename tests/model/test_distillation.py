@@ -1,0 +1,37 @@
+"""Learning from a teacher: the divergence by hand, and what a training does with it."""
+
+import math
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from model.losses.distillation import Teacher, divergence
+
+
+def test_divergence_by_hand() -> None:
+    """Of (3/4, 1/4) from (1/2, 1/2) and of equal ones: half of 3/4 ln 3/2 + 1/4 ln 1/2."""
+    theirs = torch.tensor([[[[math.log(3.0), 5.0]], [[0.0, 5.0]]]])
+    logits = torch.tensor([[[[7.0, -1.0]], [[7.0, -1.0]]]])
+    expected = (0.75 * math.log(1.5) + 0.25 * math.log(0.5)) / 2
+    assert divergence(logits, theirs).item() == pytest.approx(expected, rel=1e-6)
+
+
+def test_gradient_leads_to_the_teacher_s_probabilities() -> None:
+    torch.manual_seed(0)
+    logits, theirs = torch.randn(2, 3, 4, 5, requires_grad=True), torch.randn(2, 3, 4, 5)
+    divergence(logits, theirs).backward()
+    expected = (logits.detach().softmax(1) - theirs.softmax(1)) / 40  # of 2 x 4 x 5 pixels
+    torch.testing.assert_close(logits.grad, expected)
+
+
+def test_weights_of_labels_and_teacher() -> None:
+    network = torch.nn.Conv2d(3, 2, 1)
+    images, target = torch.rand(1, 3, 4, 4), torch.zeros(1, 4, 4, dtype=torch.int64)
+    logits = torch.randn(1, 2, 4, 4, requires_grad=True)
+    loss = F.cross_entropy(logits, target)
+    total = Teacher(network, 0.25)(loss, logits, images)
+    expected = 0.75 * loss + 0.25 * divergence(logits, network(images))
+    torch.testing.assert_close(total, expected)
+    total.backward()
+    assert network.weight.grad is None
