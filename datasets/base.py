@@ -1,6 +1,7 @@
 """What every data set is: a list of files, a class table, and how a sample is read."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -42,7 +43,8 @@ class SegmentationDataset(Dataset):
         root: folder of the data set.
         split: for example "train"; "train+train_extra" is both, "trainval" is train+val; "" is
             none, for what needs the classes and `files()` alone.
-        transform: `transform(image, ids, epoch, position, center) -> (image, ids)`.
+        transform: `transform(image, ids, epoch, position, center, mapping=f) -> (image, train ids)`
+            where f maps ids, or a part of them, to train ids.
         holdout: a group (city, sequence) that leaves train and becomes val.
         cv_split: number of a published cross-validation, which redistributes train and val.
 
@@ -113,10 +115,13 @@ class SegmentationDataset(Dataset):
         ids = self.read_ids(index) if self.samples[index].label else None
         if ids is not None and ids.shape != image.shape[:2]:
             raise ValueError(f"{self.samples[index].label}: not the size of its image")
+        mapping = partial(self.to_train_ids, index=index)
         if self.transform:
-            image, ids = self.transform(image, ids, epoch, position, center)
-        target = None if ids is None else torch.from_numpy(self.to_train_ids(ids, index))
-        return torch.from_numpy(np.require(image, requirements="W")), target
+            image, target = self.transform(image, ids, epoch, position, center, mapping=mapping)
+        else:
+            target = None if ids is None else mapping(ids)
+        return (torch.from_numpy(np.require(image, requirements="W")),
+                None if target is None else torch.from_numpy(target))
 
     def read_image(self, index: int) -> np.ndarray:
         """(H, W, 3) uint8 RGB, perhaps read-only."""

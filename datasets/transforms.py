@@ -1,6 +1,7 @@
 """Paired transforms on uint8 images and labels, stateless: the same key, the same result."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -16,6 +17,7 @@ SIGMA = 0.15, 1.3  # pixels, of the Gaussian blur
 RGB_TO_YIQ = np.array([[0.299, 0.587, 0.114], [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]])
 YIQ_TO_RGB = np.linalg.inv(RGB_TO_YIQ)
 Pair = tuple[np.ndarray, np.ndarray | None]
+Mapping = Callable[[np.ndarray], np.ndarray] | None  # ids to train ids; None: they are those
 
 
 class Draw(NamedTuple):
@@ -58,11 +60,16 @@ class TrainTransform:
         epoch: int,
         position: int,
         center: tuple[int, int] | None = None,
+        mapping: Mapping = None,
     ) -> Pair:
-        """(H, W, 3) and (H, W) uint8 -> the same at `crop_size`; `center` is (x, y) or None."""
+        """(H, W, 3) image and (H, W) ids, uint8 -> image and train ids at `crop_size`.
+
+        `center` is (x, y) or None. What lies outside the image is ignored: an id 255 may be a
+        class, a train id 255 never is.
+        """
         draw = self.draw(image.shape[:2], epoch, position, center)
         image = cut(image, draw.window, self.crop_size, PADDING)
-        ids = cut(ids, draw.window, self.crop_size, IGNORE)
+        ids = cut(ids, draw.window, self.crop_size, IGNORE, mapping)
         if draw.flip:
             image, ids = cv2.flip(image, 1), cv2.flip(ids, 1)
         image = color_jitter(image, draw.change)
@@ -107,11 +114,12 @@ def cut(
     window: tuple[int, int, int, int],
     size: tuple[int, int],
     padding: int | tuple[int, ...],
+    mapping: Mapping = None,
 ) -> np.ndarray:
     """Resizes a window (top, left, height, width) of an array to `size`, padded outside the array.
 
     Only the window's pixels are touched, not the whole image. Two-dimensional arrays are labels
-    and get the nearest pixel.
+    and get the nearest pixel; they are mapped before they are padded.
     """
     scale = [size[axis] / window[2 + axis] for axis in (0, 1)]
     source, filled = [], []
@@ -127,6 +135,8 @@ def cut(
     if array.ndim == 2:
         method = cv2.INTER_NEAREST_EXACT
     resized = cv2.resize(array[tuple(source)], (right - left, bottom - top), interpolation=method)
+    if mapping:
+        resized = mapping(resized)
     if resized.shape[:2] == tuple(size):
         return resized
     return cv2.copyMakeBorder(resized, top, size[0] - bottom, left, size[1] - right,
@@ -167,7 +177,11 @@ class EvalTransform:
     size: tuple[int, ...] | None = None
     crop: tuple[int, int] | None = None
 
-    def __call__(self, image: np.ndarray, ids: np.ndarray | None, *_: object) -> Pair:
+    def __call__(
+        self, image: np.ndarray, ids: np.ndarray | None, *_: object, mapping: Mapping = None
+    ) -> Pair:
+        if mapping and ids is not None:
+            ids = mapping(ids)
         if self.size:
             image = resize_image(image, self.size)
         if self.crop:

@@ -77,7 +77,7 @@ def binary(labels: Sequence[LabelFacts], table: ClassTable) -> list[Fault]:
 def train_ids(labels: Sequence[LabelFacts], table: ClassTable) -> list[Fault]:
     """Labels of train ids in files that should have ids.
 
-    One with 255, which is no id, is known by itself; without it, all labels have to agree.
+    One with 255, if that is no id, is known by itself; without it, all labels have to agree.
     """
     count, complete = len(table.class_names), UNKNOWN in table.id_to_train_id
     overlap = set(range(count)) & set(table.train_id_to_id)
@@ -86,7 +86,8 @@ def train_ids(labels: Sequence[LabelFacts], table: ClassTable) -> list[Fault]:
     own = [label for label in labels if label.lookup is table.id_to_train_id]
     found = [label for label in own if set(label.counts) <= {*range(count), IGNORE}]
     if len(found) < len(own):
-        found = [label for label in found if IGNORE in label.counts and len(label.counts) > 1]
+        sign = IGNORE not in table.train_id_to_id
+        found = [label for label in found if sign and {IGNORE} < set(label.counts)]
     return [Fault("train-ids", label.path, numbers(label.counts)) for label in found
             if set(label.counts) not in ({0, IGNORE}, {IGNORE})]
 

@@ -37,7 +37,8 @@ class ScoredSet(Dataset):
         for sample in dataset.samples[:1]:
             _ = sample.truth
         classes = len(dataset.class_names)
-        self.by_id = dataset.class_names == TABLE.class_names
+        own = dataset.class_names, dataset.train_id_to_id
+        self.by_id = own == (TABLE.class_names, TABLE.train_id_to_id)
         self.instances = self.by_id and all(sample.instance for sample in dataset.samples)
         self.sizes = AVERAGE_SIZES
         self.countable = [label.id for label in LABELS if label.has_instances]
@@ -68,20 +69,13 @@ class ScoredSet(Dataset):
         """
         image: Any = self.dataset.read_image(index) if self.images else None
         transform = self.dataset.transform
-        if image is None or not transform:
-            labels = self.read_truth(index)
-            return image, labels, self.read_instances(index, labels.shape)
-        whole = self.read_ids(index)
-        image, ids = transform(image, whole)
-        cropped = ids.shape != whole.shape  # a crop of instances is none
-        instances = None if cropped else self.read_instances(index, whole.shape)
-        return image, self.to_labels(ids, index), instances
-
-    def read_ids(self, index: int) -> np.ndarray:
-        """(H, W) uint8 as the label file has them."""
-        if self.truth:
-            return from_runs(*self.truth.labels(self.dataset.samples[index]))
-        return self.dataset.read_ids(index)
+        whole = labels = self.read_truth(index)
+        if image is not None and transform:
+            image, labels = transform(image, whole)
+        if labels is not whole:  # a crop; what lies outside the image is 255
+            labels = np.where(labels == IGNORE, self.from_train_ids[IGNORE], labels)
+        cropped = not np.array_equal(labels, whole)  # a crop of instances is none
+        return image, labels, None if cropped else self.read_instances(index, whole.shape)
 
     def read_truth(self, index: int) -> np.ndarray:
         """(H, W) uint8 labels."""
