@@ -25,10 +25,10 @@ import numpy as np
 from tqdm import tqdm
 
 from datasets import TABLES
-from datasets.classes import ClassTable
+from datasets.classes import ClassTable, read_indexed
 from datasets.folder import read_classes
 from utils.files import shown, write_file
-from utils.images import read_image, read_label
+from utils.images import read_image
 from utils.labels import NONE, color_ids, histogram, is_color
 from utils.options.data import check_output
 from utils.options.parser import Parser
@@ -90,7 +90,8 @@ def count_pixels(path: Path, table: ClassTable, train_ids: bool, root: Path) -> 
         values = color_ids(rgb, table.palette)
         to_class = np.arange(256)
     else:
-        values = read_label(path, palette=True)
+        ids = range(classes) if train_ids else table.train_id_to_id
+        values = read_indexed(path, dict(zip(ids, table.palette, strict=True)))
         to_class = np.arange(256) if train_ids else table.id_to_train_id
     # Counted by value first: no pass over the pixels to map them.
     counts = histogram(values)

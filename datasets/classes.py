@@ -1,14 +1,18 @@
 """Class tables: names, colors, label ids to train ids, and maps from one table to another."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-from utils.labels import IGNORE
+from utils.images import read_colors, read_label
+from utils.labels import IGNORE, histogram
 
 UNKNOWN = 254  # in id_to_train_id: an id that the data set does not have
+BLACK = (0, 0, 0)
+Color = tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -33,14 +37,58 @@ def named_classes(names: list[str]) -> ClassTable:
     """The table of classes of which only the names are known: ids as the list's places, and colors
     that differ, those of Pascal VOC.
     """
-    colors = []
-    for number in range(1, len(names) + 1):
-        bits = [[number >> (3 * place + channel) & 1 for place in range(3)] for channel in range(3)]
-        red, green, blue = (sum(bit << 7 - place for place, bit in enumerate(each))
-                            for each in bits)
-        colors.append((red, green, blue))
+    colors = [voc_color(number) for number in range(1, len(names) + 1)]
     ids = list(range(len(names)))
     return ClassTable(names, colors, ids, lookup_table(dict(zip(ids, ids, strict=True))))
+
+
+def voc_color(number: int) -> tuple[int, int, int]:
+    """The color of a number in masks of Pascal VOC, and of tools that follow it."""
+    bits = [[number >> (3 * place + channel) & 1 for place in range(3)] for channel in range(3)]
+    red, green, blue = (sum(bit << 7 - place for place, bit in enumerate(each)) for each in bits)
+    return red, green, blue
+
+
+def used_colors(path: Path, ids: np.ndarray) -> dict[int, Color]:
+    """Index -> color, of the indices that a palette PNG uses, if its palette can have a meaning.
+
+    None of gray values by their index and of Pascal VOC's colors, which tools write for any data.
+    """
+    if not (colors := read_colors(path)):
+        return {}
+    used = {int(i): colors.get(int(i), BLACK) for i in np.flatnonzero(histogram(ids))}
+    plain = all(color in ((i, i, i), voc_color(i)) for i, color in used.items())
+    return {} if plain else used
+
+
+def read_indexed(path: Path, colors: Mapping[int, Color]) -> np.ndarray:
+    """(H, W) uint8 ids of a label: gray values, or indices of a palette.
+
+    Some tools give every file a palette of its own. Where the color of an index is that of another
+    id, ids are taken by color; black, if it is of no id, is an id that is not in use.
+
+    Args:
+        path: a gray or palette PNG.
+        colors: of the ids.
+
+    Raises:
+        ValueError: some colors are of other ids than their indices, and others of none.
+    """
+    ids = read_label(path, palette=True)
+    used = used_colors(path, ids)
+    by_color = {tuple(color): i for i, color in [*colors.items()][::-1]}
+    if not any(color in by_color and tuple(colors.get(i, ())) != color
+               for i, color in used.items() if color != BLACK):
+        return ids
+    by_color.setdefault(BLACK, max({*range(256)} - {*colors}))
+    strange = [(i, color) for i, color in used.items() if color not in by_color]
+    if strange:
+        raise ValueError(f"{path}: its palette has colors of classes, but not at their ids, and "
+                         f"{strange[0][1]} at {strange[0][0]}, which is no class's; give the "
+                         "classes the colors of the labels, or export gray PNGs of ids")
+    table = np.zeros(256, np.uint8)
+    table[list(used)] = [by_color[color] for color in used.values()]
+    return table[ids]
 
 
 def map_ids(ids: np.ndarray, table: np.ndarray, path: Path) -> np.ndarray:

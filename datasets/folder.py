@@ -1,7 +1,8 @@
 """Your own data without code: `images/SPLIT/`, `labels/SPLIT/`, `classes.txt`.
 
 `classes.txt` has one line per class, in train-id order: `id name r g b`. Labels are single-channel
-PNGs of those ids, named as their images; ids that are not listed are ignored.
+PNGs of those ids, named as their images; ids that are not listed are ignored. In a palette PNG the
+index is the id, unless its colors are those of other classes: then the color decides.
 """
 
 import re
@@ -10,10 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from datasets.base import SegmentationDataset
-from datasets.classes import ClassTable
+from datasets.classes import ClassTable, read_indexed
 from datasets.samples import Files, by_name
 from utils.files import shown
-from utils.images import read_label
 from utils.labels import IGNORE
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}  # of images
@@ -83,8 +83,8 @@ class Folder(SegmentationDataset):
                        for path in (self.root / kind).glob("[!.]*") if path.is_dir()})
 
     def read_label(self, label: Path) -> np.ndarray:
-        """(H, W) uint8; palette PNGs, which many tools write, give their indices."""
-        return read_label(label, palette=True)
+        """(H, W) uint8; of palette PNGs, which many tools write, indices or ids by color."""
+        return read_indexed(label, dict(zip(self.train_id_to_id, self.palette, strict=True)))
 
     def files(self, split: str) -> Files:
         folder = self.root / "images" / split

@@ -85,6 +85,13 @@ def read_label(path: PathLike, palette: bool = False) -> np.ndarray:
     return _read_map(path, ["8-bit gray PNG", *kinds])
 
 
+def read_colors(path: PathLike) -> dict[int, tuple[int, ...]]:
+    """RGB colors of the indices in the palette of a PNG; of another file none."""
+    with open_image(path) as file:
+        entries = _read_header(path, file).getpalette("RGB") or []
+    return dict(enumerate(zip(*[iter(entries)] * 3, strict=True)))
+
+
 def read_instances(path: PathLike) -> np.ndarray:
     """(H, W) uint16 instance ids of a 16-bit or 8-bit gray PNG. Raises as `read_label`."""
     return _read_map(path, ["16-bit gray PNG", "8-bit gray PNG"]).astype(np.uint16, copy=False)

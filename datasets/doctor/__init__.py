@@ -130,7 +130,7 @@ def judge_split(
     report.add(split, (judge.wrong_size(label, by_path[label.image]) for label in labels
                        if label.image in by_path))
     wrong = [fault for label in labels if (fault := judge.unknown_ids(label, table))]
-    wrong += judge.binary(labels, table) + judge.train_ids(labels, table)
+    wrong += judge.binary(labels, table) + judge.train_ids(labels, table) + judge.palettes(labels)
     report.add(split, wrong)
     report.add(split, [] if wrong else judge.ignored(labels))
     report.add(split, [judge.unlisted(labels, table)])

@@ -52,6 +52,8 @@ ERRORS = {  # what is wrong, and what to do; {root} is the data set's folder
     "shallow-label": ("label has fewer than 8 bits, whose values some writers scale", EXPORT),
     "lossy-label": ("label is not a PNG", f"{EXPORT}; JPEG changes numbers"),
     "other-colors": ("label has other colors than the classes", RESTORE),
+    "palettes": ("palettes of labels differ, and their colors are of no class",
+                 "give the classes the colors of the labels, or export gray PNGs of ids"),
     # labels whose ids are wrong
     "size": ("label has another size than its image", "export it at the size of the image; to "
              "resize it, take the nearest pixel"),
@@ -103,6 +105,8 @@ FIXES = {  # (kind, data set) -> what to do in place of the general advice
                                "original: 701_StillsRaw_full/ and LabeledApproved_full/",
     ("unknown-ids", "camvid"): "take labels of 11 classes: 0 to 10, where 11 is void",
     ("swapped", "camvid"): "exchange the names of SPLIT/ and SPLITannot/",
+    ("other-colors", "folder"): "give the classes in {root}/classes.txt the colors of the labels, "
+                                "or export gray PNGs of ids",
     ("nothing-counts", "folder"): "add a line for each id to {root}/classes.txt",
     ("train-ids", "folder"): "write 0, 1, ... as the ids in {root}/classes.txt",
     ("class-table", "folder"): "write one line per class into {root}/classes.txt: id name r g b",

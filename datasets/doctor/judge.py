@@ -4,7 +4,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from datasets.classes import UNKNOWN, ClassTable
+from datasets.classes import UNKNOWN, ClassTable, Color
 from datasets.doctor.faults import Fault
 from datasets.doctor.measure import ImageFacts, LabelFacts
 from datasets.samples import Files
@@ -90,6 +90,20 @@ def train_ids(labels: Sequence[LabelFacts], table: ClassTable) -> list[Fault]:
         found = [label for label in found if sign and {IGNORE} < set(label.counts)]
     return [Fault("train-ids", label.path, numbers(label.counts)) for label in found
             if set(label.counts) not in ({0, IGNORE}, {IGNORE})]
+
+
+def palettes(labels: Iterable[LabelFacts]) -> list[Fault]:
+    """Palettes without the classes' colors in which one index has several colors."""
+    first: dict[int, tuple[Color, str]] = {}
+    faults = []
+    for label in labels:
+        for i, color in label.colors.items():
+            before, name = first.setdefault(i, (color, label.path.name))
+            if before != color:
+                detail = f"index {i} is {color}, in {name} {before}"
+                faults.append(Fault("palettes", label.path, detail))
+                break
+    return faults
 
 
 def unlisted(labels: Sequence[LabelFacts], table: ClassTable) -> Fault | None:

@@ -1,7 +1,7 @@
 """Reads one file of a data set and measures it; what cannot be read is a fault, no exception."""
 
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -10,10 +10,10 @@ import numpy as np
 
 from datasets.base import SegmentationDataset
 from datasets.camvid import MERGED
-from datasets.classes import UNKNOWN
+from datasets.classes import BLACK, UNKNOWN, Color, used_colors
 from datasets.doctor.faults import Fault
 from datasets.samples import Size
-from utils.images import read_image, read_instances, read_label, stored_as
+from utils.images import read_colors, read_image, read_instances, read_label, stored_as
 from utils.labels import histogram
 
 MOST_IDS = 64  # a gray photo has more values
@@ -44,6 +44,7 @@ class LabelFacts:
     counts: dict[int, int] = field(default_factory=dict)  # pixels of each id, as stored
     lookup: Any = None  # (256,) uint8 from these ids to train ids
     has_instances: bool = False
+    colors: dict[int, Color] = field(default_factory=dict)  # of indices, if of no class
     fault: Fault | None = None
 
 
@@ -67,14 +68,27 @@ def examine_label(dataset: SegmentationDataset, path: Path, image: Path) -> Labe
     """
     try:
         ids = dataset.read_label(path)
+        facts = measure_label(dataset, path, image, ids)
     except (FileNotFoundError, ValueError) as error:
         return LabelFacts(path, image, fault=_why_no_ids(dataset, path, image, error))
-    lookup = dataset.lookup(path)
-    instance = dataset.instance(path)
-    fault = _compare_instances(dataset, instance, ids, lookup) if instance else None
+    if (instance := dataset.instance(path)) is None:
+        return facts
+    fault = _compare_instances(dataset, instance, ids, facts.lookup)
+    return replace(facts, has_instances=True, fault=fault)
+
+
+def measure_label(
+    dataset: SegmentationDataset, path: Path, image: Path, ids: np.ndarray
+) -> LabelFacts:
+    """Size and ids of a label that has been read, and colors that its palette may have."""
     counts = histogram(ids)
     present = {int(i): int(counts[i]) for i in np.flatnonzero(counts)}
-    return LabelFacts(path, image, ids.shape, present, lookup, instance is not None, fault)
+    colors: dict[int, Color] = {}
+    if path.suffix.lower() == ".png" and read_colors(path):
+        colors = used_colors(path, read_label(path, palette=True))
+        if {*colors.values()} & {*map(tuple, dataset.palette)} - {BLACK}:
+            colors = {}
+    return LabelFacts(path, image, ids.shape, present, dataset.lookup(path), colors=colors)
 
 
 def why_not_read(path: Path, error: Exception) -> Fault:
@@ -105,7 +119,7 @@ def _why_no_ids(dataset: SegmentationDataset, path: Path, image: Path, error: Ex
         return fault
     with path.open("rb") as file:
         stored = stored_as(file.read(26))
-    if dataset.lookup(path) is MERGED:
+    if dataset.lookup(path) is MERGED or fault.detail.startswith("its palette"):
         return Fault("other-colors", path, fault.detail.partition(";")[0])
     kind = "lossy-label"
     if stored.endswith("PNG"):

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from datasets.classes import read_indexed
 from datasets.evaluation.scored_set import ScoredSet
 from utils.images import read_image, read_label
 from utils.labels import IGNORE, NONE, color_ids, histogram, is_color
@@ -95,7 +96,9 @@ def read_prediction(path: Path, kind: str, scored: ScoredSet) -> np.ndarray:
             raise ValueError(f"{path}: {strange:,} pixels have no class's color; give ids, or the "
                              "pure colors (PNG, no overlay)")
         return order[places]
-    ids = read_label(path, palette=True)
+    colors_of_ids = {label.id: label.color for label in scored.labels}
+    by_number = dict(enumerate(scored.dataset.palette))
+    ids = read_indexed(path, colors_of_ids if kind == "ids" else by_number)
     if kind == "ids":
         return scored.ids_to_labels(ids, path)
     classes = len(scored.dataset.class_names)

@@ -33,6 +33,7 @@ from breaking import (
     swap,
     to_train_ids,
     without,
+    without_meaning,
 )
 
 from datasets import DATASETS
@@ -79,6 +80,8 @@ CASES: list[tuple[str, str, Break, str]] = [  # kind, drawn set, break, part of 
     ("color-label", "mapillary", lambda r, i, t: save(t[0], "RGB"), "with its palette"),
     ("color-label", "kitti", lambda r, i, t: save(t[0], "LA"), "not semantic_rgb/"),
     ("palette-label", "camvid", lambda r, i, t: as_palette(t[4]), "python -c"),
+    ("palettes", "folder",
+     lambda r, i, t: (without_meaning(t, 0), without_meaning(t[3:4], 1))[1], "gray PNGs of ids"),
     ("deep-label", "cityscapes", lambda r, i, t: save(t[5], "I;16"), "not *_instanceIds.png"),
     ("shallow-label", "folder", lambda r, i, t: save(t[1], "1"), "8-bit PNG"),
     ("lossy-label", "folder", lambda r, i, t: save(t[1], kind="JPEG"), "8-bit PNG"),
