@@ -15,7 +15,7 @@ from model.snapshot import open_predictor, read_snapshot
 from utils import distributed
 from utils.images import read_image, seen_size
 from utils.inference.predictor import Workload
-from utils.options.data import add_device, add_snapshot, use_eval_size
+from utils.options.data import add_device, add_snapshot, see_as_trained
 from utils.options.parser import Parser
 from utils.options.prediction import add_inference, add_pictures, build_inference
 from utils.pictures import Painter, class_shares
@@ -35,9 +35,9 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
     device = distributed.start(args.device, args.threads)
-    image = read_image(args.demo_image, upright=True)
     snapshot = read_snapshot(args.snapshot)
-    use_eval_size(args, snapshot)
+    see_as_trained(args, snapshot)
+    image = read_image(args.demo_image, upright=True, bits=args.bits)
     dataset = dataset_of(snapshot, {"name": args.dataset})
     predictor = open_predictor(snapshot, device, args.precision, build_inference(args),
                                workload=Workload(seen_size(image.shape[:2], args.eval_size), 1))

@@ -39,7 +39,7 @@ from utils.images import read_image, seen_size, shown
 from utils.inference.pipeline import Done, Pace, pipeline
 from utils.inference.predictor import FEW_IMAGES, Predictor, Workload
 from utils.inference.smoothing import Smoother
-from utils.options.data import add_device, add_snapshot, use_eval_size
+from utils.options.data import add_device, add_snapshot, see_as_trained
 from utils.options.parser import Parser
 from utils.options.prediction import (
     add_compile,
@@ -86,7 +86,8 @@ def open_video(args: argparse.Namespace) -> Video:
         name = args.dataset or "cityscapes"
         root = find_root(name, args.data_root)
         paths = find_sequence(name, root, args.city, args.split)[: args.limit]
-        video = open_frames(paths, args.city or f"{name}_{args.split or 'val'}")
+        video = open_frames(paths, args.city or f"{name}_{args.split or 'val'}",
+                            bits=args.bits)
         video.fps = TIMELAPSE_FPS
         return video
     if "://" in args.video:
@@ -95,7 +96,7 @@ def open_video(args: argparse.Namespace) -> Video:
     if args.video.isdecimal():
         return open_camera(int(args.video))
     if path.is_dir():
-        return open_frames(list_images(path)[: args.limit], path.resolve().name, upright=True)
+        return open_frames(list_images(path)[: args.limit], path.resolve().name, True, args.bits)
     if path.exists() or path.suffix:
         return open_file(path)
     try:
@@ -133,7 +134,7 @@ def look_ahead(
 def read_network(args: argparse.Namespace) -> dict[str, Any]:
     """The snapshot; its own size of images becomes that of the options."""
     snapshot = read_snapshot(args.snapshot)
-    use_eval_size(args, snapshot)
+    see_as_trained(args, snapshot)
     return snapshot
 
 
@@ -167,8 +168,8 @@ def segment_folder(args: argparse.Namespace, device: torch.device, stop: StopReq
     check_folder(save_dir)
     alone = len({path.stem for path in files}) == len(files)  # pictures of a.png and a.jpg differ
     names = {path: path.stem if alone else path.name for path in files}
-    read = partial(read_image, upright=True)
     snapshot = read_network(args)
+    read = partial(read_image, upright=True, bits=args.bits)
     workload, _ = look_ahead(files, read, len(files), args.eval_size)
     predictor, painter = open_network(args, snapshot, device, workload)
     pace = Pace(device)
@@ -185,10 +186,10 @@ def segment_folder(args: argparse.Namespace, device: torch.device, stop: StopReq
 
 def segment_video(args: argparse.Namespace, device: torch.device, stop: StopRequest) -> bool:
     """Writes a video of a video; whether all of it could be read."""
+    snapshot = read_network(args)
     video = open_video(args)
     check_folder(Path(args.save_dir))
     total = min((n for n in (video.count, args.limit) if n), default=None)
-    snapshot = read_network(args)
     workload, frames = look_ahead(video.items, video.read, total, args.eval_size)
     predictor, painter = open_network(args, snapshot, device, workload)
     if args.smooth:

@@ -38,7 +38,7 @@ from utils.options.data import (
     add_eval_crop,
     add_snapshot,
     check_output,
-    use_eval_size,
+    see_as_trained,
 )
 from utils.options.parser import Parser, share
 from utils.options.prediction import add_inference, build_inference
@@ -94,6 +94,7 @@ def open_dataset(args: argparse.Namespace, name: str) -> ScoredSet:
     dataset = build_dataset(name, find_root(name, args.data_root), args.split,
                             EvalTransform(args.eval_size, args.eval_crop),
                             args.holdout, args.cv_split, args.limit)
+    dataset.exif, dataset.bits = args.exif, args.bits
     dataset.sizes()
     scored = ScoredSet(dataset, name, images=bool(args.snapshot or args.save_dir))
     if args.cache_truth:
@@ -106,7 +107,7 @@ def open_network(
 ) -> tuple[ScoredSet, Predictor, dict[str, Any]]:
     """The data set that is scored, the network, and what its snapshot says of it."""
     snapshot = read_snapshot(args.snapshot)
-    use_eval_size(args, snapshot)
+    see_as_trained(args, snapshot)
     name = args.dataset or dataset_of(snapshot)["name"]
     scored = open_dataset(args, name)
     known = dataset_of(snapshot, describe(scored.dataset, name))

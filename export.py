@@ -64,10 +64,12 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def read_photos(args: argparse.Namespace, size: Sequence[int] | None) -> list[np.ndarray]:
+def read_photos(
+    args: argparse.Namespace, size: Sequence[int] | None, bits: int | None
+) -> list[np.ndarray]:
     """(1, 3, H, W) uint8 each, at `size` if given. Raises FileNotFoundError, ValueError."""
     files = list_images(Path(args.images))[: args.limit]
-    photos = (read_image(path, upright=True) for path in files)
+    photos = (read_image(path, upright=True, bits=bits) for path in files)
     resized = (resize_image(photo, size) if size else photo for photo in photos)
     return [np.ascontiguousarray(photo.transpose(2, 0, 1)[None]) for photo in resized]
 
@@ -96,7 +98,8 @@ def main() -> None:
     distributed.start("cpu", args.threads)
     snapshot = read_snapshot(args.snapshot, weights=True)
     longer = snapshot.get("eval_size")
-    photos = read_photos(args, args.size or ([longer] if longer else None))
+    photos = read_photos(args, args.size or ([longer] if longer else None),
+                         snapshot["dataset"].get("bits"))
     network = from_snapshot(snapshot)
     about = {"model": snapshot["model"], "eval_size": longer,
              "dataset": dataset_of(snapshot, {"name": args.dataset})}

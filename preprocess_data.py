@@ -30,6 +30,7 @@ from datasets.base import SegmentationDataset
 from datasets.cache.decoded import open_cache
 from datasets.cache.per_label import cache_folder, count_class_pixels
 from datasets.doctor.report import lines, verdict
+from datasets.reading import check_exif, find_bits
 from datasets.samples import Sample
 from model.losses import CLASS_WEIGHTS, class_weights
 from utils.files import write_file
@@ -140,7 +141,7 @@ def check(args: argparse.Namespace) -> None:
     root = find_root(args.dataset, args.data_root)
     if not root.is_dir():
         raise FileNotFoundError(f"{root.resolve()}: no such folder; give --data-root DIR")
-    report = doctor.check(args.dataset, root, args.split, args.limit, args.workers)
+    report = doctor.check(args.dataset, root, args.split, args.limit, args.workers, args.exif)
     print("\n".join(lines(report)), flush=True)
     if args.json:
         write_file(Path(args.json), json.dumps(report.to_json(), indent=1).encode())
@@ -156,7 +157,10 @@ def prepare(args: argparse.Namespace) -> None:
     split = args.split or "train"
     dataset = build_dataset(args.dataset, root, split, holdout=args.holdout,
                             cv_split=args.cv_split, limit=args.limit)
+    dataset.exif = args.exif
     if args.cache:
+        check_exif(dataset)
+        dataset.bits = find_bits(dataset.samples)
         cache = open_cache(dataset, args.workers, args.verify)
         said = ", compared with their checksums" if args.verify else ""
         print(f"raw cache of {len(cache.entries)} samples{said}: {cache_folder(dataset.root)}")

@@ -33,7 +33,7 @@ from utils.options.data import (
     add_data,
     add_device,
     add_snapshot,
-    use_eval_size,
+    see_as_trained,
 )
 from utils.options.parser import Parser
 from utils.options.prediction import add_compile, add_inference, build_inference
@@ -77,6 +77,7 @@ def check_zip(args: argparse.Namespace) -> None:
     """Refuses or accepts a package that is there."""
     dataset = build_dataset(args.dataset, find_root(args.dataset, args.data_root), args.split,
                             None, args.holdout, args.cv_split, args.limit)
+    dataset.exif = args.exif
     package = expected_package(args.dataset, dataset, dataset.sizes())
     findings = inspect(Path(args.check_zip), package)
     findings.raise_faults(Path(args.check_zip))
@@ -110,10 +111,11 @@ def main() -> None:
     inference = build_inference(args)
     device = distributed.start(args.device, args.threads)
     snapshot = read_snapshot(args.snapshot)
-    use_eval_size(args, snapshot)
+    see_as_trained(args, snapshot)
     name = args.dataset or dataset_of(snapshot)["name"]
     dataset = build_dataset(name, find_root(name, args.data_root), args.split,
                             EvalTransform(args.eval_size), args.holdout, args.cv_split, args.limit)
+    dataset.exif, dataset.bits = args.exif, args.bits
     known = dataset_of(snapshot, describe(dataset, name))
     table = match_classes(known["class_names"], dataset.class_names, args.snapshot, args.class_map)
 

@@ -62,12 +62,15 @@ def build_dataset(
 
 
 def describe(dataset: SegmentationDataset, name: str) -> dict[str, Any]:
-    """What a checkpoint keeps of its data set: enough to color and to submit predictions."""
+    """What a checkpoint keeps of its data set: enough to color and to submit predictions, and how
+    images were read, where that is not the usual way.
+    """
     return {
         "name": name,
         "class_names": list(dataset.class_names),
         "palette": [list(color) for color in dataset.palette],
         "train_id_to_id": list(dataset.train_id_to_id),
+        **{key: value for key in ("exif", "bits") if (value := getattr(dataset, key))},
     }
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -57,6 +57,8 @@ class SegmentationDataset(Dataset):
     CV_SPLITS = 0  # published cross-validations
     CV_DEFAULT: int | None = None  # where no train and val but these are published
     cache: SampleReader | None = None  # of every sample; files are read where there is none
+    exif: str | None = None  # apply or ignore it, where the label's size does not tell
+    bits: int | None = None  # of values in 16-bit images; None is all 16
     INSTANCE_FACTOR = 1000  # instance maps hold id * this + number, or the bare id
 
     def __init__(
@@ -102,7 +104,7 @@ class SegmentationDataset(Dataset):
 
     def sizes(self) -> list[tuple[int, int]]:
         """(H, W) of every image, from the headers; ValueError if a label has another."""
-        return check_sizes(self.samples, self.label_size)
+        return check_sizes(self)
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -126,7 +128,21 @@ class SegmentationDataset(Dataset):
     def read_image(self, index: int) -> np.ndarray:
         """(H, W, 3) uint8 RGB, perhaps read-only."""
         sample = self.samples[index]
-        return self.cache.read_image(sample) if self.cache else read_image(sample.image)
+        if self.cache:
+            return self.cache.read_image(sample)
+        return self.read_picture(sample.image, sample.label)
+
+    def read_picture(self, image: Path, label: Path | None) -> np.ndarray:
+        """(H, W, 3) uint8 RGB of an image file, turned as it belongs to its label."""
+        return read_image(image, bits=self.bits, **self._turned(label))
+
+    def picture_size(self, image: Path, label: Path | None) -> tuple[int, int]:
+        """(H, W) of what `read_picture` gives, without decoding it."""
+        return read_size(image, **self._turned(label))
+
+    def _turned(self, label: Path | None) -> dict[str, Any]:
+        return {"upright": self.exif == "apply",
+                "label_size": label and partial(self.label_size, label)}
 
     def read_ids(self, index: int) -> np.ndarray:
         """(H, W) uint8, as stored in the label file, perhaps read-only."""

@@ -1,11 +1,10 @@
 """The samples of a split: labels paired to images by name, by cross-validation or parts."""
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from utils.images import read_size
 from utils.workers import map_in_threads
 
 if TYPE_CHECKING:  # it imports this file
@@ -96,21 +95,23 @@ def by_name(
     return found
 
 
-def check_sizes(samples: list[Sample], label_size: Callable[[Path], Size]) -> list[Size]:
-    """(H, W) of every image, from the headers.
+def check_sizes(
+    source: "SegmentationDataset", samples: Sequence[Sample] | None = None
+) -> list[Size]:
+    """(H, W) of every image of a data set, or of some `samples` of it, from the headers.
 
     Raises:
         ValueError: a label has another size than its image.
     """
     def size(sample: Sample) -> Size:
-        image = read_size(sample.image)
-        if sample.label and (label := label_size(sample.label)) != image:
+        image = source.picture_size(sample.image, sample.label)
+        if sample.label and (label := source.label_size(sample.label)) != image:
             raise ValueError(
                 f"{sample.label}: {label[1]}x{label[0]}, its image {image[1]}x{image[0]}"
             )
         return image
 
-    return list(map_in_threads(size, samples, 8))
+    return list(map_in_threads(size, source.samples if samples is None else samples, 8))
 
 
 def split_parts(split: str, known: Collection[str] = ()) -> list[str]:

@@ -10,12 +10,13 @@ import struct
 import warnings
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from io import BytesIO
 from typing import BinaryIO
 
 import cv2
 import numpy as np
+from PIL import Image
 from PIL.BmpImagePlugin import BmpImageFile
 from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
@@ -38,41 +39,85 @@ _FORMATS: list[tuple[str, bytes | tuple[bytes, ...], Callable[..., ImageFile]]] 
 ]
 _PNG_COLORS = {0: "gray", 2: "RGB", 3: "palette", 4: "gray with alpha", 6: "RGBA"}
 
+DEPTHS = (8, 10, 12, 14, 16)  # bits of cameras
+ENDS = 1 << 14  # bytes at the beginning and at the end of a PNG, between which there is no EXIF
+
 Palette = Sequence[Sequence[int]] | np.ndarray
+Size = tuple[int, int]
+LabelSize = Callable[[], Size] | None
 
 
-def read_image(path: PathLike, upright: bool = False) -> np.ndarray:
+def read_image(
+    path: PathLike, upright: bool = False, bits: int | None = None, label_size: LabelSize = None
+) -> np.ndarray:
     """(H, W, 3) uint8 RGB of the first frame, without alpha; 16 bits are scaled to 8.
 
     Args:
         path: a PNG, JPEG, WEBP, BMP or TIFF.
-        upright: turn it as its EXIF says, for people; training reads it as stored, since label
-            maps have no EXIF. A TIFF is always turned.
+        upright: turn it as its EXIF says, for people. A TIFF is always turned.
+        bits: that a value of a 16-bit image has; None is 16, with a warning where it has fewer.
+        label_size: gives the (H, W) of the label, which decides in place of `upright` if EXIF
+            exchanges the sides: labels may be drawn on stored pixels.
 
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: not an image of these kinds, damaged, or larger than `MAX_PIXELS`.
     """
+    data, image, pixels = _read_pixels(path)
+    if pixels.dtype == np.uint16:
+        if bits is None and (needed := _bits(pixels)) < 14:
+            warnings.warn(f"{shown(path)}: nearly black: its values have {needed} of 16 bits; "
+                          f"--bits {needed} shows them", stacklevel=2)
+        full = (1 << (bits or 16)) - 1
+        pixels = np.minimum(pixels, full).astype(np.uint32)
+        pixels = ((pixels * 255 + full // 2) // full).astype(np.uint8)
+    if upright or label_size:
+        orientation = _orientation(image, data[:ENDS] + data[ENDS:][-ENDS:])
+        if _turns(orientation, pixels.shape[:2], upright, label_size):
+            pixels = _turn(pixels, orientation)
+    return pixels
+
+
+def needed_bits(path: PathLike) -> int | None:
+    """The fewest of `DEPTHS` that hold a 16-bit image, None of another. Raises as `read_image`."""
+    with open_image(path) as file:
+        deep = stored_as(file.read(26)).startswith("16-bit")
+        file.seek(0)
+        deep = deep or _is_deep_tiff(_read_header(path, file))
+    pixels = _read_pixels(path)[2] if deep else np.empty(0)
+    return _bits(pixels) if pixels.dtype == np.uint16 else None
+
+
+def _is_deep_tiff(image: ImageFile) -> bool:
+    return isinstance(image, TiffImageFile) and 16 in image.tag_v2.get(258, ())  # bits
+
+
+def _bits(pixels: np.ndarray) -> int:
+    largest = int(pixels.max(initial=0))
+    return next(bits for bits in DEPTHS if largest >> bits == 0)
+
+
+def _read_pixels(path: PathLike) -> tuple[bytes, ImageFile, np.ndarray]:
+    """The file, its header, and (H, W, 3) uint8 or uint16 RGB."""
     data, image = _read(path)
     if image.mode in ("F", "I"):
         raise ValueError(f"{shown(path)}: 32 bits a channel (mode {image.mode}), expected 8 or 16")
-    if animated := getattr(image, "is_animated", False):
-        warnings.warn(f"{shown(path)}: only the first frame is read", stacklevel=2)
     with _blaming(path, image.format):
+        animated = getattr(image, "is_animated", False)
+        if animated:
+            warnings.warn(f"{shown(path)}: only the first frame is read", stacklevel=3)
         # The first frame of an animated PNG is another one in cv2 than in viewers.
-        if image.format in ("PNG", "JPEG") and image.mode != "CMYK" and not animated:
+        if _is_deep_tiff(image) and image.mode == "RGB" and image.getexif().get(0x0112, 1) == 1:
+            # PIL gives the higher 8 bits alone; in RGB order, OpenCV gives other values.
+            pixels = cv2.cvtColor(_decode(data, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+        elif image.format in ("PNG", "JPEG") and image.mode != "CMYK" and not animated:
             # 1.2 times (PNG) and 1.4 times (JPEG) as fast as PIL, with equal pixels.
             pixels = _decode(data, cv2.IMREAD_COLOR_RGB)
         elif image.mode.startswith("I;16"):
             pixels = cv2.cvtColor(np.asarray(image).astype(np.uint16), cv2.COLOR_GRAY2RGB)
         else:
             pixels = np.array(image.convert("RGB"))
-    if pixels.dtype == np.uint16:
-        pixels = ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
-    # To look for EXIF behind the pixels of a PNG, PIL would decode it once more.
-    if upright and (image.format != "PNG" or b"eXIf" in data):
-        pixels = _turn(pixels, image.getexif().get(0x0112, 1))
-    return pixels
+    return data, image, pixels
 
 
 def read_label(path: PathLike, palette: bool = False) -> np.ndarray:
@@ -97,10 +142,48 @@ def read_instances(path: PathLike) -> np.ndarray:
     return _read_map(path, ["16-bit gray PNG", "8-bit gray PNG"]).astype(np.uint16, copy=False)
 
 
-def read_size(path: PathLike) -> tuple[int, int]:
-    """(H, W) from the header alone: damage behind it is not seen. Raises as `read_image`."""
+def read_size(path: PathLike, upright: bool = False, label_size: LabelSize = None) -> Size:
+    """(H, W) from the header alone: damage behind it is not seen. As `read_image` otherwise."""
     with open_image(path) as file:
-        return _read_header(path, file).size[::-1]
+        size = _read_header(path, file).size[::-1]
+    if (upright or label_size) and size[0] != size[1]:
+        orientation = read_orientation(path)
+        if orientation >= 5 and _turns(orientation, size, upright, label_size):
+            return size[1], size[0]
+    return size
+
+
+def read_orientation(path: PathLike) -> int:
+    """1 to 8, EXIF 2.32, of the pixels as `read_image` finds them: 1 is upright, or not known."""
+    with open_image(path) as file:
+        image = _read_header(path, file)
+        if image.format != "PNG":
+            return _orientation(image, b"")
+        file.seek(0)
+        data = file.read(ENDS)
+        file.seek(max(ENDS, os.fstat(file.fileno()).st_size - ENDS))
+        return _orientation(image, data + file.read())
+
+
+def _orientation(image: ImageFile, ends: bytes) -> int:
+    """From the header, or the EXIF in the `ENDS` of a PNG; a broken one says nothing."""
+    place = ends.find(b"eXIf")
+    if image.format == "TIFF" or (image.format == "PNG" and place < 0):  # PIL turns a TIFF
+        return 1
+    with suppress(Exception):  # of whatever library: the picture can be seen without
+        exif = image.getexif() if image.format != "PNG" else Image.Exif()
+        if image.format == "PNG":  # PIL would look for it behind the pixels, and decode them
+            exif.load(ends[place + 4 : place + 4 + int.from_bytes(ends[place - 4 : place])])
+        orientation = exif.get(0x0112, 1)
+        return orientation if orientation in range(1, 9) else 1
+    return 1
+
+
+def _turns(orientation: int, size: Sequence[int], upright: bool, label_size: LabelSize) -> bool:
+    """Whether an image of the stored `size` (H, W) is to be turned."""
+    if orientation >= 5 and label_size and size[0] != size[1]:
+        return label_size() == (size[1], size[0])
+    return upright
 
 
 def stored_as(head: bytes) -> str:

@@ -105,7 +105,10 @@ class CacheFiles:
     def __init__(self, dataset: SegmentationDataset, threads: int) -> None:
         self.dataset, self.threads = dataset, max(1, threads)
         self.folder, self.locked = cache_folder(dataset.root), False
-        self.name = f"{self.KIND}_{type(dataset).__name__.lower()}"
+        kind = self.KIND
+        if kind == "raw":  # images that are read in another way are others
+            kind += "".join(str(how) for how in (dataset.exif, dataset.bits) if how)
+        self.name = f"{kind}_{type(dataset).__name__.lower()}"
         if self.folder.parent != dataset.root:  # a folder for all data sets of a user
             self.name += "_" + hashlib.sha256(bytes(dataset.root)).hexdigest()[:12]
 
@@ -155,7 +158,7 @@ class CacheFiles:
         if not self.locked and distributed.world() > 1:
             raise ValueError(f"{self.folder}: several processes cannot make a cache on a file "
                              "system without locks; let a single process make it first")
-        sizes = check_sizes([self.dataset.samples[i] for i in indices], self.dataset.label_size)
+        sizes = check_sizes(self.dataset, [self.dataset.samples[i] for i in indices])
         counts = [4 * height * width for height, width in sizes]  # bytes of RGB and ids
         about, need = "", sum(counts)
         if self.KIND != "raw":

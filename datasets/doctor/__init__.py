@@ -30,7 +30,8 @@ Listings = dict[str, Files]  # of every part
 
 
 def check(
-    name: str, root: Path, split: str | None = None, limit: int | None = None, threads: int = 1
+    name: str, root: Path, split: str | None = None, limit: int | None = None, threads: int = 1,
+    exif: str | None = None,
 ) -> Diagnosis:
     """Everything that was found in a data set; a fault never hides another.
 
@@ -40,6 +41,7 @@ def check(
         split: one part, or several joined by "+"; by default all that are there.
         limit: first images of each part only.
         threads: that read files.
+        exif: apply or ignore it, where the size of a label does not tell.
 
     Raises:
         ValueError: the data set never has such a split.
@@ -51,7 +53,7 @@ def check(
     except (OSError, ValueError) as error:
         report.add("", [Fault("class-table", detail=str(error))], suggestion(name, root))
         return report
-    report.table = dataset.classes
+    report.table, dataset.exif = dataset.classes, exif
     every = {part: dataset.files(part) for part in dataset.parts()}
     there = [part for part, files in choose(dataset, every, None).items() if files.images]
     chosen = choose(dataset, every, split)
@@ -101,7 +103,8 @@ def measure(
     """Reads the files of all parts and adds what is wrong with them to the report."""
     jobs: dict[Path, Callable[[], Any]] = {}  # parts may share images
     for files in listings.values():
-        jobs |= {path: partial(examine_image, path) for path in files.images.values()}
+        jobs |= {path: partial(examine_image, dataset, path, files.labels.get(name))
+                 for name, path in files.images.items()}
         jobs |= {path: partial(examine_label, dataset, path, files.images.get(name, path))
                  for name, path in files.labels.items()}
     report.files_read = len(jobs)
@@ -123,6 +126,7 @@ def judge_split(
     part, table = report.parts[split], report.table
     part.sizes = Counter(picture.size for picture in pictures if picture.size)
     report.add(split, (picture.fault for picture in pictures))
+    report.add(split, [*judge.exif(pictures), *judge.dark(pictures)])
     report.add(split, (label.fault for label in labels))
     if not labels or table is None:
         return

@@ -57,6 +57,9 @@ ERRORS = {  # what is wrong, and what to do; {root} is the data set's folder
     # labels whose ids are wrong
     "size": ("label has another size than its image", "export it at the size of the image; to "
              "resize it, take the nearest pixel"),
+    "exif": ("EXIF turns the image, and its label has the size of both",
+             "train with --exif apply if the labels were drawn on the pictures as they are seen, "
+             "--exif ignore if on the stored pixels"),
     "unknown-ids": ("label has ids that the data set does not have", "restore it; or give the data "
                     "set it is of as --dataset, where `folder` takes any ids"),
     "train-ids": ("label has train ids where ids are expected", "write ids: train id 0 is the "
@@ -71,6 +74,8 @@ ERRORS = {  # what is wrong, and what to do; {root} is the data set's folder
              "take it out of one of them"),
 }
 NOTES = {
+    "dark-image": ("16-bit image of fewer bits", "nothing: training takes the fewest bits that "
+                   "hold all images, and readers what its snapshot says, or --bits"),
     "ignored-label": ("all pixels of the label are ignored", "look at it: nothing is learned from "
                       "it"),
     "unlisted-ids": ("ids without a class, which are ignored", "if one is to count, add its line "

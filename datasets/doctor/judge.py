@@ -35,8 +35,20 @@ def wrong_size(label: LabelFacts, picture: ImageFacts) -> Fault | None:
     if label.size is None or picture.size in (None, label.size):
         return None
     (h, w), (height, width) = label.size, picture.size or (0, 0)
-    turned = "; turned by EXIF?" if (h, w) == (width, height) else ""
-    return Fault("size", label.path, f"{w}x{h}, its image {width}x{height}{turned}")
+    return Fault("size", label.path, f"{w}x{h}, its image {width}x{height}")
+
+
+def exif(pictures: Iterable[ImageFacts]) -> list[Fault]:
+    """Images that EXIF turns, which may be what their labels were drawn on, or not."""
+    return [Fault("exif", picture.path, f"orientation {picture.orientation}")
+            for picture in pictures if picture.orientation]
+
+
+def dark(pictures: Sequence[ImageFacts]) -> list[Fault]:
+    """16-bit images, if all of them have fewer bits."""
+    bits = max((picture.bits for picture in pictures if picture.bits), default=16)
+    return [Fault("dark-image", picture.path, f"its values have {picture.bits} of 16 bits")
+            for picture in pictures if picture.bits and bits < 16]
 
 
 def unknown_ids(label: LabelFacts, table: ClassTable) -> Fault | None:

@@ -1,8 +1,9 @@
 """Reads one file of a data set and measures it; what cannot be read is a fault, no exception."""
 
 import hashlib
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,16 @@ from datasets.base import SegmentationDataset
 from datasets.camvid import MERGED
 from datasets.classes import BLACK, UNKNOWN, Color, used_colors
 from datasets.doctor.faults import Fault
+from datasets.reading import unclear_orientation
 from datasets.samples import Size
-from utils.images import read_colors, read_image, read_instances, read_label, stored_as
+from utils.images import (
+    needed_bits,
+    read_colors,
+    read_image,
+    read_instances,
+    read_label,
+    stored_as,
+)
 from utils.labels import histogram
 
 MOST_IDS = 64  # a gray photo has more values
@@ -32,6 +41,8 @@ class ImageFacts:
     size: Size | None = None
     digest: bytes = b""  # equal for equal pixels
     fault: Fault | None = None
+    orientation: int = 0  # of EXIF, where the label's size does not tell
+    bits: int | None = None  # that a 16-bit image has
 
 
 @dataclass(frozen=True)
@@ -48,14 +59,23 @@ class LabelFacts:
     fault: Fault | None = None
 
 
-def examine_image(path: Path) -> ImageFacts:
+def examine_image(dataset: SegmentationDataset, path: Path, label: Path | None) -> ImageFacts:
     """Size and digest of an image, which is decoded whole."""
     try:
-        pixels = read_image(path)
+        bits = needed_bits(path)
+        pixels = read_image(path, dataset.exif == "apply", bits, partial(size_of, dataset, label))
+        orientation = 0 if dataset.exif else unclear_orientation(path, label)
     except (FileNotFoundError, ValueError) as error:
         return ImageFacts(path, fault=why_not_read(path, error))
     digest = hashlib.blake2b(pixels.data, digest_size=16, key=repr(pixels.shape).encode()).digest()
-    return ImageFacts(path, pixels.shape[:2], digest)
+    return ImageFacts(path, pixels.shape[:2], digest, None, orientation, bits)
+
+
+def size_of(dataset: SegmentationDataset, label: Path | None) -> Size:
+    """(H, W) of a label that can be read; any other is said to be wrong where it is read."""
+    with suppress(FileNotFoundError, ValueError):
+        return dataset.label_size(label) if label else (0, 0)
+    return 0, 0
 
 
 def examine_label(dataset: SegmentationDataset, path: Path, image: Path) -> LabelFacts:

@@ -17,6 +17,7 @@ from breaking import (
     cut_instances,
     damage,
     dangle,
+    deepen,
     disagree,
     files,
     found,
@@ -32,6 +33,7 @@ from breaking import (
     save,
     swap,
     to_train_ids,
+    turn,
     without,
     without_meaning,
 )
@@ -107,6 +109,8 @@ CASES: list[tuple[str, str, Break, str]] = [  # kind, drawn set, break, part of 
         relabel(path, lambda ids: ids // 4 * 2 + 50) for path in t] and None, "classes.txt"),
     ("instances", "cityscapes", lambda r, i, t: disagree(instances(t)[2]), "same polygons"),
     ("instances", "kitti", lambda r, i, t: kitti_instances(t[2], 1000), "data_semantics.zip"),
+    ("exif", "folder", lambda r, i, t: turn(i[2]), "--exif apply"),
+    ("dark-image", "camvid", lambda r, i, t: deepen(i[2], 12), "--bits"),
     ("leak", "camvid", lambda r, i, t: resave(r / "val/0016E5_8.png", i[0]), "one of them"),
     ("ignored-label", "camvid", lambda r, i, t: relabel(t[0], lambda ids: ids * 0 + 11), "look"),
     ("absent-class", "camvid", lambda r, i, t: [

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from utils import distributed
+from utils.images import DEPTHS
 from utils.options.parser import OneOrTwo, positive, whole
 
 # Segments streets out of the box; what demos take without a --snapshot.
@@ -38,9 +39,18 @@ def add_data(
     add("--holdout", metavar="GROUP", help="city or sequence of train that becomes val")
     add("--cv-split", type=whole, help="published cross-validation of train and val: 0, 1 or 2")
     add("--limit", type=positive, help="first N images of a split only")
+    add("--exif", choices=("apply", "ignore"), help="whether labels were drawn on images as EXIF "
+        "turns them, or on the stored pixels, where their sizes do not tell" + (
+            "" if default else " (default: as in the snapshot's training)"))
     add("--workers", type=whole, default=min(4, os.cpu_count() or 1),
         help="processes that read images, per process that computes")
     return group
+
+
+def add_bits(group: Any) -> None:
+    """How deep 16-bit images are."""
+    group.add_argument("--bits", type=int, choices=DEPTHS, help="that a value of a 16-bit image "
+                       "has (default: as in the snapshot's training, else 16)")
 
 
 def add_eval_size(group: Any, default: str = "no resize") -> None:
@@ -74,6 +84,7 @@ def add_snapshot(
                        help="checkpoint of train.py or a published one, folder of a training or "
                        "of the model hub, or the hub's OWNER/NAME; says all about the network")
     add_eval_size(group, "that of the snapshot's training, else no resize")
+    add_bits(group)
     if datasets:
         group.add_argument("--dataset", choices=tuple(datasets), help="whose the classes of a "
                            "network are that has no names of them")
@@ -93,8 +104,10 @@ def choose_snapshot(args: argparse.Namespace) -> None:
                         "research, terms in weights/README.md; --snapshot takes another")
 
 
-def use_eval_size(args: argparse.Namespace, snapshot: dict[str, Any]) -> None:
-    """Where no --eval-size is given, the size that the snapshot's training validated at."""
+def see_as_trained(args: argparse.Namespace, snapshot: dict[str, Any]) -> None:
+    """Where no --eval-size, --bits or --exif is given, those of the snapshot's training."""
+    for name in ("bits", "exif"):
+        setattr(args, name, getattr(args, name, None) or snapshot["dataset"].get(name))
     if args.eval_size is None and (longer := snapshot.get("eval_size")):
         args.eval_size = [longer]
         distributed.say(f"images are seen with {longer} pixels on their longer side, as in the "

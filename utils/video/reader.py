@@ -149,8 +149,10 @@ def open_address(address: str) -> Video:
                  options={"rtsp_flags": "prefer_tcp"})
 
 
-def open_frames(paths: Sequence[Path], name: str, upright: bool = False) -> Video:
-    """Images as the frames of a video; `upright` as in `read_image`.
+def open_frames(
+    paths: Sequence[Path], name: str, upright: bool = False, bits: int | None = None
+) -> Video:
+    """Images as the frames of a video; `upright` and `bits` as in `read_image`.
 
     Raises:
         FileNotFoundError, ValueError: there are none, or their sizes differ, or one has no header.
@@ -164,7 +166,7 @@ def open_frames(paths: Sequence[Path], name: str, upright: bool = False) -> Vide
                              f"{sizes[0][0]}; the frames of a video have one size; "
                              "make them equal, or choose those that are")
     fps = CITYSCAPES_FPS if paths[0].stem.endswith("_leftImg8bit") else ASSUMED_FPS
-    return Video(name, fps, paths, partial(read_image, upright=upright), len(paths))
+    return Video(name, fps, paths, partial(read_image, upright=upright, bits=bits), len(paths))
 
 
 def _open(name: str, source: str, where: str, live: bool | None = None, **how: Any) -> Video:

@@ -1,0 +1,63 @@
+"""How the images of a training are to be read: what EXIF says of them, and the bits they have."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from datasets.base import SegmentationDataset
+from datasets.samples import Sample
+from utils import distributed
+from utils.images import needed_bits, read_orientation, read_size
+from utils.workers import map_in_threads
+
+THREADS = 8
+
+
+def unclear_orientation(image: Path, label: Path | None) -> int:
+    """The orientation of an image if EXIF turns it and the size of its label does not tell; or 0.
+
+    Labels are drawn on the pixels as they are stored, or on the picture as it is seen. Half a turn,
+    a mirror image or a turned square have the size of both.
+    """
+    orientation = read_orientation(image) if label else 1
+    if orientation == 1:
+        return 0
+    height, width = read_size(image)
+    return 0 if orientation >= 5 and height != width else orientation
+
+
+def check_exif(dataset: SegmentationDataset) -> None:
+    """Refuses images that EXIF turns, unless it was said what is to be done with them.
+
+    Raises:
+        ValueError: how many there are, and which option says it.
+    """
+    if dataset.exif:
+        return
+
+    def unclear(sample: Sample) -> int:
+        return unclear_orientation(sample.image, sample.label)
+
+    found = [sample.image for sample, orientation in
+             zip(dataset.samples, map_in_threads(unclear, dataset.samples, THREADS), strict=True)
+             if orientation]
+    if found:
+        raise ValueError(f"{found[0]}: EXIF turns it, and {len(found)} of {len(dataset)} images of "
+                         f"{dataset.split}; give --exif apply if the labels were drawn on the "
+                         "pictures as they are seen, --exif ignore if on the stored pixels")
+
+
+def find_bits(samples: Iterable[Sample]) -> int | None:
+    """The fewest of 8, 10, 12, 14, 16 bits that hold all 16-bit images; None if there is none."""
+    paths = {sample.image for sample in samples}
+    found = [bits for bits in map_in_threads(needed_bits, sorted(paths), THREADS) if bits]
+    return max(found, default=None)
+
+
+def settle(train: SegmentationDataset, val: SegmentationDataset, exif: str | None) -> None:
+    """Makes a training read all its images in one way, and says so. Raises as `check_exif`."""
+    for dataset in (train, val):
+        dataset.exif = exif
+        check_exif(dataset)
+    train.bits = val.bits = find_bits(train.samples + val.samples)
+    if train.bits:
+        distributed.say(f"16-bit images: their values have {train.bits} bits, and are read as such")

@@ -1,0 +1,171 @@
+"""How images are read: as EXIF turns them or as stored, and with the bits that they have."""
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from breaking import found
+from conftest import draw_folder
+from PIL import Image
+
+from datasets import build_dataset
+from datasets.base import SegmentationDataset
+from datasets.cache.decoded import open_cache
+from datasets.doctor import check
+from datasets.reading import find_bits, settle
+from utils import checkpoint
+from utils.images import needed_bits, read_image, read_label, read_orientation, write_png
+
+TURN = {2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180,
+        4: Image.Transpose.FLIP_TOP_BOTTOM, 5: Image.Transpose.TRANSPOSE,
+        6: Image.Transpose.ROTATE_90, 7: Image.Transpose.TRANSVERSE, 8: Image.Transpose.ROTATE_270}
+SIZE = 40, 60
+
+
+def photos(root: Path, orientation: int, size: tuple[int, int], seen: bool, kind: str) -> Path:
+    """A photo that EXIF turns; its label has id 1 where it is red, as it is seen or as stored."""
+    ids = np.zeros(size, np.uint8)
+    ids[: size[0] // 2, 8:16] = 1
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stored = Image.fromarray(np.where(ids[..., None], (200, 40, 40), (90, 150, 120))
+                             .astype(np.uint8)).transpose(TURN[orientation])
+    if not seen:
+        ids = np.asarray(Image.fromarray(ids).transpose(TURN[orientation]))
+    for split in ("train", "val"):
+        write_png(root / f"labels/{split}/a.png", ids)
+        image = root / f"images/{split}/a.{kind}"
+        image.parent.mkdir(parents=True)
+        stored.save(image, exif=exif, lossless=True) if kind == "webp" else stored.save(
+            image, exif=exif)
+    (root / "classes.txt").write_text("0 road 128 64 128\n1 car 0 0 142\n")
+    return root
+
+
+def fits(dataset: SegmentationDataset) -> bool:
+    image, target = (each.numpy() for each in dataset[0])
+    return bool(((image[..., 0] > 145) == (target == 1)).mean() > 0.97)
+
+
+@pytest.mark.parametrize("kind", ["png", "jpg", "webp"])
+@pytest.mark.parametrize("seen", [True, False])
+@pytest.mark.parametrize(("orientation", "size"), [
+    *((orientation, SIZE) for orientation in range(2, 9)), (5, (48, 48)), (8, (48, 48))])
+def test_images_fit_their_labels(
+    orientation: int, size: tuple[int, int], seen: bool, kind: str, tmp_path: Path
+) -> None:
+    """By the size of the label, where it tells; else as --exif says, without which it stops."""
+    root = photos(tmp_path, orientation, size, seen, kind)
+    told = orientation >= 5 and size[0] != size[1]
+    train, val = (build_dataset("folder", root, split) for split in ("train", "val"))
+    if told:
+        settle(train, val, "ignore" if seen else "apply")  # has no effect
+    else:
+        with pytest.raises(ValueError, match="1 of 1 images of train; give --exif apply"):
+            settle(train, val, None)
+        settle(train, val, "apply" if seen else "ignore")
+    assert fits(train)
+    assert train.sizes() == [train.read_ids(0).shape]
+    files = train[0][0]
+    train.cache = open_cache(train)
+    assert train[0][0].equal(files)
+    kinds = found(check("folder", root))
+    assert ("exif" in kinds) is not told
+    assert "size" not in kinds
+    assert "exif" not in found(check("folder", root, exif="apply"))
+
+
+def test_a_cache_of_images_read_otherwise_is_another(tmp_path: Path) -> None:
+    root = photos(tmp_path, 3, SIZE, True, "png")
+    pixels = []
+    for exif in ("apply", "ignore", "apply"):
+        dataset = build_dataset("folder", root, "train")
+        dataset.exif = exif
+        dataset.cache = open_cache(dataset)
+        pixels.append(dataset.read_image(0).copy())
+        assert np.array_equal(pixels[-1], dataset.read_picture(*files_of(dataset)))
+    assert np.array_equal(pixels[0], pixels[1][::-1, ::-1])
+
+
+def files_of(dataset: SegmentationDataset) -> tuple[Path, Path | None]:
+    return dataset.samples[0].image, dataset.samples[0].label
+
+
+def deepen(root: Path, bits: int, suffix: str = ".png") -> None:
+    """Makes the images of a drawn set 16-bit files whose values have so many bits."""
+    for path in root.glob("images/*/*.png"):
+        deep = read_image(path).astype(np.uint32) * ((1 << bits) - 1) // 255
+        path.unlink()
+        path.with_suffix(suffix).write_bytes(
+            cv2.imencode(suffix, deep.astype(np.uint16)[..., ::-1])[1])
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+@pytest.mark.parametrize("bits", [8, 10, 12, 14, 16])
+def test_bits_that_hold_all_images(bits: int, suffix: str, tmp_path: Path) -> None:
+    root = draw_folder(tmp_path)
+    before = [build_dataset("folder", root, "train").read_image(i) for i in range(5)]
+    deepen(root, bits, suffix)
+    train, val = (build_dataset("folder", root, split) for split in ("train", "val"))
+    settle(train, val, None)
+    assert train.bits == val.bits == bits
+    for index, pixels in enumerate(before):
+        assert np.abs(train.read_image(index).astype(int) - pixels).max() <= 1
+    assert ("dark-image" in found(check("folder", root))) == (bits < 16)
+
+
+def test_other_images_have_no_bits(tmp_path: Path) -> None:
+    train = build_dataset("folder", draw_folder(tmp_path), "train")
+    assert find_bits(train.samples) is None
+    assert needed_bits(train.samples[0].image) is None
+
+
+def test_an_image_in_the_dark_is_said(tmp_path: Path) -> None:
+    """By hand: 2048 of 4095 is 128 of 255; of 65535 it is 8."""
+    path, deep = tmp_path / "a.png", np.full((4, 4), 2048, np.uint16)
+    write_png(path, deep)
+    with pytest.warns(UserWarning, match=r"a\.png: nearly black.*12 of 16 bits; --bits 12"):
+        assert (read_image(path) == 8).all()
+    assert (read_image(path, bits=12) == 128).all()
+    assert (read_image(path, bits=10) == 255).all()
+
+
+def test_snapshots_keep_how_images_were_read(tmp_path: Path, call) -> None:
+    """Trained with 12 bits and --exif; evaluate and demo read as the snapshot says."""
+    root = draw_folder(tmp_path / "mine")
+    deepen(root, 12)
+    words = ["--dataset", "folder", "--data-root", root]
+    done = call("train.py", *words, "--arch", "cspsg_n", "--crop-size", 32, 32, "--batch-size", 2,
+                "--max-steps", 1, "--workers", 0, "--run-dir", tmp_path / "run", "--exif", "apply")
+    assert done.returncode == 0, done.stderr
+    assert "16-bit images: their values have 12 bits" in done.stdout
+    best = checkpoint.read(tmp_path / "run/best.pth")["dataset"]
+    assert (best["bits"], best["exif"]) == (12, "apply")
+    scores = []
+    for number, more in enumerate(([], ["--bits", 12], ["--bits", 16])):
+        done = call("evaluate.py", *words, "--snapshot", tmp_path / "run/best.pth", "--workers", 0,
+                    "--json", tmp_path / f"{number}.json", *more)
+        assert done.returncode == 0, done.stderr
+        scores.append(json.loads((tmp_path / f"{number}.json").read_text())["confMatrix"])
+    assert scores[0] == scores[1] != scores[2]
+    image = root / "images/val/0.png"
+    outputs = []
+    for folder, more in (("a", []), ("b", ["--bits", 12])):
+        done = call("demo.py", "--demo-image", image, "--snapshot", tmp_path / "run/best.pth",
+                    "--save-dir", tmp_path / folder, *more)
+        assert done.returncode == 0, done.stderr
+        assert "nearly black" not in done.stderr
+        outputs.append(read_label(tmp_path / folder / "0_id_mask.png"))
+    assert np.array_equal(*outputs)
+
+
+def test_exif_that_is_none_stops_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    pixels = np.arange(192, dtype=np.uint8).reshape(8, 8, 3)
+    for exif in (b"garbage, no TIFF", b"", b"MM\0*\0\0\0\x08\xff\xff"):
+        Image.fromarray(pixels).save(path, exif=exif)
+        assert read_orientation(path) == 1
+        for label_size in (None, lambda: (8, 8)):
+            assert np.array_equal(read_image(path, True, None, label_size), pixels)
