@@ -1,8 +1,9 @@
 """Your own data without code: `images/SPLIT/`, `labels/SPLIT/`, `classes.txt`.
 
 `classes.txt` has one line per class, in train-id order: `id name r g b`. Labels are single-channel
-PNGs of those ids, named as their images; ids that are not listed are ignored. In a palette PNG the
-index is the id, unless its colors are those of other classes: then the color decides.
+PNGs of those ids, named as their images, also in folders within a split; ids that are not listed
+are ignored. In a palette PNG the index is the id, unless its colors are those of other classes:
+then the color decides.
 """
 
 import re
@@ -12,7 +13,7 @@ import numpy as np
 
 from datasets.base import SegmentationDataset
 from datasets.classes import ClassTable, read_indexed
-from datasets.samples import Files, by_name
+from datasets.samples import Files, by_name, files_below
 from utils.files import shown
 from utils.labels import IGNORE
 
@@ -91,10 +92,8 @@ class Folder(SegmentationDataset):
         splits = ", ".join(sorted(path.name for path in (self.root / "images").glob("*")))
         hint = f"; splits there: {splits or 'none'}"
         clashes: list[tuple[Path, Path]] = []  # a.jpg and a.png; a.png and a.PNG
-        found = (path for path in folder.glob("*") if path.suffix.lower() in SUFFIXES)
-        images = by_name(found, clashes=clashes)
-        found = (path for path in (self.root / "labels" / split).glob("*")
-                 if path.suffix.lower() == ".png")
-        labels = by_name(found, clashes=clashes)
+        labelled = self.root / "labels" / split
+        images = by_name(files_below(folder, SUFFIXES), clashes=clashes, below=folder)
+        labels = by_name(files_below(labelled, {".png"}), clashes=clashes, below=labelled)
         pattern = None if split == "test" and not labels else f"labels/{split}/NAME.png"
         return Files(images, f"images/{split}/NAME.jpg", labels, pattern, hint, clashes)

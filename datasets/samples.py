@@ -1,6 +1,7 @@
 """The samples of a split: labels paired to images by name, by cross-validation or parts."""
 
-from collections.abc import Collection, Iterable, Sequence
+import os
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -76,10 +77,24 @@ class Files:
             yield name, path, self.labels.get(name)
 
 
+def files_below(folder: Path, suffixes: Collection[str]) -> Iterator[Path]:
+    """Files of these suffixes in a folder and those in it, each once; not in hidden ones."""
+    seen: set[str] = set()
+    for place, inner, names in os.walk(folder, followlinks=True):
+        known = (real := os.path.realpath(place)) in seen  # a link that leads back
+        seen.add(real)
+        inner[:] = [] if known else [name for name in inner if not name.startswith(".")]
+        yield from (Path(place, name) for name in names
+                    if not known and Path(name).suffix.lower() in suffixes)
+
+
 def by_name(
-    paths: Iterable[Path], suffix: str = "", clashes: list[tuple[Path, Path]] | None = None
+    paths: Iterable[Path], suffix: str = "", clashes: list[tuple[Path, Path]] | None = None,
+    below: Path | None = None,
 ) -> dict[str, Path]:
     """Name -> path, sorted; the name is the file's, without its own suffix and `suffix`.
+
+    With `below`, the folders between it and the file are part of the name: `left/0`.
 
     `suffix` may hold the file's own (`_L.png`) or stand before it (`_L`).
 
@@ -90,6 +105,8 @@ def by_name(
     for path in sorted(path for path in paths if not path.name.startswith(".")):
         name = path.name if "." in suffix else path.stem
         name = name.removesuffix(suffix)
+        if below:
+            name = path.relative_to(below).with_name(name).as_posix()
         if found.setdefault(name, path) is not path and clashes is not None:
             clashes.append((path, found[name]))
     return found

@@ -88,6 +88,8 @@ NOTES = {
                      "all of them"),
     "unused-file": ("file that is not read, since its name has another form", "rename it if it "
                     "belongs to the data"),
+    "unused-folder": ("folder of files that are not read", "put them where the others are, if they "
+                      "belong to the data"),
     "hidden-file": ("hidden file, left by a Mac or an interrupted copy; not read", "find {root} "
                     "'(' -name '._*' -o -name .DS_Store ')' -delete"),
 }

@@ -9,6 +9,7 @@ from datasets.base import SegmentationDataset
 from datasets.camvid import STILLS, CamVid
 from datasets.cityscapes import SUFFIXES, Cityscapes
 from datasets.doctor.faults import Fault
+from datasets.folder import SUFFIXES as IMAGES
 from datasets.kitti import Kitti
 from datasets.mapillary import Mapillary, MapillaryV2
 from datasets.samples import Files
@@ -89,7 +90,11 @@ def stray_files(
                 faults.append(Fault("hidden-file", path))
             elif folder not in folders or path in read or path.name.endswith(neighbors):
                 continue
-            elif not path.is_dir():
+            elif path.is_dir():
+                inner = sum(each.suffix.lower() in IMAGES for each in path.rglob("*"))
+                if inner and path.resolve() not in folders | above:
+                    faults.append(Fault("unused-folder", path, f"{inner} images in it"))
+            else:
                 usual = path.suffix.lower()
                 detail = f"{path.suffix}, not {usual}" if path.suffix != usual else ""
                 faults.append(Fault("unused-file", path, detail))

@@ -18,7 +18,8 @@ def find_predictions(folder: str | Path, names: list[str]) -> dict[str, Path]:
     """Name of a sample -> its prediction, searched in all subfolders as the official scorer does.
 
     A file belongs to a sample when its name is the sample's, or begins with it and goes on with
-    anything but a digit; of several such samples, to that of the longest name.
+    anything but a digit; of several such samples, to that of the longest name. Where a sample has
+    folders in its name, the file is in them, wherever they are.
 
     Raises:
         FileNotFoundError: no such folder, or a sample has no prediction.
@@ -28,13 +29,17 @@ def find_predictions(folder: str | Path, names: list[str]) -> dict[str, Path]:
         raise FileNotFoundError(f"{folder}: no such folder of predictions")
     known, found = set(names), {name: [] for name in names}  # type: ignore[var-annotated]
     for root, _, files in os.walk(folder):
+        place = Path(root).relative_to(folder).parts
         for file in files:
-            owner = _owner(file, known)
+            owners = (_owner("/".join((*place[start:], file)), known)
+                      for start in range(len(place) + 1))
+            owner = next((name for name in owners if name is not None), None)
             if owner is not None and file.lower().endswith(".png") and file[0] != ".":
                 found[owner].append(Path(root) / file)
     result = {}
     for name, near in found.items():
-        own = sorted(path for path in near if path.stem == name) or sorted(near)
+        last = name.rpartition("/")[2]
+        own = sorted(path for path in near if path.stem == last) or sorted(near)
         if len(own) > 1:
             raise ValueError(
                 f"{name}: {len(own)} predictions, {own[0]} and {own[1]}; keep one kind of file in "
@@ -51,8 +56,8 @@ def find_predictions(folder: str | Path, names: list[str]) -> dict[str, Path]:
 
 
 def _owner(file: str, names: set[str]) -> str | None:
-    """The longest of the names that a file belongs to."""
-    for end in range(len(file), 0, -1):
+    """The longest of the names that a file, perhaps with folders, belongs to."""
+    for end in range(len(file), file.rfind("/") + 1, -1):
         if file[:end] in names and not file[end : end + 1].isdigit():
             return file[:end]
     return None

@@ -35,5 +35,6 @@ def expected_package(name: str, dataset: SegmentationDataset, sizes: list[Size])
         train_id_to_id=dataset.train_id_to_id,
         void=void,
         anywhere=anywhere,
+        folder=folder,
         published=dataset.SPLITS.get(dataset.split),
     )

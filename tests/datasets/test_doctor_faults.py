@@ -18,6 +18,7 @@ from breaking import (
     damage,
     dangle,
     deepen,
+    deeper,
     disagree,
     files,
     found,
@@ -119,6 +120,8 @@ CASES: list[tuple[str, str, Break, str]] = [  # kind, drawn set, break, part of 
     ("no-instances", "cityscapes", lambda r, i, t: without(instances(t)[1], t[1]), "iIoU"),
     ("no-instances", "kitti", lambda r, i, t: without(kitti_instances(t[1]), t[1]), "iIoU"),
     ("unused-file", "folder", lambda r, i, t: overwrite(i[0].with_name("a.gif"), b"x"), "rename"),
+    ("unused-folder", "camvid",
+     lambda r, i, t: [deeper(path).parent for path in (i[1], t[1])], "where the others are"),
     ("hidden-file", "camvid", lambda r, i, t: overwrite(t[0].with_name("._a.png"), b"x"), "find"),
 ]
 NOTES = [kind for kind in KINDS if KINDS[kind].level == "note"]

@@ -148,6 +148,7 @@ ANOTHER = {  # of every option that decides about a prediction
     "window": ["--window", 64], "overlap": ["--overlap", 0.5],
     "average": ["--average", "probabilities"],
     "precision": ["--precision", "bf16"], "compile": ["--compile"],
+    "bits": ["--bits", 12], "exif": ["--exif", "apply"],
 }
 # Whatever they are, predictions are the same; --limit and --split say which there are.
 HARMLESS = {"snapshot", "data_root", "limit", "workers", "device", "threads", "window_batch",

@@ -49,7 +49,7 @@ class Outputs:
     ) -> None:
         self.folder, self.names, self.kinds = Path(folder), names, kinds
         for kind in kinds:
-            if any((self.folder / kind).glob("*.png")):
+            if any((self.folder / kind).rglob("*.png")):
                 raise ValueError(f"{folder}/{kind}: holds predictions; choose another folder, so "
                                  "that two networks do not mix")
         files.check_folder(self.folder)

@@ -129,7 +129,7 @@ class ResultsFolder:
         return self.folder / f"{self.title}.zip"
 
     def _picture(self, kind: str, path: str) -> Path:
-        return self.folder / kind / Path(path).name
+        return self.folder / kind / path.removeprefix(self.package.folder)
 
     def _is_done(self, path: str, size: Size) -> bool:
         try:

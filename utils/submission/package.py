@@ -34,6 +34,7 @@ class Package:
         void: the id of what is no class.
         anywhere: files may lie in any folder and have more between their name and `.png`.
         published: number of images of the published split, where it is known.
+        folder: that all of them are in, as "semantic/".
     """
 
     sizes: dict[str, Size]
@@ -42,6 +43,7 @@ class Package:
     void: int = 0
     anywhere: bool = False
     published: int | None = None
+    folder: str = ""
 
     def owner(self, path: str) -> str | None:
         """The expected file that a server takes `path` for; None if it does not look at it."""
