@@ -24,6 +24,7 @@ from datasets import DATASETS, build_dataset, describe, find_root
 from datasets.base import SegmentationDataset
 from datasets.cache.decoded import open_cache
 from datasets.cache.per_label import count_class_pixels
+from datasets.doctor.start import check_labels
 from datasets.reading import settle
 from datasets.samples import shared_images
 from datasets.sampling.epoch_lists import EpochLists, ListOptions, lists_digest, make_lists
@@ -125,6 +126,7 @@ def build_data(
     whole = EvalTransform(args.eval_size, args.eval_crop)
     val = build_dataset(args.dataset, root, "val", whole, *chosen)
     settle(train, val, args.exif)
+    check_labels(args.dataset, train, val, args.workers)
     if shared := shared_images(train.samples, val.samples):
         distributed.say(f"note: {shared} of {len(val)} val images are trained on; their mIoU is no "
                         "measure of other images")

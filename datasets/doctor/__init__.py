@@ -54,6 +54,7 @@ def check(
         report.add("", [Fault("class-table", detail=str(error))], suggestion(name, root))
         return report
     report.table, dataset.exif = dataset.classes, exif
+    report.add("", judge.class_table(dataset))
     every = {part: dataset.files(part) for part in dataset.parts()}
     there = [part for part, files in choose(dataset, every, None).items() if files.images]
     chosen = choose(dataset, every, split)
@@ -140,6 +141,9 @@ def judge_split(
     report.add(split, [judge.unlisted(labels, table)])
     report.add(split, judge.without_instances(labels))
     part.ids, part.classes = judge.merge_counts(labels)
+    present = [i for i in range(len(table.class_names)) if i in part.classes]
+    if split.startswith("train") and len(table.class_names) > 1:
+        report.add(split, judge.one_class(present, table))
     part.absent_classes = [name for i, name in enumerate(table.class_names)
                            if i not in part.classes]
     if 0 < len(part.absent_classes) < len(table.class_names) and not wrong and all(

@@ -68,6 +68,10 @@ ERRORS = {  # what is wrong, and what to do; {root} is the data set's folder
     "binary": ("label has 0 and 255 alone, and 255 is ignored", "write the id of the class in "
                "place of 255"),
     "nothing-counts": ("all pixels of all labels are ignored", "give the labels' ids a class"),
+    "one-class": ("one class alone, which any network finds everywhere", "give what is not of it "
+                  "a class too, for example the background"),
+    "same-color": ("two classes of one color, which no picture shows apart", "give each a color "
+                   "of its own"),
     "instances": ("instance map disagrees with its label", "make both from the same polygons, or "
                   "unpack both again"),
     "leak": ("image is in train and in val, so that scores are too high",
@@ -114,6 +118,8 @@ FIXES = {  # (kind, data set) -> what to do in place of the general advice
     ("swapped", "camvid"): "exchange the names of SPLIT/ and SPLITannot/",
     ("other-colors", "folder"): "give the classes in {root}/classes.txt the colors of the labels, "
                                 "or export gray PNGs of ids",
+    ("one-class", "folder"): "add a line for the id of what is not of it to {root}/classes.txt, "
+                             "for example: 0 background 0 0 0",
     ("nothing-counts", "folder"): "add a line for each id to {root}/classes.txt",
     ("train-ids", "folder"): "write 0, 1, ... as the ids in {root}/classes.txt",
     ("class-table", "folder"): "write one line per class into {root}/classes.txt: id name r g b",

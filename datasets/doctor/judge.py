@@ -1,17 +1,36 @@
 """What is wrong, given what was listed and measured: one pure function per kind of fault."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
+from datasets.base import SegmentationDataset
 from datasets.classes import UNKNOWN, ClassTable, Color
 from datasets.doctor.faults import Fault
 from datasets.doctor.measure import ImageFacts, LabelFacts
+from datasets.folder import Folder
 from datasets.samples import Files
 from utils.labels import IGNORE
 
 Count = tuple[int, int]  # pixels and images
 MOST_RUNS = 6  # of consecutive ids that are printed
+
+
+def class_table(dataset: SegmentationDataset) -> list[Fault]:
+    """One class alone, and classes of one color, where the user has chosen them."""
+    table = dataset.classes
+    names: dict[tuple[int, ...], str] = {}
+    clashes = [f"{names[tuple(color)]} and {name}" for name, color in
+               zip(table.class_names, table.palette, strict=True)
+               if names.setdefault(tuple(color), name) != name]
+    found = one_class(range(len(table.class_names)), table)
+    return found + [Fault("same-color", detail=clash) for clash in clashes
+                    if isinstance(dataset, Folder)]
+
+
+def one_class(present: Collection[int], table: ClassTable) -> list[Fault]:
+    """A single train id in all labels."""
+    return [Fault("one-class", detail=table.class_names[i]) for i in present if len(present) == 1]
 
 
 def listing(files: Files) -> list[Fault]:

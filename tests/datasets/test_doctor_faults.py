@@ -112,6 +112,10 @@ CASES: list[tuple[str, str, Break, str]] = [  # kind, drawn set, break, part of 
     ("instances", "kitti", lambda r, i, t: kitti_instances(t[2], 1000), "data_semantics.zip"),
     ("exif", "folder", lambda r, i, t: turn(i[2]), "--exif apply"),
     ("dark-image", "camvid", lambda r, i, t: deepen(i[2], 12), "--bits"),
+    ("one-class", "folder", lambda r, i, t: overwrite(r / "classes.txt", b"7 road 1 2 3") and None,
+     "classes.txt"),
+    ("same-color", "folder", lambda r, i, t: overwrite(
+        r / "classes.txt", b"7 road 1 2 3\n3 light 1 2 3\n200 sky 7 8 9") and None, "its own"),
     ("leak", "camvid", lambda r, i, t: resave(r / "val/0016E5_8.png", i[0]), "one of them"),
     ("ignored-label", "camvid", lambda r, i, t: relabel(t[0], lambda ids: ids * 0 + 11), "look"),
     ("absent-class", "camvid", lambda r, i, t: [
