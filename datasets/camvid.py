@@ -11,6 +11,7 @@ import numpy as np
 from datasets.base import SegmentationDataset
 from datasets.classes import ClassTable, lookup_table
 from datasets.samples import Files, by_name
+from utils.files import read_text
 from utils.images import read_image
 from utils.labels import IGNORE, color_ids
 
@@ -94,7 +95,7 @@ class CamVid(SegmentationDataset):
         labels = by_name((self.root / f"{split}annot").glob("*.png"))
         names, missing = self.root / f"{split}.txt", []
         if names.exists():  # lines "/SegNet/CamVid/train/NAME.png /SegNet/CamVid/trainannot/..."
-            lines = [line.split() for line in names.read_text().splitlines()]
+            lines = [line.split() for line in read_text(names).splitlines()]
             listed = [Path(words[0]).stem for words in lines if words]
             missing = [(names, name) for name in listed if name not in images]
             images = {name: images[name] for name in listed if name in images}

@@ -7,6 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from utils.files import read_text
 from utils.images import read_colors, read_label
 from utils.labels import IGNORE, histogram
 
@@ -134,7 +135,7 @@ def match_classes(
     if not Path(path).is_file():
         raise FileNotFoundError(f"{path}: no such class map")
     table = np.full(256, len(ours), np.uint8)
-    for number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(read_text(Path(path)).splitlines(), start=1):
         if not line.strip() or line.startswith("#"):
             continue
         source, equals, target = (part.strip() for part in line.partition("="))

@@ -14,7 +14,7 @@ import numpy as np
 from datasets.base import SegmentationDataset
 from datasets.classes import ClassTable, read_indexed
 from datasets.samples import Files, by_name, files_below
-from utils.files import shown
+from utils.files import read_text, shown
 from utils.labels import IGNORE
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}  # of images
@@ -46,7 +46,7 @@ def read_classes(path: Path) -> ClassTable:
     if not path.is_file():
         raise FileNotFoundError(f"{path}: missing; one line per class: id name r g b")
     ids, names, palette = [], [], []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(read_text(path).splitlines(), start=1):
         if not line.strip() or line.startswith("#"):
             continue
         try:

@@ -12,6 +12,7 @@ import numpy as np
 from datasets.base import SegmentationDataset
 from datasets.classes import ClassTable, lookup_table
 from datasets.samples import Files, by_name
+from utils.files import read_text
 from utils.images import read_label
 from utils.labels import IGNORE
 
@@ -100,7 +101,7 @@ def read_config(path: Path) -> ClassTable:
         ValueError: not such a file.
     """
     try:
-        labels = json.loads(path.read_text(encoding="utf-8"))["labels"]
+        labels = json.loads(read_text(path))["labels"]
         names = [str(label["readable"]) for label in labels]
         colors = [(int(r), int(g), int(b)) for r, g, b in (label["color"] for label in labels)]
         counted = [i for i, label in enumerate(labels) if label.get("evaluate", True)]

@@ -1,5 +1,6 @@
 """Files written whole or not at all, and what a disk can refuse, said in one line."""
 
+import codecs
 import fcntl
 import glob
 import hashlib
@@ -71,6 +72,23 @@ def write_file(path: PathLike, data: bytes | memoryview, durable: bool = True) -
     """Writes a file whole or not at all, as `replacing` does."""
     with replacing(path, len(data), durable) as part:
         part.write_bytes(data)
+
+
+def read_text(path: Path) -> str:
+    """The text of a file in UTF-8, or in what the mark says that it begins with.
+
+    Raises:
+        ValueError: it is in neither.
+    """
+    data, encoding = path.read_bytes(), "utf-8-sig"
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        encoding = "utf-16"
+    try:
+        return data.decode(encoding)
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        raise ValueError(f"{shown(path)}: line {line} is no text in UTF-8; save "
+                         "it as UTF-8") from None
 
 
 def sweep(folder: Path, start: str = "") -> None:

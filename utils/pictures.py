@@ -1,7 +1,10 @@
 """Pictures of label maps for people: colors, overlays, side by side, a legend."""
 
+import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +20,12 @@ from utils.labels import histogram, to_ids
 RIGHT, MISSED, FALSE = (176, 184, 196), (230, 97, 1), (94, 60, 153)
 KINDS = ("color_mask", "id_mask", "overlay")
 SHOWS = ("overlay", "mask", "side-by-side")
+FONTS = (  # of systems; Pillow's own has ASCII alone
+    "DejaVuSans.ttf", "NotoSans-Regular.ttf", "arial.ttf", "Arial Unicode.ttf",
+    "NotoSansCJK-Regular.ttc", "wqy-zenhei.ttc", "msyh.ttc", "PingFang.ttc",
+)
+SPELLED = {"ß": "ss", "Æ": "AE", "æ": "ae", "Ø": "O", "ø": "o", "Ł": "L", "ł": "l"}
+Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
 def colorize(train_ids: np.ndarray, palette: Palette) -> np.ndarray:
@@ -127,8 +136,9 @@ def legend(
                          "many colors as names, at least 1, and at least 16 pixels")
     row = min(max(height // len(names), 16), 32)
     per_column = height // row
-    font = ImageFont.load_default(size=0.7 * row)
-    widths = [row + int(font.getlength(name)) + row // 2 for name in room or names]
+    texts = [lettering(name, 0.7 * row) for name in names]
+    fits = [lettering(name, 0.7 * row) for name in room] if room else texts
+    widths = [row + int(font.getlength(name)) + row // 2 for name, font in fits]
     columns = [range(i, min(i + per_column, len(names))) for i in range(0, len(names), per_column)]
     strip = Image.new("RGB", (sum(max(widths[i] for i in c) for c in columns), height), "white")
     draw, left = ImageDraw.Draw(strip), 0
@@ -136,9 +146,40 @@ def legend(
         for line, i in enumerate(column):
             top, color = line * row, tuple(int(value) for value in palette[i])
             draw.rectangle((left + 2, top + 2, left + row - 4, top + row - 4), fill=color)
-            draw.text((left + row, top + row // 2), names[i], fill=0, font=font, anchor="lm")
+            name, font = texts[i]
+            draw.text((left + row, top + row // 2), name, fill=0, font=font, anchor="lm")
         left += max(widths[i] for i in column)
     return np.array(strip)
+
+
+def lettering(name: str, size: float) -> tuple[str, Font]:
+    """A name and a font that has its letters; where there is none, the name in ASCII."""
+    plain = ImageFont.load_default(size=size)
+    if name.isascii():
+        return name, plain
+    if font := _find_font("".join(sorted({*name} - {" "})), size):
+        return name, font
+    spelled = "".join(SPELLED.get(letter, letter) for letter in name)
+    parts = unicodedata.normalize("NFKD", spelled)
+    kept = "".join(part for part in parts if not unicodedata.combining(part))
+    return kept.encode("ascii", "backslashreplace").decode(), plain
+
+
+@lru_cache(maxsize=512)  # a video has a legend in each frame
+def _find_font(letters: str, size: float) -> Font | None:
+    """A font of matplotlib or the system that has all the letters, without importing it."""
+    package = find_spec("matplotlib")
+    places = package.submodule_search_locations if package else None
+    own = [f"{place}/mpl-data/fonts/ttf/{FONTS[0]}" for place in places or ()]
+    for path in (*own, *FONTS):
+        try:
+            font = ImageFont.truetype(path, size)
+            missing = bytes(font.getmask("\U0010ffff"))  # no letter: what stands for one
+            if all(bytes(font.getmask(letter)) != missing for letter in letters):
+                return font
+        except OSError:
+            continue
+    return None
 
 
 def _ignored(truth: np.ndarray, ignored: Sequence[bool]) -> np.ndarray:

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from utils import pictures
 from utils.pictures import (
     FALSE,
     MISSED,
@@ -77,9 +78,9 @@ def test_side_by_side():
     assert row[0, :, 0].tolist() == [100] * 3 + [255] * 2 + [101] + [255] * 2 + [100] * 3
     assert row.shape == (2, 11, 3)
     np.testing.assert_array_equal(side_by_side(IMAGE), IMAGE)
-    for pictures in ((), (IMAGE, IMAGE[:1])):
+    for unequal in ((), (IMAGE, IMAGE[:1])):
         with pytest.raises(ValueError, match="one height"):
-            side_by_side(*pictures)
+            side_by_side(*unequal)
 
 
 @pytest.mark.parametrize("height", [16, 50, 360, 1024])
@@ -110,3 +111,40 @@ def test_legend_refuses_what_does_not_fit():
     for names, colors, height in ((["a"], 3, 100), ([], 0, 100), (["a", "b", "c"], 3, 15)):
         with pytest.raises(ValueError, match="at least 16"):
             legend(names, PALETTE[:colors], height)
+
+
+def test_letters_that_differ_look_different() -> None:
+    """In a font that has them; ASCII is drawn in Pillow's own."""
+    strips = [legend([name], [(0, 0, 0)], 32).tobytes() for name in ("éé", "üü", "ee", "uu", "ßß")]
+    assert len(set(strips)) == len(strips) or pictures._find_font("é", 22.4) is None
+
+
+def test_letters_without_a_font_are_spelled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pictures, "_find_font", lambda *_: None)
+    names = {"sky": "sky", "Straße": "Strasse", "déjà": "deja", "Ørsted": "Orsted", "ŁÜ": "LU",
+             "汽车": r"\u6c7d\u8f66"}
+    assert {name: pictures.lettering(name, 20)[0] for name in names} == names
+    assert not np.array_equal(legend(["汽"], [(0, 0, 0)], 32), legend(["道"], [(0, 0, 0)], 32))
+
+
+@pytest.mark.parametrize(("found", "expected"), [({"A", "B"}, "A"), ({"B"}, "B"), (set(), None)])
+def test_the_first_font_that_has_all_letters(
+    found: set, expected: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Drawn:
+        def __init__(self, path: str) -> None:
+            self.path = path
+
+        def getmask(self, letter: str) -> bytes:
+            return letter.encode() if self.path in found else b"box"
+
+    def open_font(path: str, size: float) -> Drawn:
+        if path == "none":
+            raise OSError
+        return Drawn(path)
+
+    monkeypatch.setattr(pictures, "FONTS", ("none", "A", "B"))
+    monkeypatch.setattr(pictures, "find_spec", lambda _: None)
+    monkeypatch.setattr(pictures.ImageFont, "truetype", open_font)
+    font = pictures._find_font.__wrapped__("éü", 20.0)
+    assert getattr(font, "path", None) == expected
