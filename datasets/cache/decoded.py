@@ -16,7 +16,7 @@ import time
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 from tqdm import tqdm
@@ -25,7 +25,7 @@ from datasets.base import SegmentationDataset
 from datasets.cache.per_label import cache_folder
 from datasets.samples import Sample, check_sizes
 from utils import distributed
-from utils.files import check_room, replacing, sweep, try_lock, write_file
+from utils.files import check_room, replacing, shown, sweep, try_lock, write_file
 from utils.workers import map_in_threads
 
 VERSION = 1  # to be raised when the same files give other bytes
@@ -52,33 +52,43 @@ class Cache:
 
     def __init__(self, entries: dict[Sample, Entry]) -> None:
         self.entries = entries
-        self.maps: dict[Path, np.ndarray] = {}
+        self.files: dict[Path, BinaryIO] = {}
+        self.checked: set[tuple[Sample, int]] = set()  # compared with their checksums
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"maps": {}}
+        return self.__dict__ | {"files": {}}
 
     def read_image(self, sample: Sample) -> np.ndarray:
-        """(H, W, 3) uint8 RGB, a read-only view of the file."""
-        entry = self.entries[sample]
-        return self._bytes(entry, 0).reshape(*entry.shape, 3)
+        """(H, W, 3) uint8 RGB, read-only. Raises ValueError if it is damaged."""
+        return self._bytes(sample, 0).reshape(*self.entries[sample].shape, 3)
 
     def read_ids(self, sample: Sample) -> np.ndarray:
         """(H, W) uint8 ids, as `read_image`."""
-        entry = self.entries[sample]
-        return self._bytes(entry, 1).reshape(entry.shape)
+        return self._bytes(sample, 1).reshape(self.entries[sample].shape)
 
     def intact(self, sample: Sample) -> bool:
         """Compares a sample with its checksums."""
-        entry = self.entries[sample]
-        stored = tuple(zlib.crc32(self._bytes(entry, part).data) for part in (0, 1))
-        return stored == entry.checksums
+        try:
+            return all(self._bytes(sample, part) is not None for part in (0, 1))
+        except ValueError:
+            return False
 
-    def _bytes(self, entry: Entry, part: int) -> np.ndarray:
-        """What is stored of an image (part 0) or of ids (part 1)."""
-        if entry.data not in self.maps:  # a plain array: each view of a memmap costs microseconds
-            self.maps[entry.data] = np.asarray(np.memmap(entry.data, np.uint8, "r"))
-        start = entry.offset + sum(entry.lengths[:part])
-        return self.maps[entry.data][start : start + entry.lengths[part]]
+    def _bytes(self, sample: Sample, part: int) -> np.ndarray:
+        """What is stored of an image (part 0) or of ids (part 1); checked when first read."""
+        entry = self.entries[sample]
+        file = self.files.get(entry.data)
+        if file is None:  # of threads that open it at once, all take the file of the first
+            file = self.files.setdefault(entry.data, entry.data.open("rb", buffering=0))
+        start, length = entry.offset + sum(entry.lengths[:part]), entry.lengths[part]
+        # Not a map of the file: if that shrinks, the process dies of a signal.
+        stored = os.pread(file.fileno(), length, start)
+        new = (sample, part) not in self.checked
+        if len(stored) < length or new and zlib.crc32(stored) != entry.checksums[part]:
+            raise ValueError(f"{shown(entry.data)}: {shown(sample.name)} is damaged or cut off; "
+                             "delete the file, it is made again")
+        if new:
+            self.checked.add((sample, part))
+        return np.frombuffer(stored, np.uint8)
 
 
 def open_cache(dataset: SegmentationDataset, threads: int = 1, verify: bool = False) -> Cache:

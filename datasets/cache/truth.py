@@ -3,7 +3,6 @@
 They take some 300 kB of an image of 1024x2048, and do not change from one evaluation to the next.
 """
 
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -27,12 +26,7 @@ class TruthCache(Cache):
         return self._runs(sample, 1)
 
     def _runs(self, sample: Sample, part: int) -> np.ndarray:
-        entry = self.entries[sample]
-        stored = self._bytes(entry, part)
-        if zlib.crc32(stored.data) != entry.checksums[part]:
-            raise ValueError(f"{entry.data}: {sample.name} is damaged; delete the file, it is "
-                             "made again")
-        return np.frombuffer(stored.tobytes(), np.int32).reshape(2, -1)
+        return self._bytes(sample, part).view(np.int32).reshape(2, -1)
 
 
 def read_instance_runs(path: Path, shape: tuple[int, ...]) -> np.ndarray:
