@@ -4,7 +4,7 @@ examples:
   python demo.py --demo-image street.png --snapshot runs/NAME/best.pth
   python demo.py --demo-image street.jpg --snapshot cityscapes.pth --save-dir out --legend
 
-PNG, JPEG, WebP, BMP and TIFF of any size; EXIF rotation is applied.
+PNG, JPEG, WebP, BMP, TIFF, and HEIC where pillow-heif is installed; EXIF rotation is applied.
 """
 
 import argparse
@@ -13,7 +13,7 @@ from pathlib import Path
 from datasets import TABLES, dataset_of
 from model.snapshot import open_predictor, read_snapshot
 from utils import distributed
-from utils.images import read_image, seen_size
+from utils.images import allow_pixels, read_image, seen_size
 from utils.inference.predictor import Workload
 from utils.options.data import add_device, add_snapshot, see_as_trained
 from utils.options.parser import Parser
@@ -34,6 +34,7 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
+    allow_pixels(args.max_pixels)
     device = distributed.start(args.device, args.threads)
     snapshot = read_snapshot(args.snapshot)
     see_as_trained(args, snapshot)

@@ -10,8 +10,9 @@ examples:
   python demo_folder.py --timelapse --city stuttgart --limit 200 --fps 10 --snapshot best.pth
 
 Images are read, segmented and written at the same time. A folder gives color mask, id mask and
-overlay of each image, the others a video without sound, H.264 in MP4. Damaged images and frames
-are passed over with a line; the exit code is then 1. Ctrl-C completes what is written.
+overlay of each image, the others a video without sound, H.264 in MP4. Damaged images and frames,
+and files that are no images, are passed over with a line; the exit code is then 1. Ctrl-C completes
+what is written.
 """
 
 import argparse
@@ -35,7 +36,7 @@ from datasets.video.sequences import find_sequence
 from model.snapshot import open_predictor, read_snapshot
 from utils import distributed
 from utils.files import check_folder
-from utils.images import read_image, seen_size, shown
+from utils.images import allow_pixels, read_image, seen_size, shown
 from utils.inference.pipeline import Done, Pace, pipeline
 from utils.inference.predictor import FEW_IMAGES, Predictor, Workload
 from utils.inference.smoothing import Smoother
@@ -96,7 +97,11 @@ def open_video(args: argparse.Namespace) -> Video:
     if args.video.isdecimal():
         return open_camera(int(args.video))
     if path.is_dir():
-        return open_frames(list_images(path)[: args.limit], path.resolve().name, True, args.bits)
+        files = list_images(path)
+        video = open_frames(files[: args.limit], path.resolve().name, upright=True, bits=args.bits)
+        others = [other for other in list_images(path, every_file=True) if other not in files]
+        video.left_out = [] if args.limit else others
+        return video
     if path.exists() or path.suffix:
         return open_file(path)
     try:
@@ -162,12 +167,16 @@ def count(results: Generator[Done], total: int | None, unit: str) -> tuple[int, 
 def segment_folder(args: argparse.Namespace, device: torch.device, stop: StopRequest) -> bool:
     """Writes pictures of each image of a folder; whether all could be read."""
     folder, save_dir = Path(args.demo_folder), Path(args.save_dir)
-    files = list_images(folder)[: args.limit]
+    files = list_images(folder, every_file=True)[: args.limit]
     if folder.resolve() == save_dir.resolve():
         raise ValueError("--save-dir is --demo-folder: the next run would take its own pictures")
     check_folder(save_dir)
     alone = len({path.stem for path in files}) == len(files)  # pictures of a.png and a.jpg differ
     names = {path: path.stem if alone else path.name for path in files}
+    below = [path.name for path in folder.iterdir()
+             if path.is_dir() and path.name[0] != "." and path.resolve() != save_dir.resolve()]
+    if below:
+        print(f"folders in {shown(folder)} are not looked into: {shown(', '.join(sorted(below)))}")
     snapshot = read_network(args)
     read = partial(read_image, upright=True, bits=args.bits)
     workload, _ = look_ahead(files, read, len(files), args.eval_size)
@@ -188,6 +197,8 @@ def segment_video(args: argparse.Namespace, device: torch.device, stop: StopRequ
     """Writes a video of a video; whether all of it could be read."""
     snapshot = read_network(args)
     video = open_video(args)
+    for path in video.left_out:
+        print(f"passed over: {shown(path)}: not an image", file=sys.stderr)
     check_folder(Path(args.save_dir))
     total = min((n for n in (video.count, args.limit) if n), default=None)
     workload, frames = look_ahead(video.items, video.read, total, args.eval_size)
@@ -220,12 +231,13 @@ def segment_video(args: argparse.Namespace, device: torch.device, stop: StopRequ
     lines = [video.uneven(), odd, cut_short, f"{file.frames} frames, "
              f"{file.frames / file.fps:.1f} s at {file.fps:g} frames/s, H.264: {file.path}"]
     print(*filter(None, lines), pace, sep="\n")
-    return not passed_over and not cut_short
+    return not passed_over and not cut_short and not video.left_out
 
 
 def main() -> None:
     args = parse_args()
     check_source(args)
+    allow_pixels(args.max_pixels)
     device = distributed.start(args.device, args.threads)
     stop = StopRequest()
     whole = (segment_folder if args.demo_folder else segment_video)(args, device, stop)

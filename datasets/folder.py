@@ -17,19 +17,24 @@ from datasets.samples import Files, by_name, files_below
 from utils.files import read_text, shown
 from utils.labels import IGNORE
 
-SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}  # of images
+SUFFIXES = {  # of images
+    ".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".heic", ".heif"}
 
 
-def list_images(folder: Path) -> list[Path]:
+def list_images(folder: Path, every_file: bool = False) -> list[Path]:
     """The images in a folder in order, 9 before 10.
+
+    Args:
+        folder: not those below it.
+        every_file: what is no image by its name too, but for hidden files and folders.
 
     Raises:
         FileNotFoundError: no such folder, or no images in it.
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"{shown(folder)}: no such folder")
-    files = [path for path in folder.iterdir()
-             if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")]
+    files = [path for path in folder.iterdir() if not path.name.startswith(".")
+             and (path.suffix.lower() in SUFFIXES or every_file and not path.is_dir())]
     if not files:
         raise FileNotFoundError(f"{shown(folder)}: no images in it")
     return sorted(files, key=lambda path: [

@@ -4,6 +4,7 @@ A file that is damaged, of another kind than expected or too large is refused in
 it. PNG has checksums; in the other formats, a flipped bit may be a picture too.
 """
 
+import importlib
 import os
 import stat
 import struct
@@ -12,7 +13,7 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from io import BytesIO
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import cv2
 import numpy as np
@@ -27,7 +28,9 @@ from PIL.WebPImagePlugin import WebPImageFile
 from utils.files import PathLike, shown, write_file
 
 MAX_PIXELS = 64_000_000
-MAX_BYTES = 8 * MAX_PIXELS  # four uncompressed 16-bit channels
+BYTES_PER_PIXEL = 8  # four uncompressed 16-bit channels
+_limit = MAX_PIXELS
+
 
 # Not Image.open: its limit is larger, begins as a warning, and does not tell the size.
 _FORMATS: list[tuple[str, bytes | tuple[bytes, ...], Callable[..., ImageFile]]] = [
@@ -36,6 +39,7 @@ _FORMATS: list[tuple[str, bytes | tuple[bytes, ...], Callable[..., ImageFile]]] 
     ("WEBP", b"WEBP", WebPImageFile),  # behind "RIFF" and the length
     ("BMP", b"BM", BmpImageFile),
     ("TIFF", (b"II*\0", b"MM\0*"), TiffImageFile),
+    ("HEIC", (b"ftyphei", b"ftypmif1"), lambda file: _heif().HeifImageFile(file)),  # behind 4 bytes
 ]
 _PNG_COLORS = {0: "gray", 2: "RGB", 3: "palette", 4: "gray with alpha", 6: "RGBA"}
 
@@ -45,6 +49,20 @@ ENDS = 1 << 14  # bytes at the beginning and at the end of a PNG, between which 
 Palette = Sequence[Sequence[int]] | np.ndarray
 Size = tuple[int, int]
 LabelSize = Callable[[], Size] | None
+
+
+def allow_pixels(number: int) -> None:
+    """Sets how many pixels an image may have, in place of `MAX_PIXELS`."""
+    global _limit
+    _limit = number
+
+
+def check_pixels(where: str, width: int, height: int) -> int:
+    """The limit. Raises ValueError if a picture is above it."""
+    if width * height > _limit:
+        raise ValueError(f"{where}: {width}x{height}, over {_limit:,} pixels; resize it, or "
+                         "demo.py and demo_folder.py take it by --max-pixels")
+    return _limit
 
 
 def read_image(
@@ -188,7 +206,7 @@ def _turns(orientation: int, size: Sequence[int], upright: bool, label_size: Lab
 
 def stored_as(head: bytes) -> str:
     """What the first 26 bytes of a file promise: "8-bit RGB PNG", "JPEG", ...; "" is no image."""
-    start = head[8:] if head[:4] == b"RIFF" else head
+    start = head[8 if head[:4] == b"RIFF" else 4 if head[4:8] == b"ftyp" else 0 :]
     name = next((name for name, signature, _ in _FORMATS if start.startswith(signature)), "")
     bits = f"{head[24]}-bit {_PNG_COLORS.get(head[25])} " if name == "PNG" and head[25:] else ""
     return bits + name
@@ -236,8 +254,9 @@ def open_image(path: PathLike) -> Iterator[BinaryIO]:
         status = os.stat(path)
         if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for its writer
             raise ValueError(f"{shown(path)}: not a file, but a folder, a pipe or a device")
-        if status.st_size > MAX_BYTES:
-            raise ValueError(f"{shown(path)}: {status.st_size:,} bytes, at most {MAX_BYTES:,}")
+        if status.st_size > BYTES_PER_PIXEL * _limit:
+            raise ValueError(f"{shown(path)}: {status.st_size:,} bytes, at most "
+                             f"{BYTES_PER_PIXEL * _limit:,}")
         with open(path, "rb") as file:
             yield file
     except FileNotFoundError:
@@ -253,11 +272,20 @@ def _read_header(path: PathLike, file: BinaryIO) -> ImageFile:
         raise ValueError(f"{shown(path)}: {what}, expected PNG, JPEG, WEBP, BMP or TIFF")
     file.seek(0)
     name = kind.split()[-1]
+    if name == "HEIC" and _heif() is None:
+        raise ValueError(f"{shown(path)}: HEIC, which pillow-heif reads: pip install pillow-heif, "
+                         "or convert it to JPEG")
     with _blaming(path, name):
         image = next(reader for each, _, reader in _FORMATS if each == name)(file)
-    if image.width * image.height > MAX_PIXELS:
-        raise ValueError(f"{shown(path)}: {image.width}x{image.height}, over {MAX_PIXELS:,} pixels")
+    check_pixels(shown(path), image.width, image.height)
     return image
+
+
+def _heif() -> Any:
+    """The optional package that decodes HEIC, None without it."""
+    with suppress(ImportError):
+        return importlib.import_module("pillow_heif")
+    return None
 
 
 def _read(path: PathLike) -> tuple[bytes, ImageFile]:

@@ -4,6 +4,7 @@ import argparse
 from collections.abc import Collection
 from typing import Any
 
+from utils.images import MAX_PIXELS
 from utils.inference.multiscale import AVERAGES, Inference
 from utils.options.parser import SWITCH, above_zero, below_one, positive, share
 from utils.pictures import KINDS, SHOWS
@@ -67,6 +68,8 @@ def add_pictures(parser: argparse.ArgumentParser) -> None:
     add("--save-dir", default="results", metavar="DIR", help="gets the pictures")
     add("--outputs", nargs="+", choices=KINDS,
         help="which pictures of an image are written (default: all)")
+    add("--max-pixels", type=positive, default=MAX_PIXELS, help="of an image or a frame; larger "
+        "ones are refused, since they may be made to fill the memory")
     add("--opacity", type=share, default=0.5, help="of the colors in the overlay")
     add("--legend", **SWITCH, help="names of the classes beside the overlay")
     add("--percentages", **SWITCH, help="likewise, with the share of the pixels that each has")

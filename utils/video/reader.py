@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from utils.images import read_image, read_size, shown
+from utils.images import check_pixels, read_image, read_size, shown
 from utils.workers import iterate_in_thread, map_in_threads
 
 if TYPE_CHECKING:  # loaded only where a video is opened
@@ -51,6 +51,7 @@ class Video:
         live: frames have their time (`Frame.seconds`) and no rate.
         times: seconds of the frames of a file that were read so far, as it has them.
         damaged: frames and parts of a file that could not be decoded, or not well.
+        left_out: files beside the frames that are none.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Video:
     live: bool = False
     times: list[float] = field(default_factory=list)
     damaged: int = 0
+    left_out: list[Path] = field(default_factory=list)
 
     def jump(self) -> float:
         """The longest gap in the times of frames that no video has, in seconds, else 0."""
@@ -184,6 +186,9 @@ def _open(name: str, source: str, where: str, live: bool | None = None, **how: A
     stream = container.streams.best("video")
     if stream is None or stream.codec_context is None:
         raise ValueError(f"{where}: not a video, or of a codec that PyAV has no decoder for")
+    context = stream.codec_context
+    limit = check_pixels(where, context.width, context.height)
+    context.options = {"max_pixels": str(limit)}  # the size may change
     stream.thread_type = "AUTO"
     fps, length = float(stream.guessed_rate or 0), (container.duration or 0) / 1e6
     video = Video(name, fps, (), attrgetter("pixels"), live=not length if live is None else live)

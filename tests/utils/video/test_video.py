@@ -213,7 +213,6 @@ def test_cityscapes_demo_video_by_name(demo: Callable, tmp_path: Path) -> None:
     (["--video", "{clip}", "--save-dir", "{text}/out"], "text"),
     (["--demo-folder", "{folder}", "--fps", "3"], "becomes one by --video"),
     (["--demo-folder", "{folder}", "--data-root", "x"], "is the folder itself"),
-    (["--demo-folder", "{folder}", "--dataset", "camvid"], "is the folder itself"),
     (["--timelapse", "--data-root", "nowhere"], "no such folder"),
 ])
 def test_refusals(words: list, message: str, demo: Callable, clip: Path, tmp_path: Path,
