@@ -13,7 +13,6 @@ part of latency or throughput.
 import argparse
 import json
 import platform
-import resource
 import sys
 import time
 from collections.abc import Callable
@@ -234,6 +233,8 @@ def _files(image: Tensor) -> tuple[float, float]:
 def _peak_memory(device: torch.device) -> int:
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
+    import resource  # which Windows does not have
+
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 

@@ -28,6 +28,7 @@ from datasets.video.propagation import Method, Propagation, bytes_needed, check_
 from model.flow import MOTIONS, smallest_side
 from utils import distributed, files
 from utils.files import check_settings, settings_of
+from utils.locks import hold_folder
 from utils.options.motion import add_propagation, check_propagation
 from utils.options.parser import Parser, positive
 from utils.stopping import run
@@ -90,6 +91,7 @@ def main() -> None:
     motion = MOTIONS[args.motion](args.motion_weights, device)
     settings = settings_of({key: vars(args)[key] for key in DECISIVE}, (), ("motion_weights",))
     check_place(out, root, settings)
+    lock = hold_folder(out)
     start(out, settings)
     need = bytes_needed(dataset, chains)
     files.check_room(out, need)
@@ -106,6 +108,7 @@ def main() -> None:
             written += number
             bar.update(len(chain.pairs))
     print(f"{written} frames written, {count - written} were there: {out}")
+    lock.release()
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ from model.snapshot import open_predictor, read_snapshot
 from utils import distributed
 from utils.files import settings_of
 from utils.inference.predictor import Predictor, Workload
+from utils.locks import hold_folder
 from utils.options.data import (
     add_class_map,
     add_data,
@@ -123,6 +124,7 @@ def main() -> None:
     results = ResultsFolder(Path(args.save_dir), package, f"{name}_{args.split}", args.pictures)
     settings = settings_of({**vars(args), "dataset": name, "snapshot": weights_file(args.snapshot)},
                            PASSING, ("snapshot", "class_map"))
+    lock = hold_folder(results.folder)
     settings = results.check(settings, go_on=args.skip_done)
     missing = results.unfinished(device) if args.skip_done else list(range(len(dataset)))
     main_rank = distributed.rank() == 0
@@ -141,6 +143,7 @@ def main() -> None:
                         "package": results.zip.name})
         print(f"{len(missing)} of {len(dataset)} images of {name} {args.split} predicted now")
         print(findings.report(results.zip, package))
+    lock.release()
 
 
 if __name__ == "__main__":

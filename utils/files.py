@@ -1,7 +1,6 @@
 """Files written whole or not at all, and what a disk can refuse, said in one line."""
 
 import codecs
-import fcntl
 import glob
 import hashlib
 import json
@@ -13,7 +12,7 @@ import tempfile
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from utils.stopping import DISK_FAULTS
 
@@ -97,21 +96,6 @@ def sweep(folder: Path, start: str = "") -> None:
     for part in folder.rglob(f".{glob.escape(start)}*-{token}.part"):
         if part.is_file():
             part.unlink(missing_ok=True)
-
-
-def try_lock(file: IO) -> bool | None:
-    """Whether this process has the lock of an open file now; None if nobody can have one there.
-
-    It ends with the process. Some file systems over networks have no locks.
-    """
-    try:
-        # Not flock: workers would inherit that and keep it after a kill of the main process.
-        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except (BlockingIOError, PermissionError):
-        return False
-    except OSError:
-        return None
-    return True
 
 
 @contextmanager

@@ -52,11 +52,17 @@ class Loader(DataLoader):
     def __iter__(self) -> Any:
         if self.num_workers and multiprocessing.get_start_method() != "fork":
             resource_tracker.ensure_running()  # else its own start would lift what is held
-        held = signal.pthread_sigmask(signal.SIG_BLOCK, STOP)  # a new worker dies of them
+        held = _mask("SIG_BLOCK", STOP)  # a new worker dies of them
         try:
             return super().__iter__()
         finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, held)
+            _mask("SIG_SETMASK", held)
+
+
+def _mask(how: str, signals: Any) -> Any:
+    """As signal.pthread_sigmask, where the system has it: Windows does not."""
+    known = hasattr(signal, "pthread_sigmask")
+    return signal.pthread_sigmask(getattr(signal, how), signals) if known else set()
 
 
 def _init_worker(_: int) -> None:
@@ -64,7 +70,7 @@ def _init_worker(_: int) -> None:
     cv2.setNumThreads(0)
     distributed.keep_freed_memory()  # else each image takes milliseconds of page faults
     StopRequest(patience=0)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP)
+    _mask("SIG_UNBLOCK", STOP)
 
 
 def map_in_threads(work: Callable, items: Iterable, threads: int) -> Generator[Any]:

@@ -25,7 +25,8 @@ from datasets.base import SegmentationDataset
 from datasets.cache.per_label import cache_folder
 from datasets.samples import Sample, check_sizes
 from utils import distributed
-from utils.files import check_room, replacing, shown, sweep, try_lock, write_file
+from utils.files import check_room, replacing, shown, sweep, write_file
+from utils.locks import Lock
 from utils.workers import map_in_threads
 
 VERSION = 1  # to be raised when the same files give other bytes
@@ -114,7 +115,7 @@ class CacheFiles:
 
     def __init__(self, dataset: SegmentationDataset, threads: int) -> None:
         self.dataset, self.threads = dataset, max(1, threads)
-        self.folder, self.locked = cache_folder(dataset.root), False
+        self.folder = cache_folder(dataset.root)
         kind = self.KIND
         if kind == "raw":  # images that are read in another way are others
             kind += "".join(str(how) for how in (dataset.exif, dataset.bits) if how)
@@ -135,16 +136,17 @@ class CacheFiles:
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
         """Waits until no other process makes this cache."""
-        with (self.folder / f".{self.name}.lock").open("a") as file:
-            for tries in itertools.count():
-                locked = try_lock(file)
-                if locked is not False:
-                    break
-                if tries == 20:
-                    distributed.say(f"waiting for the process that makes the cache: {file.name}")
-                time.sleep(0.1)
-            self.locked = bool(locked)
+        lock = Lock(self.folder / f".{self.name}.lock")
+        for tries in itertools.count():
+            if not (owner := lock.take()):
+                break
+            if tries == 20:
+                distributed.say(f"waiting for the process that makes the cache: {owner}")
+            time.sleep(0.1)
+        try:
             yield
+        finally:
+            lock.release()
 
     def find(self, verify: bool = False) -> dict[Sample, Entry]:
         """The samples that are there; parts that are damaged or out of date are removed."""
@@ -165,9 +167,6 @@ class CacheFiles:
 
     def make(self, indices: list[int]) -> dict[Sample, Entry]:
         """Decodes and writes samples, part by part."""
-        if not self.locked and distributed.world() > 1:
-            raise ValueError(f"{self.folder}: several processes cannot make a cache on a file "
-                             "system without locks; let a single process make it first")
         sizes = check_sizes(self.dataset, [self.dataset.samples[i] for i in indices])
         counts = [4 * height * width for height, width in sizes]  # bytes of RGB and ids
         about, need = "", sum(counts)

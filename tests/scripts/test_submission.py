@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import CLASSES, run_script
+from test_locks import held_by_another
 from test_package_check import ids_of, package_of, split_of
 
 from datasets import DATASETS, build_dataset, describe
@@ -61,7 +62,7 @@ def test_prediction_is_packed(name: str, snapshots, data_roots, call, tmp_path: 
     out = tmp_path / "out"
     title = f"{name}_{split_of(name)}.zip"
     assert {path.name for path in out.iterdir()} == {
-        "pred", "rgb", "compose", title, "settings.json", "test.json"}
+        ".lock", "pred", "rgb", "compose", title, "settings.json", "test.json"}
     assert json.loads((out / "test.json").read_text())["package"] == title
     dataset = build_dataset(name, data_roots[name], split_of(name))
     with zipfile.ZipFile(out / title) as archive:
@@ -106,6 +107,20 @@ def test_skip_done_predicts_what_is_damaged(snapshots, data_roots, call, tmp_pat
     assert sorted((out / "pred").iterdir()) == [cut, whole, wrong]
     done = call(*words, "--skip-done")
     assert "0 of 3" in done.stdout
+
+
+@pytest.mark.parametrize("script", ["test.py", "evaluate.py"])
+def test_two_do_not_collect_in_one_folder(
+    script: str, snapshots, data_roots, call, tmp_path: Path
+) -> None:
+    """The second is refused while the first is at work, and writes nothing."""
+    words = [script, *predict("kitti", snapshots, data_roots, tmp_path, split="val")[1:]]
+    with held_by_another(tmp_path / ".lock") as pid:
+        done = call(*words)
+        assert done.returncode == 2, done.stdout
+        assert f"{tmp_path}: in use by process {pid} on " in done.stderr
+        assert [path.name for path in tmp_path.iterdir()] == [".lock"]
+    assert call(*words).returncode == 0
 
 
 def test_pictures_can_be_added(snapshots, data_roots, call, tmp_path: Path) -> None:
@@ -190,7 +205,7 @@ def test_half_a_run_leaves_no_package(
 
     monkeypatch.setattr(ResultsFolder, "write", full)
     assert call(*words).returncode == 130
-    assert {path.name for path in tmp_path.iterdir()} == {"pred", "settings.json"}
+    assert {path.name for path in tmp_path.iterdir()} == {".lock", "pred", "settings.json"}
     # A prediction that gets lost before it is packed.
     monkeypatch.setattr(ResultsFolder, "write", lambda *_: None)
     done = call(*words)

@@ -10,6 +10,7 @@ from tqdm import tqdm
 
 from utils import distributed, files
 from utils.images import read_label, write_png
+from utils.locks import hold_folder
 from utils.pictures import colorize, difference, overlay
 from utils.scoring.counts import ScoredLabel, Scores
 from utils.workers import map_in_threads
@@ -53,6 +54,7 @@ class Outputs:
                 raise ValueError(f"{folder}/{kind}: holds predictions; choose another folder, so "
                                  "that two networks do not mix")
         files.check_folder(self.folder)
+        self.lock = hold_folder(self.folder)
         self.colors = [label.color for label in labels]
         self.ids = np.zeros(256, np.uint8)
         self.ids[: len(labels)] = [label.id for label in labels]

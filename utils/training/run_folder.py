@@ -5,7 +5,6 @@ import contextlib
 import json
 import os
 import shlex
-import socket
 import sys
 import time
 from collections.abc import Iterator
@@ -15,7 +14,8 @@ from typing import Any
 import torch
 
 from utils import checkpoint, distributed
-from utils.files import sweep, try_lock
+from utils.files import sweep
+from utils.locks import Lock
 from utils.stopping import Stopped
 from utils.training.log import Log
 from utils.training.optimization import Settings, TrainingState
@@ -58,16 +58,9 @@ class RunFolder:
 
     def _lock(self) -> None:
         """Two trainings in one folder would mix their checkpoints."""
-        self.lock = (self.path / ".lock").open("a+")
-        locked = try_lock(self.lock)
-        if locked is False:
-            self.lock.seek(0)
-            owner = self.lock.read().strip() or "another process"
+        self.lock = Lock(self.path / ".lock")
+        if owner := self.lock.take():
             raise ValueError(f"{self.path}: in use by {owner}")
-        if locked:
-            self.lock.truncate(0)
-            self.lock.write(f"process {os.getpid()} on {socket.gethostname()}")
-            self.lock.flush()
 
     def save(self, content: dict[str, Any]) -> None:
         """Writes last.pth; the one before stays as last.prev.pth.

@@ -171,7 +171,7 @@ def test_lock(folder: RunFolder, tmp_path: Path, capfd: pytest.CaptureFixture) -
         f"{folder.path}: in use by process {os.getpid()} on {os.uname().nodename}")
     assert part.exists()
     assert other_process(lambda: RunFolder(tmp_path / "other", resume=False)) == 0
-    folder.lock.close()
+    folder.lock.release()
     assert other_process(lambda: RunFolder(folder.path, resume=True)) == 0
 
 

@@ -1,0 +1,107 @@
+"""Locks of folders, by the system and without: nobody writes where another process does."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+from utils import locks
+from utils.locks import Lock, hold_folder
+
+
+@pytest.fixture(params=["system", "no fcntl", "no locks"])
+def path(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Of a lock, on systems of three kinds."""
+    def refuse(*_: object) -> None:
+        raise OSError(37, "No locks available")
+
+    if request.param == "no fcntl":
+        monkeypatch.setattr(locks, "fcntl", None)
+    elif request.param == "no locks":
+        monkeypatch.setattr(locks.fcntl, "lockf", refuse)
+    return tmp_path / ".lock"
+
+
+@contextmanager
+def held_by_another(path: Path) -> Iterator[int]:
+    """A process that has a lock until this ends, by a kill."""
+    read, write = os.pipe()
+    if not (pid := os.fork()):
+        lock = Lock(path)
+        os.write(write, b"!" if lock.take() == "" else b"?")
+        signal.pause()
+    try:
+        assert os.read(read, 1) == b"!"
+        yield pid
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        os.close(read)
+        os.close(write)
+
+
+def test_one_process_at_a_time(path: Path, capsys: pytest.CaptureFixture) -> None:
+    """What a killed process leaves is taken over at once."""
+    with held_by_another(path) as pid:
+        assert Lock(path).take() == f"process {pid} on {socket.gethostname()}"
+        with pytest.raises(ValueError, match=f"in use by process {pid} on .*; wait until it"):
+            hold_folder(path.parent)
+    lock = Lock(path)
+    marked = lock.mark.exists()
+    assert lock.take() == ""
+    assert ("taken over from process" in capsys.readouterr().out) is marked
+    lock.release()
+    with held_by_another(path):
+        assert Lock(path).take()
+
+
+def test_marks_of_other_hosts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They count until nobody has touched them for five minutes."""
+    monkeypatch.setattr(locks, "fcntl", None)
+    lock = Lock(tmp_path / ".lock")
+    lock.mark.write_text("process 1 on elsewhere\x1b[31m, started 5")
+    assert lock.take() == r"process 1 on elsewhere\x1b[31m"
+    for age, owner in ((290, True), (310, False)):
+        os.utime(lock.mark, (lock.mark.stat().st_atime, locks.time.time() - age))
+        assert bool(lock.take()) is owner
+    assert lock.mark.read_text().startswith(f"process {os.getpid()} on {socket.gethostname()}")
+    del lock
+    assert [path.name for path in tmp_path.iterdir()] == [".lock"]
+
+
+def test_a_mark_is_touched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(locks, "fcntl", None)
+    monkeypatch.setattr(locks, "TOUCHED", 0.01)
+    lock = Lock(tmp_path / ".lock")
+    assert not lock.take()
+    os.utime(lock.mark, (1, 1))
+    for _ in range(500):
+        if lock.mark.stat().st_mtime > 1:
+            break
+        locks.time.sleep(0.01)
+    assert lock.mark.stat().st_mtime > 1
+
+
+def test_scripts_start_where_unix_modules_are_missing(tmp_path: Path) -> None:
+    """As on Windows: fcntl, resource and some signals."""
+    code = """import sys, signal
+for name in ("fcntl", "resource"): sys.modules[name] = None
+for name in ("pthread_sigmask", "SIGHUP", "SIGKILL"): delattr(signal, name)
+sys.argv = ["x", "--help"]
+for name in sys.stdin.read().split():
+    try: __import__(name).parse_args()
+    except SystemExit as stop: assert not stop.code
+"""
+    names = [path.stem for path in ROOT.glob("*.py")]
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True,
+                          text=True, input=" ".join(names), timeout=120,
+                          env={**os.environ, "PYTHONPATH": str(ROOT)})
+    assert done.returncode == 0, done.stderr[-800:]
+    assert done.stdout.count("usage: ") == len(names)
