@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from conftest import blobs, draw_camvid, draw_cityscapes, paint
 from test_options import run, same
 
@@ -15,7 +14,8 @@ from datasets.base import SegmentationDataset
 from datasets.cache.per_label import count_class_pixels
 from datasets.sampling.class_uniform import ClassUniformLists
 from datasets.sampling.epoch_lists import AllImages, ListOptions, make_lists, shifted
-from train import weigh_classes
+from model.losses import class_weights
+from train import count_pixels
 from utils.images import write_png
 
 __all__ = ["run"]  # a fixture
@@ -168,8 +168,8 @@ def test_class_weights_count_the_own_labels_alone(root: Path, video: Path) -> No
     lists, train.samples = make_lists(train, ListOptions(
         1.0, 16, coarse_boost=("bus",), propagated_root=str(video), skips=(2, 3)))
     assert len(train) > 4 * FINE
-    args = Namespace(class_weights="enet", workers=1)
-    weights = weigh_classes(args, train, lists.images[0], torch.device("cpu"))
+    args = Namespace(class_weights="enet", paste=0.0, workers=1)
+    weights = class_weights("enet", count_pixels(args, train, lists.images[0]))
     shares = expected[:19] / expected[:19].sum()
     assert weights.tolist() == pytest.approx((1 / np.log(1.02 + shares)).tolist(), rel=1e-6)
 
