@@ -25,6 +25,7 @@ from datasets.cache.truth import open_truth
 from datasets.classes import match_classes
 from datasets.evaluation.predictions import KINDS, find_predictions, read_prediction, recognize_kind
 from datasets.evaluation.scored_set import ScoredSet
+from datasets.reading import check_exif
 from datasets.transforms import EvalTransform
 from model import count_parameters
 from model.snapshot import from_snapshot, read_snapshot
@@ -96,6 +97,7 @@ def open_dataset(args: argparse.Namespace, name: str) -> ScoredSet:
                             args.holdout, args.cv_split, args.limit)
     dataset.exif, dataset.bits = args.exif, args.bits
     dataset.sizes()
+    check_exif(dataset)
     scored = ScoredSet(dataset, name, images=bool(args.snapshot or args.save_dir))
     if args.cache_truth:
         scored.truth = open_truth(dataset, torch.get_num_threads())

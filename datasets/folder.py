@@ -96,6 +96,8 @@ class Folder(SegmentationDataset):
         folder = self.root / "images" / split
         splits = ", ".join(sorted(path.name for path in (self.root / "images").glob("*")))
         hint = f"; splits there: {splits or 'none'}"
+        if (self.root / split / "images").is_dir():
+            hint = f"; {split}/images/ is there: rename it images/{split}/, and its labels likewise"
         clashes: list[tuple[Path, Path]] = []  # a.jpg and a.png; a.png and a.PNG
         labelled = self.root / "labels" / split
         images = by_name(files_below(folder, SUFFIXES), clashes=clashes, below=folder)

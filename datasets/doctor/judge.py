@@ -39,7 +39,7 @@ def listing(files: Files) -> list[Fault]:
                     else f"also in {other.parent.name}/") for path, other in files.clashes]
     faults += [Fault("listed-only", path, name) for path, name in files.missing]
     if not files.images and not files.missing:
-        faults.append(Fault("no-images", detail=f"looked for {files.image_pattern}"))
+        faults.append(Fault("no-images", detail=f"looked for {files.image_pattern}{files.hint}"))
     if files.label_pattern and files.images and not files.labels:
         return [*faults, Fault("no-labels", detail=f"looked for {files.label_pattern}")]
     if files.label_pattern:

@@ -51,6 +51,19 @@ def test_a_label_in_another_folder_is_none(root: Path) -> None:
     assert missing == {f"images/train/{name}.png" for name in ("left/0", "right/0", "right/far/4")}
 
 
+def test_folders_the_other_way_round_are_named(tmp_path: Path) -> None:
+    """train/images/ in place of images/train/."""
+    root = draw_folder(tmp_path)
+    for split in ("train", "val"):
+        for kind in ("images", "labels"):
+            (root / split).mkdir(exist_ok=True)
+            (root / kind / split).rename(root / split / kind)
+    hint = "train/images/ is there: rename it images/train/"
+    with pytest.raises(FileNotFoundError, match=hint):
+        build_dataset("folder", root, "train")
+    assert hint in check("folder", root).findings[0].faults[0].detail
+
+
 def test_predictions_are_found_in_their_folders(tmp_path: Path) -> None:
     places = {"0": "0_pred", "left/0": "left/0", "right/0": "x/right/0_pred", "right": "right_pred"}
     for place in places.values():

@@ -169,3 +169,13 @@ def test_exif_that_is_none_stops_nothing(tmp_path: Path) -> None:
         assert read_orientation(path) == 1
         for label_size in (None, lambda: (8, 8)):
             assert np.array_equal(read_image(path, True, None, label_size), pixels)
+
+
+def test_nothing_is_scored_before_it_was_said_what_exif_means(tmp_path: Path, call) -> None:
+    root = photos(tmp_path / "mine", 3, SIZE, True, "jpg")
+    words = ["evaluate.py", "--dataset", "folder", "--data-root", root, "--predictions",
+             root / "labels/val", "--workers", 0]
+    done = call(*words)
+    assert done.returncode == 2
+    assert "give --exif apply" in done.stderr
+    assert call(*words, "--exif", "apply").returncode == 0
