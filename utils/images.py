@@ -73,7 +73,8 @@ def read_image(
     Args:
         path: a PNG, JPEG, WEBP, BMP or TIFF.
         upright: turn it as its EXIF says, for people. A TIFF is always turned.
-        bits: that a value of a 16-bit image has; None is 16, with a warning where it has fewer.
+        bits: that a value of a 16-bit image has; None is 16, with a warning if it uses less
+            than a quarter of them.
         label_size: gives the (H, W) of the label, which decides in place of `upright` if EXIF
             exchanges the sides: labels may be drawn on stored pixels.
 
@@ -83,8 +84,8 @@ def read_image(
     """
     data, image, pixels = _read_pixels(path)
     if pixels.dtype == np.uint16:
-        if bits is None and (needed := _bits(pixels)) < 14:
-            warnings.warn(f"{shown(path)}: nearly black: its values have {needed} of 16 bits; "
+        if bits is None and (needed := _bits(pixels)) < 16:
+            warnings.warn(f"{shown(path)}: dark: its values have {needed} of 16 bits; "
                           f"--bits {needed} shows them", stacklevel=2)
         full = (1 << (bits or 16)) - 1
         pixels = np.minimum(pixels, full).astype(np.uint32)

@@ -1,6 +1,7 @@
 """How images are read: as EXIF turns them or as stored, and with the bits that they have."""
 
 import json
+import warnings
 from pathlib import Path
 
 import cv2
@@ -126,8 +127,15 @@ def test_an_image_in_the_dark_is_said(tmp_path: Path) -> None:
     """By hand: 2048 of 4095 is 128 of 255; of 65535 it is 8."""
     path, deep = tmp_path / "a.png", np.full((4, 4), 2048, np.uint16)
     write_png(path, deep)
-    with pytest.warns(UserWarning, match=r"a\.png: nearly black.*12 of 16 bits; --bits 12"):
+    with pytest.warns(UserWarning, match=r"a\.png: dark.*12 of 16 bits; --bits 12"):
         assert (read_image(path) == 8).all()
+    write_png(tmp_path / "b.png", deep + 14335)
+    with pytest.warns(UserWarning, match="14 of 16 bits"):
+        read_image(tmp_path / "b.png")
+    with warnings.catch_warnings(action="error"):  # from a quarter on, nothing is said
+        write_png(path, deep + 14336)
+        read_image(path)
+        write_png(path, deep)
     assert (read_image(path, bits=12) == 128).all()
     assert (read_image(path, bits=10) == 255).all()
 
@@ -156,7 +164,7 @@ def test_snapshots_keep_how_images_were_read(tmp_path: Path, call) -> None:
         done = call("demo.py", "--demo-image", image, "--snapshot", tmp_path / "run/best.pth",
                     "--save-dir", tmp_path / folder, *more)
         assert done.returncode == 0, done.stderr
-        assert "nearly black" not in done.stderr
+        assert "of 16 bits" not in done.stderr
         outputs.append(read_label(tmp_path / folder / "0_id_mask.png"))
     assert np.array_equal(*outputs)
 
