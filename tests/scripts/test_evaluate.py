@@ -332,3 +332,17 @@ def test_other_data_sets(name: str, draw, split: str, tmp_path: Path, call) -> N
     assert result["categoryScores"] == {}
     assert "categories" not in done.stdout
     assert list(result["classScores"]) == [*dataset.class_names, "void"]
+
+
+def test_ids_of_ones_own_under_the_names_of_cityscapes(tmp_path: Path) -> None:
+    """Id 0 is the road there, which is void in Cityscapes."""
+    ids = np.arange(19, dtype=np.uint8).repeat(4).reshape(4, 19)
+    write_png(tmp_path / "images/val/a.png", np.stack([ids] * 3, axis=-1))
+    write_png(tmp_path / "labels/val/a.png", ids)
+    rows = zip(range(19), TABLE.class_names, TABLE.palette, strict=True)
+    (tmp_path / "classes.txt").write_text("\n".join(
+        f"{i} {name} {r} {g} {b}" for i, name, (r, g, b) in rows))
+    own = ScoredSet(build_dataset("folder", tmp_path, "val"), "folder")
+    assert np.array_equal(own[0][1], ids)
+    assert own.from_train_ids[:19].tolist() == list(range(19))
+    assert [label.name for label in own.labels] == [*TABLE.class_names, "void"]
