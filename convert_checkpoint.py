@@ -99,7 +99,7 @@ def read_tensors(source: Path, key: str | None) -> tuple[str, dict[str, Tensor]]
         taken = found.pop(name)
         others = ", ".join(found)
         words = name + (f" (also there: {others}; --key NAME takes it)" if others else "")
-    weights = dict(tensors_of(taken)) if is_network(taken) else taken
+    weights = dict(tensors_of(taken, source)) if is_network(taken) else taken
     return words, checkpoint.state_dict(weights, source)
 
 

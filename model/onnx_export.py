@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from model.fusion import fuse
 from model.layers import Segmenter
+from utils.untrusted import check_about
 
 KEY = "streetseg"  # of our entry in an ONNX file's metadata
 OPSET = 18
@@ -89,7 +90,12 @@ class ExportedNetwork(Segmenter):
         stored = self.session.get_modelmeta().custom_metadata_map.get(KEY)
         if stored is None:
             raise ValueError(f"{path}: not written by export.py: it does not say its classes")
-        self.about: dict[str, Any] = json.loads(stored)
+        try:
+            self.about: dict[str, Any] = json.loads(stored)
+        except (ValueError, RecursionError):
+            raise ValueError(f"{path}: what it says of its classes is not JSON; export it "
+                             "again") from None
+        check_about(self.about, path)
         self.config = self.about["model"]
         self.labels = self.session.get_outputs()[0].name == "labels"
         self.place = nn.Parameter(torch.empty(0), requires_grad=False)  # where tensors are taken
@@ -105,6 +111,9 @@ class ExportedNetwork(Segmenter):
         found = torch.from_numpy(output)
         if self.labels:
             classes = self.config["num_classes"]
+            if int(found.max()) >= classes:
+                raise ValueError(f"the ONNX file gives class {int(found.max())}, it says that it "
+                                 f"has {classes}")
             found = nn.functional.one_hot(found.long(), classes).permute(0, 3, 1, 2).float()
         return found
 

@@ -95,9 +95,30 @@ def from_snapshot(snapshot: dict[str, Any], **options: Any) -> nn.Module:
         return snapshot["exported"]
     config = snapshot["model"]
     options = config["options"] | options
+    _check_size(snapshot, options)
     network = build_model(config["arch"], config["num_classes"], **options)
     load_weights(network, snapshot["weights"])
     return network.eval()
+
+
+def _check_size(snapshot: dict[str, Any], options: dict[str, Any]) -> None:
+    """Refuses options that build no network, or a larger one than there are weights of.
+
+    Raises:
+        ValueError: nothing is allocated before.
+    """
+    config, weights = snapshot["model"], snapshot["weights"]
+    if is_smp(config["arch"]):  # some of its encoders compute while they are built
+        return
+    try:
+        with torch.device("meta"):
+            plan = build_model(config["arch"], config["num_classes"], **options)
+    except Exception as error:  # of whatever layer gets them
+        raise ValueError(f"the options of the snapshot build no {config['arch']}: "
+                         f"{str(error).partition(chr(10))[0][:200]}") from None
+    if sum(each.numel() for each in plan.state_dict().values()) > 2 * sum(
+            each.numel() for each in weights.values()) + 1_000_000:
+        load_weights(plan, weights)  # which says what is missing
 
 
 def load_model(path: str | Path, **options: Any) -> nn.Module:

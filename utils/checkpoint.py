@@ -17,7 +17,13 @@ from numpy._core import multiarray
 from torch import Tensor
 
 from utils.files import write_file
-from utils.untrusted import check_file, explain_refusal, is_safetensors
+from utils.untrusted import (
+    check_about,
+    check_file,
+    check_tensors,
+    explain_refusal,
+    is_safetensors,
+)
 
 FORMAT = 1
 WRAPPERS = ("weights", "state_dict", "model_state", "model", "segmenter", "net", "ema")
@@ -73,6 +79,7 @@ def state_dict(content: dict[str, Any], path: str | Path) -> dict[str, Tensor]:
             content = next(inner, {})
     if not _is_state_dict(content):
         raise ValueError(f"{path}: holds no named tensors; a state dict is expected")
+    check_tensors(content, path)
     for prefix in PREFIXES * 2:
         if all(key.startswith(prefix) for key in content):
             content = {key.removeprefix(prefix): tensor for key, tensor in content.items()}
@@ -89,11 +96,16 @@ def check_format(content: dict[str, Any], path: str | Path) -> None:
     """Refuses a checkpoint of ours that this version does not understand.
 
     Raises:
-        ValueError: another format number, or its parts are missing.
+        ValueError: another format number, or its parts are missing or not as they should be.
     """
     if content.get("format") != FORMAT or not {"model", "dataset", "weights"} <= content.keys():
         raise ValueError(f"{path}: format {content.get('format')!r}; this version reads format "
                          f"{FORMAT}, as train.py writes it")
+    check_about(content, path)
+    for key in ("weights", "raw_weights"):
+        if not isinstance(content.get(key, {}), dict):
+            raise ValueError(f"{path}: {key} in it are no tensors with names")
+        check_tensors(content.get(key, {}), path)
 
 
 def write(path: str | Path, content: dict[str, Any]) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from io import TextIOWrapper
 from pathlib import Path
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 ROOT = Path(__file__).resolve().parent.parent
 EXPECTED = {  # what this project raises when the input is wrong; anything else is a crash
@@ -18,6 +18,23 @@ EXPECTED = {  # what this project raises when the input is wrong; anything else 
     "IsADirectoryError", "RuntimeError", "FloatingPointError", "UnknownNetworkError",
 }
 DISK_FAULTS = (errno.EFBIG, errno.ENOSPC, errno.EDQUOT, errno.EIO)  # not the user's input
+
+
+class _Escaping:
+    """A standard stream on which control characters of names are text, and move no cursor."""
+
+    CODES = {code: ascii(chr(code))[1:-1] for code in (*range(32), *range(127, 160))
+             if chr(code) not in "\n\r\t"}
+
+    def __init__(self, stream: Any) -> None:
+        self.stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
+
+    def write(self, text: str) -> int:
+        """Writes a text, escaped."""
+        return self.stream.write(text.translate(self.CODES))
 
 
 def run(main: Callable[[], None]) -> NoReturn:
@@ -28,6 +45,8 @@ def run(main: Callable[[], None]) -> NoReturn:
     for stream in (sys.stdout, sys.stderr):  # a file name may hold what a terminal cannot show
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+    streams = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = map(_Escaping, streams)
     try:
         main()
         code = 0
@@ -44,6 +63,8 @@ def run(main: Callable[[], None]) -> NoReturn:
         # Lets go of main's DataLoader, which then ends its workers; left to the interpreter, they
         # would be waited for without having been told.
         traceback.clear_frames(error.__traceback__)
+    finally:
+        sys.stdout, sys.stderr = streams
     sys.exit(code)
 
 

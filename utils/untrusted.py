@@ -1,16 +1,19 @@
 """What a checkpoint file is, found without running it: whole, damaged, or made to run code."""
 
 import contextlib
+import json
 import pickletools
 import re
 import stat
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
 import torch
 from torch import Tensor
+
+from utils.files import PathLike, shown
 
 # The names that files of weights ask for: only to word an error, torch decides what it loads.
 EXPECTED = re.compile(
@@ -22,6 +25,8 @@ MALICIOUS = re.compile(
     r"(os|posix|nt|subprocess|pty|socket|shutil|sys|importlib|runpy|ctypes|webbrowser)\..+|"
     r"(builtins|__builtin__)\.(eval|exec|execfile|compile|open|__import__)"
 )
+
+MOST_PARTS, MOST_CLASSES, LONGEST_NAME = 20_000, 1024, 1000  # of networks; characters
 
 
 class Inert:
@@ -64,18 +69,108 @@ def is_network(value: Any) -> bool:
     return isinstance(value, Inert) and {"_parameters", "_modules"} <= vars(value).keys()
 
 
-def tensors_of(network: Inert) -> Iterator[tuple[str, Tensor]]:
-    """Names and tensors of a pickled network, as its `state_dict()` would name them."""
-    attributes = vars(network)
-    volatile = attributes.get("_non_persistent_buffers_set", ())
-    for kind in ("_parameters", "_buffers"):
-        for name, tensor in (attributes.get(kind) or {}).items():
-            if isinstance(tensor, Tensor) and name not in volatile:
-                yield name, tensor
-    for name, part in (attributes.get("_modules") or {}).items():
-        if isinstance(part, Inert):
-            for inner, tensor in tensors_of(part):
-                yield f"{name}.{inner}", tensor
+def tensors_of(network: Inert, path: Path) -> Iterator[tuple[str, Tensor]]:
+    """Names and tensors of a pickled network, as its `state_dict()` would name them.
+
+    Raises:
+        ValueError: it has no end, as one that contains itself.
+    """
+    waiting = [("", network)]
+    for _ in range(MOST_PARTS):
+        if not waiting:
+            return
+        start, part = waiting.pop()
+        attributes = vars(part)
+        volatile = attributes.get("_non_persistent_buffers_set", ())
+        for kind in ("_parameters", "_buffers"):
+            for name, tensor in (attributes.get(kind) or {}).items():
+                if isinstance(tensor, Tensor) and name not in volatile:
+                    yield f"{start}{name}", tensor
+        inner = [(f"{start}{name}.", each)
+                 for name, each in (attributes.get("_modules") or {}).items()
+                 if isinstance(each, Inert)]
+        if any(len(name) > LONGEST_NAME for name, _ in inner):
+            break
+        waiting += reversed(inner)
+    raise ValueError(f"{shown(path)}: a network that contains itself, or of more than {MOST_PARTS} "
+                     "parts; give its state_dict()")
+
+
+def check_tensors(tensors: dict[str, Tensor], path: PathLike) -> None:
+    """Refuses tensors that are not plain numbers in the file, each its own. Raises ValueError."""
+    for name, tensor in tensors.items():
+        if not isinstance(name, str) or not isinstance(tensor, Tensor):
+            raise ValueError(f"{shown(path)}: {shown(str(name))} is no tensor with a name")
+        plain = tensor.layout == torch.strided and not tensor.is_quantized
+        if not plain or tensor.device.type == "meta":
+            kind = tensor.device.type if plain else str(tensor.layout)
+        elif tensor.nbytes > tensor.untyped_storage().nbytes():
+            kind = "repeated"
+        else:
+            continue
+        raise ValueError(f"{shown(path)}: {shown(name)} is a {kind} tensor; plain ones are "
+                         "expected")
+
+
+def _is_list(value: Any, each: Callable[[Any], bool]) -> bool:
+    return isinstance(value, list | tuple) and len(value) <= MOST_CLASSES and all(map(each, value))
+
+
+def _is_number(value: Any, least: int, most: int) -> bool:
+    return type(value) is int and least <= value <= most
+
+
+def _is_color(value: Any) -> bool:
+    return _is_list(value, lambda part: _is_number(part, 0, 255)) and len(value) == 3
+
+
+def _is_json_object(text: Any) -> bool:
+    with contextlib.suppress(TypeError, ValueError, RecursionError):
+        return isinstance(json.loads(text), dict)
+    return False
+
+
+# What a checkpoint says of a network, part by part; the second ones may be left out.
+_PARTS: tuple[dict[str, Callable[[Any], bool]], dict[str, Callable[[Any], bool]]] = ({
+    "model": lambda value: isinstance(value, dict),
+    "dataset": lambda value: isinstance(value, dict),
+    "model.arch": lambda value: isinstance(value, str),
+    "model.num_classes": lambda value: _is_number(value, 0, MOST_CLASSES),
+    "model.options": lambda value: isinstance(value, dict) and all(
+        isinstance(key, str) for key in value),
+    "dataset.name": lambda value: isinstance(value, str | None),
+}, {
+    "dataset.class_names": lambda value: _is_list(value, lambda name: isinstance(name, str)
+                                                  and len(name) <= LONGEST_NAME),
+    "dataset.palette": lambda value: _is_list(value, _is_color),
+    "dataset.train_id_to_id": lambda value: _is_list(value, lambda i: _is_number(i, 0, 255)),
+    "eval_size": lambda value: value is None or _is_number(value, 1, 1 << 16),
+    "args": _is_json_object,
+})
+
+
+def check_about(about: Any, path: PathLike) -> None:
+    """Refuses what no training says of a network: its model, its data set, its options.
+
+    Raises:
+        ValueError: which part is not as it should be.
+    """
+    for needed, parts in zip((True, False), _PARTS, strict=True):
+        for place, is_right in parts.items():
+            *outer, last = place.split(".")
+            part = about[outer[0]] if outer else about
+            found = isinstance(part, dict) and last in part
+            if not (is_right(part[last]) if found else not needed):
+                raise _not_ours(path, place)
+    dataset = about["dataset"]
+    keys = "class_names", "palette", "train_id_to_id"
+    if "palette" in dataset and len({len(dataset.get(key, ())) for key in keys}) > 1:
+        raise _not_ours(path, "dataset")
+
+
+def _not_ours(path: PathLike, part: str) -> ValueError:
+    return ValueError(f"{shown(path)}: {part} in it is not as train.py writes it; fetch or write "
+                      "it again")
 
 
 def is_safetensors(path: Path) -> bool:

@@ -125,7 +125,7 @@ def test_nothing_runs(author, tmp_path: Path, call) -> None:
     harmless = author({"a": torch.rand(2)})
     harmless.extra = Payload(tempfile.mkdtemp, "", "ran", str(tmp_path))
     torch.save(harmless, tmp_path / "x.pt")
-    assert dict(tensors_of(load_inert(tmp_path / "x.pt"))).keys() == {"a"}
+    assert dict(tensors_of(load_inert(tmp_path / "x.pt"), tmp_path / "x.pt")).keys() == {"a"}
     assert [path.name for path in tmp_path.iterdir()] == ["x.pt"]
     harmless.extra = Payload(os.system, f"touch {marker}")
     torch.save(harmless, tmp_path / "y.pt")

@@ -212,7 +212,7 @@ def test_half_a_run_leaves_no_package(
     assert done.returncode == 2
     assert "kitti_test.zip: no server would score this rightly; faults: 1" in done.stderr
     assert "semantic/000001_10.png: missing" in done.stderr
-    assert {path.name for path in tmp_path.iterdir()} == {"pred", "settings.json"}
+    assert {path.name for path in tmp_path.iterdir()} == {".lock", "pred", "settings.json"}
     monkeypatch.setattr(ResultsFolder, "write", write)
     assert "1 of 2" in call(*words).stdout
     assert (tmp_path / "test.json").exists()
