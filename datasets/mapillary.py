@@ -105,7 +105,7 @@ def read_config(path: Path) -> ClassTable:
         names = [str(label["readable"]) for label in labels]
         colors = [(int(r), int(g), int(b)) for r, g, b in (label["color"] for label in labels)]
         counted = [i for i, label in enumerate(labels) if label.get("evaluate", True)]
-    except (ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path}: not a Mapillary Vistas config ({error!r}); take the one that "
                          "came with the data") from None
     if not counted or len(names) > IGNORE:

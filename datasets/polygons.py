@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from datasets.cityscapes_labels import LABELS, Label
+from utils.files import read_file
 from utils.images import MAX_PIXELS, shown
 
 GROUP = "group"  # ends the name of several things that nobody could tell apart
@@ -54,7 +55,7 @@ def _read(source: Source) -> tuple[tuple[int, int], list]:
     content, name = source, _name(source)
     if not isinstance(content, Mapping):
         try:
-            content = json.loads(Path(content).read_bytes())
+            content = json.loads(read_file(content))
         except FileNotFoundError:
             raise FileNotFoundError(f"{name}: no such file") from None
         except OSError as error:

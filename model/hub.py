@@ -20,6 +20,7 @@ from model.segformer import FORMS, Form
 from model.smp.names import PREFIX, load_package
 from model.smp.weights import HEAD, to_ours
 from utils import checkpoint, distributed
+from utils.files import read_file
 
 BEST = "best.pth"
 CONFIG, WEIGHTS = "config.json", ("model.safetensors", "pytorch_model.bin")
@@ -232,7 +233,7 @@ def _statistics(folder: Path) -> tuple[tuple | None, tuple | None]:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(read_file(path))
     except (OSError, ValueError) as error:
         raise ValueError(f"{path}: cannot be read as JSON ({error})") from None
     if not isinstance(content, dict):

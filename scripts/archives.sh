@@ -50,13 +50,14 @@ fetch() {
 
 # usage: unpack ARCHIVE [FOLDER_IN_IT]   into `folder`; each file appears there when all are whole
 unpack() {
-    local archive="$1" inner="${2:-}" stage="$folder/.unpacking" name
+    local archive="$1" inner="${2:-}" stage name
     local wanted=("$archive" ${inner:+"$inner/*"})
     if ! unzip -Z1 "${wanted[@]}" | while read -r name; do
         [ -e "$folder/${name#"${inner:+$inner/}"}" ] || exit 1
     done 2>/dev/null; then
         echo "unpacking $archive"
-        rm -rf "$stage"
+        rm -rf "$folder"/.unpacking-?????? # of killed ones
+        stage="$(mktemp -d "$folder/.unpacking-XXXXXX")" # a name that no archive can hold
         unzip -q "${wanted[@]}" -d "$stage" || fail "$archive: unzip stopped, see above"
         "$(find_python)" -c 'import os, shutil, sys
 shutil.copytree(*sys.argv[1:], copy_function=os.replace, dirs_exist_ok=True)' \

@@ -1,6 +1,7 @@
 """Files written whole or not at all, and what a disk can refuse, said in one line."""
 
 import codecs
+import errno
 import glob
 import hashlib
 import json
@@ -8,6 +9,7 @@ import math
 import os
 import secrets
 import shutil
+import stat
 import tempfile
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
@@ -22,6 +24,19 @@ PathLike = str | os.PathLike[str]
 def shown(path: PathLike) -> str:
     """The path as it is safe to print: control characters and undecodable bytes are escaped."""
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in os.fsdecode(path))
+
+
+def check_regular(path: PathLike) -> None:
+    """Raises OSError for a pipe, a socket or a device, whose writer would be waited for."""
+    mode = os.stat(path).st_mode
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+        raise OSError(errno.EINVAL, "not a file, but a pipe or a device", os.fspath(path))
+
+
+def read_file(path: PathLike) -> bytes:
+    """The bytes of a regular file. Raises OSError for what is none, or is not there."""
+    check_regular(path)
+    return Path(path).read_bytes()
 
 
 @contextmanager
@@ -43,6 +58,7 @@ def replacing(path: PathLike, need: int = 0, durable: bool = True) -> Iterator[P
     part = path.with_name(f".{path.name[:40]}-{secrets.token_hex(8)}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        make_new(part)
         yield part
         if durable:
             with part.open("rb") as file:
@@ -67,8 +83,17 @@ def replacing(path: PathLike, need: int = 0, durable: bool = True) -> Iterator[P
                 os.close(folder)
 
 
+def make_new(part: Path) -> None:
+    """An empty file; what is there under its name, a link too, is an error. Raises OSError."""
+    part.open("xb").close()
+
+
 def write_file(path: PathLike, data: bytes | memoryview, durable: bool = True) -> None:
-    """Writes a file whole or not at all, as `replacing` does."""
+    """Writes a file whole or not at all, as `replacing` does; into a pipe or a device at once."""
+    given = Path(path)
+    if given.is_relative_to("/dev") or given.exists() and not (given.is_file() or given.is_dir()):
+        given.open("wb").write(data)
+        return
     with replacing(path, len(data), durable) as part:
         part.write_bytes(data)
 
@@ -161,7 +186,7 @@ def settings_of(
 def _read_settings(record: Path) -> dict[str, Any]:
     """Settings; none if they cannot be read."""
     try:
-        found = json.loads(record.read_text(encoding="utf-8"))
+        found = json.loads(read_file(record))
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}

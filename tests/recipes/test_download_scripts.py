@@ -39,7 +39,7 @@ def test_camvid(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout.splitlines()[-1]) == (0, f"CamVid is in {out}"), done
     assert (out / "trainannot/7.png").read_text() == "trainannot 7"
     assert not (out / "README.md").exists()
-    assert not (out / ".unpacking").exists()
+    assert not list(out.glob(".unpacking*"))
     served.unlink()  # what is there is not asked for again
     (out / "val/3.png").unlink()
     again = download("download_camvid.sh", "--to", out, **env)
@@ -47,6 +47,17 @@ def test_camvid(tmp_path: Path) -> None:
     assert (out / "val/3.png").read_text() == "val 3"
     third = download("download_camvid.sh", "--to", out, **env)
     assert "unpacking" not in third.stdout
+
+
+def test_an_archive_that_knows_the_stage(tmp_path: Path) -> None:
+    """A folder in it that is named as the one that it is unpacked in comes out as any other."""
+    served = pack(tmp_path / "served/a.zip", CAMVID | {".unpacking/val": 2}, "SegNet-main/CamVid/")
+    out = tmp_path / "out"
+    (out / ".unpacking-abcdef").mkdir(parents=True)  # of a killed process
+    done = download("download_camvid.sh", "--to", out, CAMVID_URL=f"file://{served}")
+    assert done.returncode == 0, done
+    assert (out / ".unpacking/val/1.png").read_text() == ".unpacking/val 1"
+    assert [path.name for path in out.glob(".unpacking*")] == [".unpacking"]
 
 
 def test_interrupted_and_damaged(tmp_path: Path) -> None:

@@ -4,9 +4,9 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NamedTuple
 
+from utils.files import read_file
 from utils.images import shown
 from utils.scoring.counts import ScoredLabel
 
@@ -88,12 +88,12 @@ def read_scores(path: str, labels: Sequence[ScoredLabel] | None = None) -> dict[
         ValueError: not such a file, or of other classes.
     """
     try:
-        content = json.loads(Path(path).read_bytes())
+        content = json.loads(read_file(path))
     except FileNotFoundError:
         raise FileNotFoundError(f"{shown(path)}: no such file of scores") from None
     except OSError as error:
         raise ValueError(f"{shown(path)}: {error.strerror}") from None
-    except ValueError:  # also of text that is not UTF-8
+    except (ValueError, RecursionError):  # also of text that is not UTF-8
         content = None
     if not _is_scores(content):
         raise ValueError(f"{shown(path)}: not a file of scores; give one that evaluate.py --json "

@@ -14,7 +14,15 @@ import torch
 from tqdm import tqdm
 
 from utils import distributed
-from utils.files import _read_settings, blaming, check_settings, replacing, sweep, write_file
+from utils.files import (
+    _read_settings,
+    blaming,
+    check_settings,
+    read_file,
+    replacing,
+    sweep,
+    write_file,
+)
 from utils.images import Palette, read_size, write_png
 from utils.labels import to_ids
 from utils.pictures import colorize, overlay
@@ -133,7 +141,7 @@ class ResultsFolder:
 
     def _is_done(self, path: str, size: Size) -> bool:
         try:
-            data = (self.folder / PRED / path).read_bytes()
+            data = read_file(self.folder / PRED / path)
             pictures = [self._picture(kind, path) for kind in (RGB, COMPOSE) if self.pictures]
             return all(read_size(picture) == size for picture in pictures) and not find_fault(
                 path, data, size, self.package

@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from tqdm import tqdm
 
+from utils.files import check_regular
 from utils.images import shown
 
 Size = tuple[int, int]
@@ -114,6 +115,7 @@ def opened(path: Path) -> Iterator[zipfile.ZipFile]:
         ValueError: not a zip archive, or one that is cut off.
     """
     try:
+        check_regular(path)
         archive = zipfile.ZipFile(path)
     except FileNotFoundError:
         raise FileNotFoundError(f"{shown(path)}: no such archive") from None

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from utils.files import make_new
 from utils.images import shown
 
 if TYPE_CHECKING:  # loaded only where a video is written
@@ -97,6 +98,7 @@ class VideoFile:
         from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
 
         self.part.parent.mkdir(parents=True, exist_ok=True)
+        make_new(self.part)
         # The index comes first, so that browsers start to play while they load.
         container = av.open(f"file:{self.part.resolve()}", "w", format="mp4",
                             container_options={"movflags": "faststart"})
