@@ -70,6 +70,8 @@ def parse_args() -> argparse.Namespace:
     add_inference(parser)
     group = parser.add_argument_group("output")
     group.add_argument("--json", metavar="FILE", help="write all figures there")
+    group.add_argument("--overwrite", action="store_true",
+                       help="write over figures of another network, data set or split too")
     group.add_argument("--save-dir", metavar="DIR",
                        help="write pred/ (ids), rgb/ (colors), compose/ (overlay) and diff/ (only "
                        "what is wrong) there")
@@ -189,6 +191,18 @@ def check(args: argparse.Namespace) -> None:
         check_folder(args.report)
 
 
+def check_overwriting(args: argparse.Namespace, scored: ScoredSet) -> None:
+    """Refuses a --json that holds figures of something else. Raises ValueError."""
+    if not args.json or args.overwrite or not Path(args.json).is_file():
+        return
+    found = read_scores(args.json)
+    now = {"snapshot": args.snapshot, "predictions": args.predictions, "dataset": scored.name,
+           "split": args.split}
+    if differ := [key for key in now if found.get(key) != now[key]]:
+        raise ValueError(f"--json {args.json}: holds the figures of another {', '.join(differ)}; "
+                         "give --overwrite, or another file")
+
+
 def main() -> None:
     args = parse_args()
     check(args)
@@ -202,10 +216,12 @@ def main() -> None:
     else:
         scored, read = open_predictions(args)
         items = distributed.shard(len(scored))
+    check_overwriting(args, scored)
     before = read_scores(args.compare, scored.labels) if args.compare else {}
     scores = Scores(scored.labels, scored.sizes, args.boundary_ratio * args.boundary)
     outputs = open_outputs(args, scored)
-    evaluate(scores, items, read, outputs, torch.get_num_threads())
+    evaluate(scores, items, read, outputs, torch.get_num_threads(),
+             len(distributed.shard(len(scored))))
     if len(scores.images) != len(scored):
         raise RuntimeError(f"{len(scores.images)} of {len(scored)} images were scored")
     if distributed.rank() == 0:

@@ -94,8 +94,11 @@ class Folder(SegmentationDataset):
 
     def files(self, split: str) -> Files:
         folder = self.root / "images" / split
-        splits = ", ".join(sorted(path.name for path in (self.root / "images").glob("*")))
-        hint = f"; splits there: {splits or 'none'}"
+        splits = [path.name for path in sorted((self.root / "images").glob("*")) if path.is_dir()]
+        hint = f"; splits there: {', '.join(splits) or 'none'}"
+        if not splits and any((self.root / "images").glob("*")):
+            hint = ("; the images lie in images/ itself: a folder for each split is missing, as "
+                    "images/train and labels/train")
         if (self.root / split / "images").is_dir():
             hint = f"; {split}/images/ is there: rename it images/{split}/, and its labels likewise"
         clashes: list[tuple[Path, Path]] = []  # a.jpg and a.png; a.png and a.PNG

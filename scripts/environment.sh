@@ -57,10 +57,26 @@ find_python() {
     return 2
 }
 
+# usage: explain SCRIPT.py OPTION...   what a launcher says of itself, with the options that it sets
+explain() {
+    local word options=''
+    for word in "${@:2}"; do
+        case "$word" in -h | --help) continue ;; --*) options+=$'\n '; esac
+        options+=" $word"
+    done
+    sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//;p;}' "$0"
+    [ -z "$options" ] || printf '\noptions, which further ones replace:%s\n' "$options"
+    printf '\nall options, with the defaults of those that are not set here: python %s --help\n' "$1"
+    exit 0
+}
+
 # usage: launch SCRIPT.py OPTION...   one process per GPU here, or one on the CPU.
 # NPROC sets the processes per node; LAUNCH replaces --standalone, for several nodes.
 launch() {
-    local processes="${NPROC:-}"
+    local processes="${NPROC:-}" word
+    for word in "${@:2}"; do
+        case "$word" in -h | --help) explain "$@" ;; esac
+    done
     ensure_environment "$ROOT/requirements.txt" "${RUNTIME[@]}"
     if [ -z "$processes" ]; then
         processes="$("$PYTHON" -c 'import torch; print(max(1, torch.cuda.device_count()))')"

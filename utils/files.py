@@ -104,7 +104,7 @@ def read_text(path: Path) -> str:
     Raises:
         ValueError: it is in neither.
     """
-    data, encoding = path.read_bytes(), "utf-8-sig"
+    data, encoding = read_file(path), "utf-8-sig"
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         encoding = "utf-16"
     try:

@@ -52,10 +52,11 @@ SCRIPTS: list[tuple[str, list[str], dict[str, Any]]] = [
     ("test", ["--snapshot", "x", "--save-dir", "y"], {
         **INFERENCE, **DEVICE, "dataset": None, "split": "test", "skip_done": False}),
     ("demo", ["--snapshot", "x", "--demo-image", "y"], {
-        **INFERENCE, **DEVICE, "save_dir": "results", "opacity": 0.5, "legend": False}),
+        **INFERENCE, **DEVICE, "save_dir": "results", "opacity": 0.5, "legend": False,
+        "max_pixels": 64_000_000}),
     ("demo_folder", ["--snapshot", "x", "--demo-folder", "y"], {
         **INFERENCE, **DEVICE, "save_dir": "results", "opacity": 0.5, "smooth": 0.0,
-        "show": "overlay"}),
+        "show": "overlay", "max_pixels": 64_000_000}),
     ("propagate", [], {"split": "train", "save_dir": "data/propagated", "propagate": 5,
                        "motion": "dis", "consistency": None, "device": "auto"}),
     ("export", ["--snapshot", "x", "--output", "y", "--images", "z"], {"limit": 8, "int8": False}),

@@ -2,10 +2,12 @@
 
 import argparse
 import math
+import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from difflib import get_close_matches
 from fractions import Fraction
 from typing import Any, NoReturn
 
@@ -41,6 +43,12 @@ NEEDS = {
 }
 
 
+def _suggest(words: Sequence[str], known: Iterable[str]) -> str:
+    """"; did you mean NAME?" for a misspelled word, "" where nothing is near."""
+    near = [name for word in words for name in get_close_matches(word, list(known), 1)]
+    return f"; did you mean {near[0]}?" if near else ""
+
+
 class Parser(argparse.ArgumentParser):
     """argparse with this project's habits: `--crop_size` is `--crop-size`, errors are one line."""
 
@@ -74,6 +82,14 @@ class Parser(argparse.ArgumentParser):
                                  "leave it out")
 
     def error(self, message: str) -> NoReturn:
+        if message.startswith("unrecognized arguments"):
+            wrong = [word.partition("=")[0] for word in message.split() if word[:2] == "--"]
+            message += _suggest(wrong[:1], self._option_string_actions)
+        elif found := re.match(r"argument (--[\w-]+).*: invalid choice: '(.*?)' ", message):
+            choices = self._option_string_actions[found[1]].choices or ()
+            message += _suggest([found[2]], choices)
+        elif found := re.search(r"unknown \w+ '(.*?)'; known: (.*)", message):
+            message += _suggest([found[1]], found[2].split(", "))
         self.exit(2, f"error: {message}; {self.prog} --help lists the options\n")
 
 

@@ -88,6 +88,7 @@ def evaluate(
     read: Callable[[Any], Scored] | None,
     outputs: Outputs | None,
     threads: int,
+    total: int | None = None,
 ) -> None:
     """Counts this rank's images, and then those of all ranks.
 
@@ -97,6 +98,7 @@ def evaluate(
         read: from an item to what is scored, called in threads; None if items are that.
         outputs: writes pictures of each image.
         threads: of this process.
+        total: number of items, to be shown.
     """
     def measure(item: Any) -> tuple[int, Any]:
         scored: Scored = read(item) if read else item
@@ -106,6 +108,6 @@ def evaluate(
 
     silent = None if distributed.rank() == 0 else True
     results = map_in_threads(measure, items, threads)
-    for index, counts in tqdm(results, disable=silent, unit="image"):
+    for index, counts in tqdm(results, total=total, disable=silent, unit="image"):
         scores.add(index, counts)
     scores.gather()

@@ -1,0 +1,77 @@
+"""What somebody meets who uses a script for the first time: misspelled words, help, old results."""
+
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import test_submission
+from conftest import ROOT
+
+from datasets import build_dataset
+from utils.images import write_png
+
+snapshots = test_submission.snapshots  # a fixture
+
+
+@pytest.mark.parametrize(("script", "words", "near"), [
+    ("evaluate.py", ["--predicions", "x"], "--predictions"),
+    ("evaluate.py", ["--predicions=x"], "--predictions"),
+    ("train.py", ["--crop-sise", "3"], "--crop-size"),
+    ("train.py", ["--dataset", "citiscapes"], "cityscapes"),
+    ("train.py", ["--arch", "deeplabv3_resnet81"], "deeplabv3_resnet18"),
+    ("demo.py", ["--demo-image", "x", "--outputs", "id_maks"], "id_mask"),
+])
+def test_did_you_mean(script: str, words: list[str], near: str, call: Callable) -> None:
+    done = call(script, *words)
+    assert done.returncode == 2
+    assert f"; did you mean {near}?" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_nothing_is_near(call: Callable) -> None:
+    done = call("evaluate.py", "--zzzz")
+    assert (done.returncode, "did you mean" in done.stderr) == (2, False)
+
+
+@pytest.mark.parametrize(("name", "said"), [
+    ("train_camvid.sh", ["DeepLabV3-ResNet18 on CamVid", "\n  --crop-size 352 480\n",
+                         "python train.py --help"]),
+    ("evaluate.sh", ["Scores a checkpoint", "python evaluate.py --help"]),
+    ("submit.sh", ["python test.py --help"]),
+])
+def test_help_of_launchers(name: str, said: list[str]) -> None:
+    """The recipe's own options, not the defaults of what it starts; nothing is installed."""
+    done = subprocess.run(["bash", ROOT / "scripts" / name, "--help"], capture_output=True,
+                          text=True, env={"PATH": "/usr/bin:/bin"})
+    assert done.returncode == 0, done.stderr
+    assert not done.stderr
+    assert all(words in done.stdout for words in said), done.stdout
+    assert "set -euo" not in done.stdout
+
+
+def test_figures_of_another_network_stay(
+    snapshots: dict, data_roots: dict, call: Callable, tmp_path: Path
+) -> None:
+    """Unless that is asked for; of the same network they are written again."""
+    mine, file = tmp_path / "mine.pth", tmp_path / "scores.json"
+    shutil.copy(snapshots["camvid"], mine)
+    words = ["evaluate.py", "--data-root", data_roots["camvid"], "--workers", 0, "--json", file]
+    for snapshot, more, code in ((mine, [], 0), (mine, [], 0), (snapshots["camvid"], [], 2),
+                                 (mine, ["--limit", 1], 0), (snapshots["camvid"], [], 2),
+                                 (snapshots["camvid"], ["--overwrite"], 0)):
+        before = file.read_bytes() if file.exists() else b""
+        done = call(*words, "--snapshot", snapshot, *more)
+        assert done.returncode == code, done.stderr
+        if code:
+            assert "holds the figures of another snapshot; give --overwrite" in done.stderr
+            assert file.read_bytes() == before
+
+
+def test_images_without_folders_of_splits(tmp_path: Path) -> None:
+    write_png(tmp_path / "images/a.png", np.zeros((8, 8, 3), np.uint8))
+    (tmp_path / "classes.txt").write_text("0 road 0 0 0\n")
+    with pytest.raises(FileNotFoundError, match="a folder for each split is missing, as images/tr"):
+        build_dataset("folder", tmp_path, "train")
