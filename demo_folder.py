@@ -51,7 +51,7 @@ from utils.options.prediction import (
     build_inference,
     check_source,
 )
-from utils.pictures import Painter
+from utils.pictures import KINDS, Painter
 from utils.stopping import Stopped, StopRequest, run
 from utils.video.reader import (
     TIMELAPSE_FPS,
@@ -177,6 +177,9 @@ def segment_folder(args: argparse.Namespace, device: torch.device, stop: StopReq
              if path.is_dir() and path.name[0] != "." and path.resolve() != save_dir.resolve()]
     if below:
         print(f"folders in {shown(folder)} are not looked into: {shown(', '.join(sorted(below)))}")
+    kinds = args.outputs or KINDS
+    there = sum((save_dir / f"{name}_{kind}.png").exists() for name in names.values()
+                for kind in kinds)
     snapshot = read_network(args)
     read = partial(read_image, upright=True, bits=args.bits)
     workload, _ = look_ahead(files, read, len(files), args.eval_size)
@@ -189,7 +192,8 @@ def segment_folder(args: argparse.Namespace, device: torch.device, stop: StopReq
     infer = pace.timed(partial(predictor.label_map, seen=args.eval_size))
     results = pipeline(files, read, infer, write, torch.get_num_threads(), stop)
     written, passed_over = count(results, len(files), "image")
-    print(f"{written} of {len(files)} files segmented: {save_dir}", pace, sep="\n")
+    replaced = f", {there} pictures of the same name replaced" if there else ""
+    print(f"{written} of {len(files)} files segmented: {save_dir}{replaced}", pace, sep="\n")
     return not passed_over
 
 

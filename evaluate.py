@@ -48,7 +48,7 @@ from utils.scoring.comparison import Comparison, change_table, read_scores
 from utils.scoring.counts import Scores
 from utils.scoring.per_image import KINDS as OUTPUTS
 from utils.scoring.per_image import Outputs, Scored, evaluate
-from utils.scoring.summary import plain, summarize, tables
+from utils.scoring.summary import image_ious, image_table, plain, summarize, tables
 from utils.stopping import run
 from utils.workers import read_shard
 
@@ -70,6 +70,8 @@ def parse_args() -> argparse.Namespace:
     add_inference(parser)
     group = parser.add_argument_group("output")
     group.add_argument("--json", metavar="FILE", help="write all figures there")
+    group.add_argument("--csv", metavar="FILE", help="write the IoU of every class in every image "
+                       "there, as a table")
     group.add_argument("--overwrite", action="store_true",
                        help="write over figures of another network, data set or split too")
     group.add_argument("--save-dir", metavar="DIR",
@@ -77,7 +79,7 @@ def parse_args() -> argparse.Namespace:
                        "what is wrong) there")
     group.add_argument("--report", metavar="DIR",
                        help="write DIR/index.html: all figures and the worst and best images, as a "
-                       "page that needs no network")
+                       "page that opens without the internet")
     group.add_argument("--compare", metavar="FILE",
                        help="scores of an earlier --json, to show what changed")
     group.add_argument("--boundary", action=argparse.BooleanOptionalAction,
@@ -187,6 +189,7 @@ def check(args: argparse.Namespace) -> None:
     if args.boundary_ratio is not None and not (args.boundary and args.boundary_ratio):
         raise ValueError("--boundary-ratio: a number above 0, and only with --boundary or --report")
     check_output(args.json)
+    check_output(args.csv)
     if args.report:
         check_folder(args.report)
 
@@ -199,8 +202,8 @@ def check_overwriting(args: argparse.Namespace, scored: ScoredSet) -> None:
     now = {"snapshot": args.snapshot, "predictions": args.predictions, "dataset": scored.name,
            "split": args.split}
     if differ := [key for key in now if found.get(key) != now[key]]:
-        raise ValueError(f"--json {args.json}: holds the figures of another {', '.join(differ)}; "
-                         "give --overwrite, or another file")
+        raise ValueError(f"--json {args.json}: holds other figures, of another run "
+                         f"(not the same {', '.join(differ)}); give --overwrite, or another file")
 
 
 def main() -> None:
@@ -233,8 +236,13 @@ def main() -> None:
         lines.append(f"{len(scored)} images of {scored.name} {args.split}, "
                      f"{args.snapshot or args.predictions}")
         # Files before the tables, which may go into a pipe that breaks.
+        samples = scored.dataset.samples
+        images = {samples[index].name: ious for index, ious in image_ious(scores).items()}
         if args.json:
-            write_file(Path(args.json), json.dumps(plain(result), indent=1).encode())
+            content = plain(result | {"imageScores": images})
+            write_file(Path(args.json), json.dumps(content, indent=1).encode())
+        if args.csv:
+            write_file(Path(args.csv), image_table(images).encode("utf-8", "surrogateescape"))
         if args.report:
             data = f"{scored.name} {args.split} in {scored.dataset.root}"
             page = Report(

@@ -49,7 +49,8 @@ def load_weights(network: nn.Module, weights: dict[str, Tensor], except_: str = 
     faults += [f"{name} is {tuple(weights[name].shape)}, not {tuple(own[name].shape)}"
                for name in unequal if name not in left_out]
     if faults:
-        raise ValueError(f"the weights do not fit the network: {len(faults)} of {len(own)} tensors "
+        raise ValueError(f"the weights do not fit the network: {len(faults)} of "
+                         f"{len({*own, *weights})} tensors "
                          f"differ ({'; '.join(faults[:3])})")
     network.load_state_dict({k: own[k] if k in left_out else weights[k] for k in own})
     return left_out
@@ -157,7 +158,11 @@ def build_with_weights(
         snapshot = read_snapshot(init, weights=True)
         kept = [key for key in FORM if key in _defaults(name)]
         network = build_model(name, num_classes, **_stored(snapshot, kept) | options)
-        new = load_weights(network, snapshot["weights"], except_="classifier.")
+        try:
+            new = load_weights(network, snapshot["weights"], except_="classifier.")
+        except ValueError as error:
+            raise ValueError(f"{init} is of {snapshot['model']['arch']}, not of {name}: "
+                             f"{error}") from None
         return network, [f"weights: {init}; new: {', '.join(new) or 'nothing'}"]
     if encoder is None:
         return build_model(name, num_classes, **options), []

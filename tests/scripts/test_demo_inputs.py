@@ -54,6 +54,12 @@ def test_every_file_of_a_folder_is_segmented_or_named(
         "IMG_1.HEIC", "a.gif", "notes.txt"]
 
 
+def test_pictures_that_are_replaced_are_counted(demo: Callable, photos: Path) -> None:
+    assert "replaced" not in demo("--demo-folder", photos, "--limit", 2).stdout
+    assert "out, 4 pictures of the same name replaced\n" in demo(
+        "--demo-folder", photos, "--outputs", "id_mask", "overlay").stdout
+
+
 def test_files_beside_the_frames_of_a_video(demo: Callable, photos: Path) -> None:
     for odd in (1, 3):
         (photos / f"{odd}.png").unlink()

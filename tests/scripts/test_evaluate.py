@@ -40,7 +40,7 @@ def predictions(city: Path, tmp_path: Path) -> Path:
 def scored(call, city: Path, predictions: Path, *words: object) -> dict:
     path = predictions.parent / "scores.json"
     done = call("evaluate.py", "--predictions", predictions, "--dataset", "cityscapes",
-                "--data-root", city, "--json", path, *words)
+                "--data-root", city, "--json", path, "--overwrite", *words)
     assert done.returncode == 0, done.stderr
     return json.loads(path.read_text()) | {"said": done.stdout}
 

@@ -1,5 +1,7 @@
 """What somebody meets who uses a script for the first time: misspelled words, help, old results."""
 
+import csv
+import json
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -66,8 +68,27 @@ def test_figures_of_another_network_stay(
         done = call(*words, "--snapshot", snapshot, *more)
         assert done.returncode == code, done.stderr
         if code:
-            assert "holds the figures of another snapshot; give --overwrite" in done.stderr
+            assert "figures, of another run (not the same snapshot); give --overwr" in done.stderr
             assert file.read_bytes() == before
+
+
+def test_figures_of_every_image(
+    snapshots: dict, data_roots: dict, call: Callable, tmp_path: Path
+) -> None:
+    """Those of JSON and table agree; a class that is not in an image has none."""
+    paths = tmp_path / "s.json", tmp_path / "s.csv"
+    done = call("evaluate.py", "--snapshot", snapshots["camvid"], "--data-root",
+                data_roots["camvid"], "--workers", 0, "--json", paths[0], "--csv", paths[1])
+    assert done.returncode == 0, done.stderr
+    images = json.loads(paths[0].read_text())["imageScores"]
+    head, *rows = csv.reader(paths[1].open(newline=""))
+    assert [row[0] for row in rows] == list(images) == ["0016E5_7", "0016E5_8"]
+    for row in rows:
+        figures = images[row[0]]
+        assert head[2:] == list(figures)
+        assert [float(text) if text else None for text in row[2:]] == list(figures.values())
+        known = [iou for iou in figures.values() if iou is not None]
+        assert float(row[1]) == pytest.approx(sum(known) / len(known))
 
 
 def test_images_without_folders_of_splits(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Files that load, and are not what a training or an author writes: one line, and soon."""
 
 import json
+import re
 import sys
 import types
 from collections.abc import Callable
@@ -15,7 +16,7 @@ from conftest import ROOT
 
 from model import build_model
 from model.onnx_export import KEY, ExportedNetwork
-from model.snapshot import from_snapshot, read_snapshot
+from model.snapshot import build_with_weights, from_snapshot, read_snapshot
 from utils import checkpoint, stopping
 from utils.images import write_png
 
@@ -82,6 +83,15 @@ def test_a_larger_network_than_there_are_weights_of() -> None:
     whole["model"] = whole["model"] | {"arch": "deeplabv3plus_wide_resnet38", "options": {}}
     with pytest.raises(ValueError, match="the weights do not fit the network"):
         from_snapshot(whole)
+
+
+def test_weights_of_another_network_name_both(tmp_path: Path) -> None:
+    """And a number of tensors that is not above that of all."""
+    torch.save(content(), tmp_path / "x.pth")
+    with pytest.raises(ValueError, match=r"x.pth is of cspsg_n, not of sgcpnet: ") as refused:
+        build_with_weights("sgcpnet", 3, str(tmp_path / "x.pth"))
+    wrong, everything = re.search(r"(\d+) of (\d+) tensors", str(refused.value)).groups()
+    assert int(wrong) <= int(everything)
 
 
 @pytest.mark.parametrize("kind", ["loop", "tree", "nameless"])

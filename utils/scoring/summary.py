@@ -4,6 +4,8 @@ Keys, names, averages and layout are those of cityscapesScripts 2.3.0; ratios of
 there and in the tables, null in the JSON file.
 """
 
+import csv
+import io
 import math
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -151,6 +153,18 @@ def image_ious(scores: Scores) -> dict[int, Figures]:
                 in zip(names, scores.scored, counts.classes.T, strict=True) if ok}
         for index, counts in scores.images.items()
     }
+
+
+def image_table(images: Mapping[str, Figures]) -> str:
+    """`image_ious` by the names of images, with their means, as comma-separated values."""
+    text = io.StringIO(newline="")
+    writer = csv.writer(text)
+    writer.writerow(["image", "mean", *next(iter(images.values()), {})])
+    for name, ious in images.items():
+        known = [iou for iou in ious.values() if not math.isnan(iou)]
+        figures = [sum(known) / len(known) if known else math.nan, *ious.values()]
+        writer.writerow([name, *("" if math.isnan(x) else x for x in figures)])
+    return text.getvalue()
 
 
 def tables(scores: Scores, result: Mapping[str, Any]) -> str:

@@ -103,7 +103,8 @@ def test_rate_that_no_camera_has(
 @pytest.mark.parametrize("said", [0, -1, None])
 def test_no_rate_at_all(said: int | None, monkeypatch: pytest.MonkeyPatch, clip: Path) -> None:
     picture = reader.Frame(np.zeros((48, 64, 3), np.uint8), 0.0)
-    stream = SimpleNamespace(guessed_rate=said, codec_context="some", duration=12, time_base=1)
+    context = SimpleNamespace(width=64, height=48)
+    stream = SimpleNamespace(guessed_rate=said, codec_context=context, duration=12, time_base=1)
     container = SimpleNamespace(duration=12e6, streams=SimpleNamespace(best=lambda _: stream))
     monkeypatch.setattr(av, "open", lambda *_, **__: container)
     monkeypatch.setattr(reader, "_frames", lambda *_: iter([picture]))
