@@ -11,14 +11,18 @@ import secrets
 import shutil
 import stat
 import tempfile
-from collections.abc import Collection, Iterator
+import time
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from utils.stopping import DISK_FAULTS
 
 PathLike = str | os.PathLike[str]
+T = TypeVar("T")
+TRIES, PAUSE = 3, 1.0  # of a network disk, and seconds between them
+_read_before: set[PathLike] = set()
 
 
 def shown(path: PathLike) -> str:
@@ -36,7 +40,30 @@ def check_regular(path: PathLike) -> None:
 def read_file(path: PathLike) -> bytes:
     """The bytes of a regular file. Raises OSError for what is none, or is not there."""
     check_regular(path)
-    return Path(path).read_bytes()
+    return patiently(path, Path(path).read_bytes)
+
+
+def patiently(path: PathLike, read: Callable[[], T]) -> T:
+    """What `read()` gives, tried three times where a network disk may refuse it for a moment.
+
+    Args:
+        path: that is read. What has been read in this process before may be missing for a moment,
+            while another machine replaces it.
+        read: opens it, or more.
+    """
+    name = os.fspath(path)
+    for left in range(TRIES)[::-1]:
+        try:
+            result = read()
+        except OSError as error:
+            missing = error.errno == errno.ENOENT and name in _read_before
+            if not left or not (missing or error.errno == errno.ESTALE):
+                raise
+            time.sleep(PAUSE)
+        else:
+            break
+    _read_before.add(name)
+    return result
 
 
 @contextmanager

@@ -12,6 +12,7 @@ import warnings
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from io import BytesIO
 from typing import Any, BinaryIO
 
@@ -25,7 +26,7 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
-from utils.files import PathLike, shown, write_file
+from utils.files import PathLike, patiently, shown, write_file
 
 MAX_PIXELS = 64_000_000
 BYTES_PER_PIXEL = 8  # four uncompressed 16-bit channels
@@ -251,15 +252,30 @@ def write_png(path: PathLike, array: np.ndarray) -> None:
 @contextmanager
 def open_image(path: PathLike) -> Iterator[BinaryIO]:
     """A regular file of a sensible size, opened; errors name it. Raises as `read_image`."""
+    with _naming(path), patiently(path, partial(_open, path)) as file:
+        yield file
+
+
+def _open(path: PathLike) -> BinaryIO:
+    status = os.stat(path)
+    if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for its writer
+        raise ValueError(f"{shown(path)}: not a file, but a folder, a pipe or a device")
+    if status.st_size > BYTES_PER_PIXEL * _limit:
+        raise ValueError(f"{shown(path)}: {status.st_size:,} bytes, at most "
+                         f"{BYTES_PER_PIXEL * _limit:,}")
+    return open(path, "rb")
+
+
+def _read_bytes(path: PathLike) -> bytes:
+    with _open(path) as file:
+        return file.read()
+
+
+@contextmanager
+def _naming(path: PathLike) -> Iterator[None]:
+    """Turns what the file system says of a path into one line about it."""
     try:
-        status = os.stat(path)
-        if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for its writer
-            raise ValueError(f"{shown(path)}: not a file, but a folder, a pipe or a device")
-        if status.st_size > BYTES_PER_PIXEL * _limit:
-            raise ValueError(f"{shown(path)}: {status.st_size:,} bytes, at most "
-                             f"{BYTES_PER_PIXEL * _limit:,}")
-        with open(path, "rb") as file:
-            yield file
+        yield
     except FileNotFoundError:
         raise FileNotFoundError(f"{shown(path)}: no such file, or a link to none") from None
     except OSError as error:  # no permission, a loop of links, a name too long, a failing disk
@@ -291,8 +307,8 @@ def _heif() -> Any:
 
 def _read(path: PathLike) -> tuple[bytes, ImageFile]:
     """The bytes of a file that is complete as far as its kind can tell, and its parsed header."""
-    with open_image(path) as file:
-        stream = BytesIO(file.read())
+    with _naming(path):
+        stream = BytesIO(patiently(path, partial(_read_bytes, path)))
     data, image = stream.getvalue(), _read_header(path, stream)
     # Older cv2, and PIL once any library set LOAD_TRUNCATED_IMAGES, fill what is missing.
     with _blaming(path, image.format):

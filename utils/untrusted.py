@@ -13,7 +13,7 @@ from typing import IO, Any
 import torch
 from torch import Tensor
 
-from utils.files import PathLike, shown
+from utils.files import PathLike, patiently, shown
 
 # The names that files of weights ask for: only to word an error, torch decides what it loads.
 EXPECTED = re.compile(
@@ -175,7 +175,7 @@ def _not_ours(path: PathLike, part: str) -> ValueError:
 
 def is_safetensors(path: Path) -> bool:
     """Whether a file begins as those of safetensors do: a length, and JSON of the tensors."""
-    with path.open("rb") as file:
+    with open_patiently(path) as file:
         return file.read(10)[8:] == b'{"'
 
 
@@ -189,6 +189,11 @@ def check_file(path: Path) -> None:
         raise ValueError(f"{path}: {fault}")
 
 
+def open_patiently(path: Path) -> IO[bytes]:
+    """A file on a disk that may be at the other end of a network."""
+    return patiently(path, lambda: path.open("rb"))
+
+
 def _find_danger(path: Path) -> str:
     """That loading a file would have called functions of the system, up to three named; or ""."""
     calls = sorted(filter(MALICIOUS.fullmatch, _find_imports(path)))[:3]
@@ -198,11 +203,11 @@ def _find_danger(path: Path) -> str:
 def _find_fault(path: Path) -> str:
     """What is wrong with a file, found without unpickling; "" for nothing."""
     try:
-        mode = path.stat().st_mode
+        mode = patiently(path, path.stat).st_mode
         if not stat.S_ISREG(mode):  # to open a pipe would wait for its writer
             kind = "a folder" if stat.S_ISDIR(mode) else "not a regular file"
             return f"{kind}; give a checkpoint (.pth)"
-        with path.open("rb") as file:
+        with open_patiently(path) as file:
             head = file.read(512)
     except (FileNotFoundError, NotADirectoryError):
         raise FileNotFoundError(f"{path}: no such checkpoint") from None
@@ -218,7 +223,7 @@ def _find_fault(path: Path) -> str:
 def _find_zip_fault(path: Path) -> str:
     """torch checks no CRC: one flipped byte would load silently."""
     try:
-        with zipfile.ZipFile(path) as archive:
+        with open_patiently(path) as file, zipfile.ZipFile(file) as archive:
             members = archive.infolist()
             names = {member.filename.rpartition("/")[2] for member in members}
             if "constants.pkl" in names:
