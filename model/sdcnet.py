@@ -166,6 +166,7 @@ def load_sdcnet(path: str | Path) -> SDCNet2D:
     config = content["model"]
     if config["arch"] not in SDCNETS:
         raise ValueError(f"{path}: a network {config['arch']}; {EXPECTED}")
+    checkpoint.check_finite(content["weights"], path)
     network = SDCNETS[config["arch"]](**config["options"])
     load_weights(network, content["weights"])
     network.motion = content["dataset"].get("motion", network.motion)

@@ -86,6 +86,7 @@ def read_snapshot(path: str | Path, weights: bool = False) -> dict[str, Any]:
         if not is_smp(arch) and arch not in MODELS:
             raise ValueError(f"{path}: a network {arch}, which labels no images; one of "
                              "train_sdcnet.py is for propagate.py --motion sdcnet")
+        checkpoint.check_finite(content["weights"], path)
         return content
     return recognize(checkpoint.state_dict(content, path), path)
 

@@ -7,6 +7,7 @@ with no allow-list. Keys: docs/training.md.
 import argparse
 import io
 import warnings
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import torch
 from numpy._core import multiarray
 from torch import Tensor
 
-from utils.files import write_file
+from utils.files import patiently, write_file
 from utils.untrusted import (
     check_about,
     check_file,
@@ -59,7 +60,7 @@ def read(path: str | Path) -> dict[str, Any]:
     try:
         with torch.serialization.safe_globals(SAFE_GLOBALS), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the refusal below says it in one line
-            content = torch.load(path, map_location="cpu", weights_only=True)
+            content = patiently(path, lambda: torch.load(path, "cpu", weights_only=True))
     except Exception:  # torch raises seven types for damaged files
         raise ValueError(f"{path}: {explain_refusal(path)}") from None
     if not isinstance(content, dict):
@@ -83,7 +84,36 @@ def state_dict(content: dict[str, Any], path: str | Path) -> dict[str, Tensor]:
     for prefix in PREFIXES * 2:
         if all(key.startswith(prefix) for key in content):
             content = {key.removeprefix(prefix): tensor for key, tensor in content.items()}
+    check_finite(content, path)
     return {key: tensor.detach() for key, tensor in content.items()}
+
+
+def check_finite(weights: dict[str, Tensor], path: str | Path) -> None:
+    """Refuses weights that would make every logit nan.
+
+    Raises:
+        ValueError: the first one's name.
+    """
+    if name := _not_finite(weights):
+        raise ValueError(f"{path}: {name} is not finite: the training that made it diverged, or "
+                         "the file is damaged; take an earlier checkpoint")
+
+
+def _not_finite(weights: dict[str, Tensor]) -> str | None:
+    """The first tensor that holds nan or infinity."""
+    return next((name for name, tensor in weights.items()
+                 if tensor.is_floating_point() and not tensor.isfinite().all()), None)
+
+
+def fingerprint(value: Any) -> int:
+    """A number that changes with any tensor, number or text of a nested content."""
+    if isinstance(value, Tensor):
+        data = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+        return zlib.crc32(data.numpy().data, zlib.crc32(str(value.dtype).encode()))
+    if isinstance(value, dict | list | tuple):
+        items = value.items() if isinstance(value, dict) else enumerate(value)
+        return zlib.crc32(repr([(key, fingerprint(each)) for key, each in items]).encode())
+    return zlib.crc32(repr(value).encode())
 
 
 def _is_state_dict(content: dict) -> bool:
@@ -116,9 +146,8 @@ def write(path: str | Path, content: dict[str, Any]) -> None:
         OSError: no room, no permission; the old file stays.
     """
     path = Path(path)
-    for name, tensor in content["weights"].items():
-        if tensor.is_floating_point() and not tensor.isfinite().all():
-            raise FloatingPointError(f"{path}: not written: {name} is not finite")
+    if name := _not_finite(content["weights"]):
+        raise FloatingPointError(f"{path}: not written: {name} is not finite")
     save(path, content)
 
 
