@@ -5,7 +5,6 @@ import copy
 import hashlib
 import io
 import os
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -51,12 +50,13 @@ def per_label(
     digest = hashlib.sha256(dataset.id_to_train_id.tobytes())
     for sample in dataset.samples:
         status = os.stat(sample.truth)
-        digest.update(f"{sample.truth} {status.st_size} {status.st_mtime_ns}\n".encode())
+        digest.update(os.fsencode(f"{sample.truth} {status.st_size} {status.st_mtime_ns}\n"))
     stem = f"{name}_{dataset.split}_{digest.hexdigest()[:16]}"
     path = cache_folder(dataset.root) / f"{stem}.npz"
-    damaged = contextlib.suppress(OSError, ValueError, KeyError, zipfile.BadZipFile)
-    with damaged, np.load(path) as stored:
-        return np.split(stored["rows"], stored["ends"])[:-1]
+    with contextlib.suppress(Exception), np.load(path) as stored:  # else it is made again
+        rows, ends = stored["rows"], stored["ends"]
+        if len(ends) == len(dataset) and ends[-1] == len(rows):
+            return np.split(rows, ends)[:-1]
 
     def read(index: int) -> np.ndarray:
         return measure(dataset.to_train_ids(dataset.read_ids(index), index))
@@ -65,8 +65,12 @@ def per_label(
     results = list(tqdm(jobs, name, len(dataset), disable=None, unit="label"))
     content = io.BytesIO()
     np.savez(content, rows=np.concatenate(results), ends=np.cumsum([len(r) for r in results]))
-    write_file(path, content.getbuffer())
-    print(f"{name} of {len(dataset)} labels: {path}")
+    try:
+        write_file(path, content.getbuffer())
+    except OSError as error:  # they are counted again the next time
+        print(f"note: {error.strerror}")
+    else:
+        print(f"{name} of {len(dataset)} labels: {path}")
     return results
 
 
