@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from utils import distributed
+from utils.files import check_folder
 from utils.images import DEPTHS
 from utils.options.parser import OneOrTwo, positive, whole
 
@@ -118,7 +119,13 @@ def check_output(path: str | None) -> None:
     """Refuses a file that could not be written after the work is done.
 
     Raises:
-        ValueError: its folder is missing.
+        ValueError: its folder is missing or cannot be written, or it is a folder.
     """
-    if path and not Path(path).resolve().parent.is_dir():
+    if not path:
+        return
+    if not Path(path).resolve().parent.is_dir():
         raise ValueError(f"{path}: its folder does not exist; make it first")
+    if Path(path).is_dir():
+        raise ValueError(f"{path}: is a folder; give the name of a file")
+    if Path(path).is_file() or not Path(path).exists():  # not a device
+        check_folder(Path(path).resolve().parent)
