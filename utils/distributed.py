@@ -5,10 +5,12 @@ import ctypes
 import os
 import platform
 import re
-import signal
+import socket
 import sys
+import time
 from collections.abc import Iterator
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,15 +18,20 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from utils.stopping import end_with_launcher
 from utils.waiting_threads import sleep_beside_others
 
-TIMEOUT = timedelta(minutes=10)
+PATIENCE = 600.0  # seconds
+WAITING = timedelta(days=30)  # for what one rank prepares for all
+ROLL_CALL = 5.0  # seconds
+LAUNCHED = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+GROUP: dict[str, Any] = {}  # of this process, once it has joined others
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 MOST = 2**30  # bytes; larger pieces go back to the system still
 OLD_MOST = 2**25  # the most that glibc before 2.35 takes
 
 
-def start(device: str, threads: int | None = None) -> torch.device:
+def start(device: str, threads: int | None = None, patience: float = PATIENCE) -> torch.device:
     """Joins the processes that `torch.distributed.run` launched; sets this process's threads.
 
     On the CPU, memory that is freed is kept for the next tensor.
@@ -32,6 +39,7 @@ def start(device: str, threads: int | None = None) -> torch.device:
     Args:
         device: "auto", "cpu", "cuda", "cuda:N" or "mps".
         threads: of this process on the CPU; default cores / local ranks.
+        patience: seconds in which the processes have to answer each other, once they compute.
 
     Returns:
         This process's device.
@@ -39,6 +47,7 @@ def start(device: str, threads: int | None = None) -> torch.device:
     Raises:
         ValueError: the device is not there.
     """
+    launched = is_launched()  # first: it says what is wrong with the others
     local_rank = int(os.environ.get("LOCAL_RANK", 0))
     local_world = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
     chosen = find_device(device, local_rank, local_world)
@@ -47,15 +56,47 @@ def start(device: str, threads: int | None = None) -> torch.device:
     sleep_beside_others(threads)
     if chosen.type == "cpu":
         keep_freed_memory()
-    if "RANK" in os.environ and "WORLD_SIZE" in os.environ:
-        # Linux ends this process when its launcher dies: no orphan writes the run folder.
-        if sys.platform == "linux":
-            with contextlib.suppress(OSError, AttributeError):
-                ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
-        cuda = chosen.type == "cuda"
-        dist.init_process_group("nccl" if cuda else "gloo", timeout=TIMEOUT,
-                                device_id=chosen if cuda else None)
+    if launched:
+        join(chosen, timedelta(seconds=patience))
     return chosen
+
+
+def is_launched() -> bool:
+    """Whether this is one of the processes of a launcher.
+
+    Raises:
+        ValueError: by halves, as what a cluster's shell leaves behind.
+    """
+    if not {"RANK", "WORLD_SIZE"} & os.environ.keys():
+        return False
+    missing = [name for name in LAUNCHED if not os.environ.get(name)]
+    numbers = [os.environ.get(name, "0") for name in ("RANK", "WORLD_SIZE", "MASTER_PORT")]
+    if missing or not all(number.isdecimal() for number in numbers):
+        fault = f"without {', '.join(missing)}" if missing else "of which one is no number"
+        raise ValueError(f"RANK or WORLD_SIZE is set, as by a launcher, but {fault}; start with "
+                         "python -m torch.distributed.run, or unset RANK and WORLD_SIZE")
+    return True
+
+
+def join(device: torch.device, patience: timedelta) -> None:
+    """Waits until all processes of the launcher are there.
+
+    Raises:
+        RuntimeError: the launcher has ended.
+    """
+    end_with_launcher()
+    place = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":  # it listens before we start
+        try:
+            socket.create_connection(place, timeout=60).close()
+        except ConnectionRefusedError:
+            raise RuntimeError(f"the launcher at {place[0]}:{place[1]} has ended") from None
+    cuda = device.type == "cuda"
+    dist.init_process_group("nccl" if cuda else "gloo", timeout=patience,
+                            device_id=device if cuda else None)
+    GROUP["patient"] = dist.new_group(backend="gloo", timeout=WAITING)
+    GROUP["patience"] = patience.total_seconds()
+    GROUP["processes"] = gather((socket.gethostname(), os.getpid()))
 
 
 def cores() -> int:
@@ -92,10 +133,59 @@ def find_device(name: str, local_rank: int = 0, local_world: int = 1) -> torch.d
 
 def stop() -> None:
     """Leaves the process group; when all is well, together with the others."""
+    if dist.is_initialized() and sys.exception() is None:  # else a rank may be gone already
+        dist.barrier()
+    leave()
+
+
+def leave() -> None:
+    """Leaves the process group, if this is in one."""
     if dist.is_initialized():
-        if sys.exception() is None:  # else a rank may be gone already
-            dist.barrier()
         dist.destroy_process_group()
+
+
+def blame(error: Exception) -> str | None:
+    """Which rank ended or fell silent, when a failed exchange with it is what `error` is.
+
+    Ranks that fail by themselves say so in the launcher's store, those that were left alone call
+    the roll there, and the first of them tells.
+
+    Returns:
+        A line; "" if another rank tells; None if `error` is this rank's own.
+    """
+    if not dist.is_initialized() or world() == 1:
+        return None
+    alone = isinstance(error, dist.DistError) or (
+        isinstance(error, RuntimeError) and re.search(r"gloo/|NCCL|by peer", str(error)))
+    present: dict[int, str] = {}
+    try:
+        store = dist.distributed_c10d._get_default_store()
+        store.set(f"end/{rank()}", "alone" if alone else "failed")
+        if not alone:
+            return None
+        end = time.monotonic() + ROLL_CALL
+        while len(present) < world() and time.monotonic() < end:
+            time.sleep(0.1)
+            present = {number: store.get(f"end/{number}").decode() for number in range(world())
+                       if store.check([f"end/{number}"])}
+    except RuntimeError:
+        return "the launcher or rank 0 ended, which the other ranks need" if alone else None
+    first = min(number for number, how in present.items() if how == "alone")
+    if "failed" in present.values() or first != rank():
+        return ""
+    lost = [_describe(number) for number in range(world()) if number not in present]
+    reason = str(error).partition("\n")[0][:150]
+    return "; ".join([*(lost or [f"the ranks lost each other ({reason})"]),
+                      *getattr(error, "__notes__", ())])
+
+
+def _describe(number: int) -> str:
+    """A rank that does not answer."""
+    host, process = GROUP["processes"][number]
+    which = f"rank {number} (process {process} on {host})"
+    if host == socket.gethostname() and not Path(f"/proc/{process}").exists():
+        return f"{which} ended without a word: killed, perhaps for want of memory"
+    return f"{which} has not answered: it hangs, was killed, or its network is cut"
 
 
 def rank() -> int:
@@ -124,10 +214,16 @@ def barrier() -> None:
 def main_first() -> Iterator[None]:
     """Runs the block on the main rank, then on the others: what it caches is made once."""
     if rank() > 0:
-        barrier()
+        _wait()
     yield
     if rank() == 0:
-        barrier()
+        _wait()
+
+
+def _wait() -> None:
+    """A barrier without patience: what the main rank prepares may take hours."""
+    if dist.is_initialized():
+        dist.barrier(group=GROUP["patient"])
 
 
 def synchronize_batch_norm(network: nn.Module, device: torch.device) -> nn.Module:
@@ -165,13 +261,38 @@ def sum_over_ranks(tensor: Tensor) -> Tensor:
     return tensor
 
 
-def gather(part: Any) -> list[Any]:
-    """The parts of all ranks, in their order, on every rank; of plain data, not tensors."""
+def gather(part: Any, patiently: bool = False) -> list[Any]:
+    """The parts of all ranks, in their order, on every rank; of plain data, not tensors.
+
+    Args:
+        part: of this rank.
+        patiently: however long another one takes to have its own.
+    """
     if not dist.is_initialized():
         return [part]
     parts: list[Any] = [None] * world()
-    dist.all_gather_object(parts, part)
+    dist.all_gather_object(parts, part, group=GROUP["patient"] if patiently else None)
     return parts
+
+
+def agree(what: str, own: dict[str, Any], error: type[Exception], remedy: str) -> None:
+    """Has every rank end if one of them has something else than the main rank.
+
+    Args:
+        what: is compared, in words.
+        own: name -> plain data of this rank, or a digest.
+        error: what is raised, on every rank; the main rank says it.
+        remedy: that follows in the message.
+    """
+    if world() == 1:
+        return
+    for number, (host, other) in enumerate(parts := gather((socket.gethostname(), own), True)):
+        differ = [name for name, value in other.items() if value != parts[0][1].get(name)]
+        if differ:
+            raised = error(f"{what} differ: rank {number} on {host} has another {differ[0]} than "
+                           f"rank 0 on {parts[0][0]}; {remedy}")
+            raised.told = rank() > 0  # type: ignore[attr-defined]
+            raise raised
 
 
 def mean_over_ranks(*values: float, device: torch.device) -> list[float]:

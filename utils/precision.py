@@ -3,6 +3,7 @@
 import hashlib
 import json
 import platform
+import re
 from collections.abc import Callable
 from contextlib import suppress
 from copy import deepcopy
@@ -55,7 +56,7 @@ def choose_precision(
         chosen = "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
     if device.type == "cpu":
         own = _choose_on_cpu(network, about, forwards, run) if distributed.rank() == 0 else None
-        chosen, reason = distributed.gather(own)[0]
+        chosen, reason = distributed.gather(own, patiently=True)[0]
     distributed.say(f"precision: {chosen}, {reason}")
     return chosen
 
@@ -127,6 +128,15 @@ def _time(run: Callable[[str], object]) -> dict[str, float]:
         if hopeless or perf_counter() - first > LIMIT:
             break
     return {precision: median(each[1:] or each) for precision, each in seconds.items()}
+
+
+def processor(device: torch.device) -> str:
+    """What computes, as far as last digits depend on it."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    model = re.search(r"^model name\s*: (.*)", _processor(), re.MULTILINE)
+    name = model[1] if model else platform.machine()
+    return f"{name}, {torch.backends.cpu.get_cpu_capability()}"
 
 
 def _processor() -> str:

@@ -1,9 +1,12 @@
 """How a script ends: 0 done, 1 a crash, 2 wrong input, 128 + signal when asked to stop."""
 
+import contextlib
+import ctypes
 import errno
 import os
 import signal
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable
@@ -11,6 +14,8 @@ from io import TextIOWrapper
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
+
+from utils.failures import explain
 
 ROOT = Path(__file__).resolve().parent.parent
 EXPECTED = {  # what this project raises when the input is wrong; anything else is a crash
@@ -37,11 +42,67 @@ class _Escaping:
         return self.stream.write(text.translate(self.CODES))
 
 
+def end_with_launcher() -> None:
+    """Has Linux end this process with the launcher that started it: no orphan writes a run folder.
+
+    Called before PyTorch is imported, which takes long enough for a launcher to die meanwhile.
+    """
+    if "RANK" in os.environ and sys.platform == "linux":
+        with contextlib.suppress(OSError, AttributeError):
+            ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
+
+
+class _Lasting(_Escaping):
+    """One that takes what nobody reads any more, and loses it."""
+
+    def write(self, text: str) -> int:
+        """Writes, or has what reads it be nobody from now on."""
+        try:
+            return self.stream.write(text)
+        except OSError:
+            self._lose()
+            return len(text)
+
+    def flush(self) -> None:
+        """As `write`."""
+        try:
+            self.stream.flush()
+        except OSError:
+            self._lose()
+
+    def _lose(self) -> None:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), self.stream.fileno())
+
+
+def prepare_to_train() -> None:
+    """From now on this process ends for Ctrl-C, but for nothing that is behind its output.
+
+    Not for a full disk or a pipe that ended; for Ctrl-C also where the shell that started it in
+    the background had that ignored. Where there is something to save, a `StopRequest` takes over.
+    """
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    sys.stdout, sys.stderr = _Lasting(sys.stdout), _Lasting(sys.stderr)
+
+
+def open_streams() -> None:
+    """Gives a process that was started with closed streams some that lead nowhere.
+
+    Else the next file that is opened, such as a checkpoint, would get what libraries print.
+    """
+    while (number := os.open(os.devnull, os.O_RDWR)) <= 2:  # the lowest that is free
+        pass
+    os.close(number)
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), "w"))
+
+
 def run(main: Callable[[], None]) -> NoReturn:
     """Runs a script and exits.
 
     Faults that this project found get one line; crashes a traceback.
     """
+    open_streams()
     for stream in (sys.stdout, sys.stderr):  # a file name may hold what a terminal cannot show
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
@@ -55,6 +116,8 @@ def run(main: Callable[[], None]) -> NoReturn:
         traceback.clear_frames(stopped.__traceback__)
     except KeyboardInterrupt:
         code = 130
+        if any(each.name.startswith("ThreadPoolExecutor") for each in threading.enumerate()):
+            os._exit(code)  # else Python would wait for what they read
     except BrokenPipeError:  # | head
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 1
@@ -63,6 +126,8 @@ def run(main: Callable[[], None]) -> NoReturn:
         # Lets go of main's DataLoader, which then ends its workers; left to the interpreter, they
         # would be waited for without having been told.
         traceback.clear_frames(error.__traceback__)
+        if peers := sys.modules.get("utils.distributed"):
+            peers.leave()
     finally:
         sys.stdout, sys.stderr = streams
     sys.exit(code)
@@ -70,6 +135,8 @@ def run(main: Callable[[], None]) -> NoReturn:
 
 def report(error: Exception) -> int:
     """Says what went wrong, in one line if this project found it; returns the exit code."""
+    if getattr(error, "told", False):  # by the main rank
+        return code_of(error, type(error).__name__)
     message = str(getattr(error, "strerror", None) or error).strip()
     kind, last = type(error).__name__, traceback.extract_tb(error.__traceback__)[-1].filename
     if message.startswith("Caught ") and "Original Traceback" in message:  # in a worker
@@ -77,12 +144,28 @@ def report(error: Exception) -> int:
         last = files[-1].split('"')[1]
         kind, _, message = message.splitlines()[-1].partition(": ")
     inside = Path(last).is_relative_to(ROOT) and "site-packages" not in Path(last).parts
-    if "--debug" in sys.argv or not inside or kind not in EXPECTED:
+    expected = inside and kind in EXPECTED
+    failure = explain(error)  # by all ranks, that those which wait for this one know whose it is
+    if "--debug" in sys.argv or not (expected or failure is not None):
         traceback.print_exception(error)
         return 1
-    print(f"error: {message}", file=sys.stderr)
-    lost = isinstance(error, FloatingPointError) or getattr(error, "errno", None) in DISK_FAULTS
-    return 1 if lost else 2
+    # A RuntimeError of PyTorch may come up in a line of ours.
+    own = expected and not (failure is not None and kind == "RuntimeError")
+    if line := message if own else failure:
+        print(f"error: {_who()}{line}", file=sys.stderr)
+    return code_of(error, kind) if expected else 1
+
+
+def _who() -> str:
+    """Which of several ranks this is, for those behind the main one."""
+    rank = os.environ.get("RANK", "0") if os.environ.get("WORLD_SIZE", "1") != "1" else "0"
+    return "" if rank == "0" else f"rank {rank}: "
+
+
+def code_of(error: Exception, kind: str) -> int:
+    """1 for what no other input would mend, else 2; `kind` is the error's type or a worker's."""
+    lost = kind in ("FloatingPointError", "RuntimeError")
+    return 1 if lost or getattr(error, "errno", None) in DISK_FAULTS else 2
 
 
 class Stopped(Exception):

@@ -1,7 +1,12 @@
 """Processes and threads that read images for a process that computes."""
 
+import contextlib
+import errno
 import multiprocessing
+import os
+import shutil
 import signal
+import sys
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -17,6 +22,7 @@ from torch.utils.data import DataLoader, Dataset
 from utils import distributed
 from utils.stopping import StopRequest
 
+PATIENCE = 800.0  # seconds; most of them for a batch
 STOP = {signal.SIGTERM, signal.SIGINT}
 
 
@@ -46,7 +52,10 @@ class Loader(DataLoader):
 
     def __init__(self, dataset: Dataset, workers: int, device: torch.device, **how: Any) -> None:
         # With a generator of its own: else its start would draw from the global one.
+        # Before the other ranks lose their patience: they do not know the cause.
+        self.patience = 0.75 * distributed.GROUP.get("patience", PATIENCE)
         super().__init__(dataset, num_workers=workers, worker_init_fn=_init_worker,
+                         timeout=self.patience if workers else 0,
                          pin_memory=device.type == "cuda", generator=torch.Generator(), **how)
 
     def __iter__(self) -> Any:
@@ -54,7 +63,7 @@ class Loader(DataLoader):
             resource_tracker.ensure_running()  # else its own start would lift what is held
         held = _mask("SIG_BLOCK", STOP)  # a new worker dies of them
         try:
-            return super().__iter__()
+            return self._named(super().__iter__())
         finally:
             _mask("SIG_SETMASK", held)
 
@@ -63,6 +72,37 @@ def _mask(how: str, signals: Any) -> Any:
     """As signal.pthread_sigmask, where the system has it: Windows does not."""
     known = hasattr(signal, "pthread_sigmask")
     return signal.pthread_sigmask(getattr(signal, how), signals) if known else set()
+
+    def _named(self, batches: Iterator) -> Iterator:
+        """The batches; a disk that has gone silent is named."""
+        try:
+            yield from batches
+        except RuntimeError as error:
+            if "timed out" not in str(error):
+                raise
+            root = getattr(self.dataset, "root", "the data set")
+            raise RuntimeError(f"{root}: a process that reads there has not answered for "
+                               f"{self.patience:.0f} s; is its disk there? --workers 0 reads "
+                               "without processes") from None
+
+
+def check_shared_memory(workers: int, size: int) -> None:
+    """Refuses batches for which the memory that processes hand them over in is too small.
+
+    Args:
+        workers: processes of this one.
+        size: bytes that each of them has ready at a time.
+
+    Raises:
+        OSError: what is needed and what is free.
+    """
+    need = workers * size * int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+    with contextlib.suppress(FileNotFoundError):  # of Linux
+        free = shutil.disk_usage("/dev/shm").free
+        if need > free:
+            raise OSError(errno.ENOSPC, f"/dev/shm: {free / 1e6:,.1f} MB are free, and the "
+                          f"{workers} processes that read images need up to {need / 1e6:,.1f} MB; "
+                          "give --workers 0 or fewer, or a larger one (docker run --shm-size 8g)")
 
 
 def _init_worker(_: int) -> None:
@@ -79,16 +119,16 @@ def map_in_threads(work: Callable, items: Iterable, threads: int) -> Generator[A
     After an error, and when no more results are asked for, what has not begun is dropped.
     """
     waiting: deque[Future] = deque()
-    with ThreadPoolExecutor(max(1, threads)) as pool:
-        try:
-            for item in items:
-                waiting.append(pool.submit(work, item))
-                if len(waiting) > 2 * threads:
-                    yield waiting.popleft().result()
-            while waiting:
+    pool = ThreadPoolExecutor(max(1, threads))
+    try:
+        for item in items:
+            waiting.append(pool.submit(work, item))
+            if len(waiting) > 2 * threads:
                 yield waiting.popleft().result()
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+        while waiting:
+            yield waiting.popleft().result()
+    finally:  # who wants to leave does not wait for a slow disk
+        pool.shutdown(wait=not isinstance(sys.exception(), KeyboardInterrupt), cancel_futures=True)
 
 
 def iterate_in_thread(items: Iterable) -> Iterator[Any]:

@@ -56,6 +56,7 @@ class Mosaic(Dataset):
     def __init__(self, train: SegmentationDataset, lists: EpochLists, share: float) -> None:
         transform: TrainTransform = train.transform  # type: ignore[assignment]
         height, width = transform.crop_size
+        self.root = train.root
         self.tiles = copy.copy(train)
         self.tiles.transform = replace(transform, crop_size=(height // 2, width // 2))
         self.train, self.share, self.seed = train, share, transform.seed
@@ -94,6 +95,7 @@ class Paste(Dataset):
         classes: Iterable[int],
     ) -> None:
         self.samples, self.train, self.share = samples, train, share
+        self.root = train.root
         self.seed = train.transform.seed  # type: ignore[union-attr]
         self.pasted = torch.zeros(256, dtype=torch.bool)
         self.pasted[list(classes)] = True

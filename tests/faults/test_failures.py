@@ -1,0 +1,133 @@
+"""What a machine does to a training, in one line: workers, memory, signals."""
+
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from conftest import forks
+from trainings import Trainings, at
+
+from utils import failures, stopping, workers
+from utils.workers import Loader, check_shared_memory, map_in_threads
+
+CPU = torch.device("cpu")
+
+
+class Slow:
+    """A data set on a disk that does not answer, or whose readers are killed."""
+
+    root = "/mnt/gone"
+
+    def __init__(self, kill: bool = False) -> None:
+        self.kill = kill
+
+    def __len__(self) -> int:
+        return 4
+
+    def __getitem__(self, index: int) -> int:
+        if self.kill:
+            os.kill(os.getpid(), signal.SIGKILL)
+        time.sleep(3)
+        return index
+
+
+def test_a_disk_that_has_gone_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "PATIENCE", 4 / 3)
+    with pytest.raises(RuntimeError, match="/mnt/gone: a process that reads there has not "
+                                           "answered for 1 s"):
+        list(Loader(Slow(), 1, CPU, batch_size=None))
+
+
+def said(error: Exception, capsys: pytest.CaptureFixture) -> tuple[int, str]:
+    try:
+        raise error
+    except Exception as raised:
+        return stopping.report(raised), capsys.readouterr().err
+
+
+def test_a_reader_that_is_killed(capsys: pytest.CaptureFixture) -> None:
+    with pytest.raises(RuntimeError) as error:
+        list(Loader(Slow(kill=True), 1, CPU, batch_size=None))
+    assert stopping.report(error.value) == 1
+    err = capsys.readouterr().err
+    assert err.startswith("error: a process that reads images was killed")
+    assert "--workers" in err
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(("error", "words"), [
+    (torch.OutOfMemoryError("CUDA out of memory. Tried\nto"), "out of memory (CUDA out of memory."),
+    (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you"), "--batch"),
+    (MemoryError(), "--batch-size"),
+    (RuntimeError("unable to write to file </torch_1>: No space left on device"), "/dev/shm"),
+    (RuntimeError("DataLoader worker (pid 3) is killed by signal: Bus error."), "/dev/shm"),
+    (RuntimeError("DataLoader worker (pid 3) is killed by signal: Killed."), "--workers"),
+    (RuntimeError("The server socket: EADDRINUSE"), "--master-port"),
+])
+def test_known(error: Exception, words: str, capsys: pytest.CaptureFixture) -> None:
+    error.add_note("go on with --resume runs/a")
+    assert failures.explain(error)
+    code, line = said(error, capsys)
+    assert code == 1
+    assert words in line
+    assert line.endswith("; go on with --resume runs/a\n")
+
+
+def test_unknown(capsys: pytest.CaptureFixture) -> None:
+    assert failures.explain(KeyError("a")) is None
+    code, text = said(KeyError("a"), capsys)
+    assert code == 1
+    assert "Traceback" in text
+
+
+def test_too_little_shared_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers.shutil, "disk_usage", lambda _: SimpleNamespace(free=64_000_000))
+    check_shared_memory(2, 32_000_000)
+    check_shared_memory(0, 10**12)
+    with pytest.raises(OSError, match=r"/dev/shm: 64.0 MB are free.* up to 66.0 MB; give --work"):
+        check_shared_memory(2, 33_000_000)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    with pytest.raises(OSError, match="/dev/shm"):
+        check_shared_memory(2, 32_000_000)
+
+
+def test_who_leaves_does_not_wait_for_a_slow_disk() -> None:
+    jobs = map_in_threads(lambda _: time.sleep(3), range(9), 2)
+    before = time.monotonic()
+    signal.signal(signal.SIGALRM, signal.default_int_handler)
+    signal.setitimer(signal.ITIMER_REAL, 0.2)
+    with pytest.raises(KeyboardInterrupt):
+        list(jobs)
+    assert time.monotonic() - before < 2
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, -15)])
+def test_signals_while_there_is_nothing_to_save(number: int, code: int, tmp_path: Path) -> None:
+    train = Trainings(tmp_path)
+    fault = at("datasets.samples.read_size", 1, number)
+    done = train.start(tmp_path / "run", faults=[fault])
+    assert (done.returncode, done.stderr) == (code, "")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="of Linux")
+def test_the_launcher_dies_while_pytorch_is_imported(tmp_path: Path) -> None:
+    """The first lines of the scripts, before their imports."""
+    for name in ("train.py", "train_sdcnet.py"):
+        head = (Path(stopping.ROOT) / name).read_text().partition("import argparse")[0]
+        assert "end_with_launcher()" in head
+        assert "import torch" not in head
+    (tmp_path / "waits.py").write_text(
+        "import os, time\nfrom utils.stopping import end_with_launcher\n"
+        "if not os.fork():\n    end_with_launcher()\n    open('ready', 'w').close()\n"
+        "    time.sleep(9)\n    open('late', 'w').close()\n"
+        "while not os.path.exists('ready'):\n    time.sleep(0.01)\nos._exit(0)\n")
+    done = forks()(tmp_path / "waits.py", cwd=tmp_path, env={"RANK": "0"})
+    assert done.returncode == 0
+    assert (tmp_path / "ready").exists()
+    assert done.seconds < 8
