@@ -10,15 +10,22 @@ Recipes are in scripts/train_*.sh. A run's folder gets last.pth and
 last.prev.pth (to resume), best.pth (highest val mIoU), log.jsonl, TensorBoard events.
 """
 
+if __name__ == "__main__":  # before the imports, which take seconds
+    from utils.stopping import end_with_launcher
+
+    end_with_launcher()
+
 import argparse
+import math
 import signal
 from collections.abc import Iterator
+from functools import partial
 from itertools import islice
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, default_collate
 
 from datasets import DATASETS, build_dataset, describe, find_root
 from datasets.base import SegmentationDataset
@@ -38,6 +45,7 @@ from model.losses.distillation import Teacher
 from model.losses.label_relaxation import IMAGE_WEIGHTED, LossOptions
 from model.snapshot import build_with_weights, load_model
 from utils import distributed
+from utils.checkpoint import fingerprint
 from utils.inference.predictor import Predictor
 from utils.options.data import add_data, add_device
 from utils.options.optimization import (
@@ -58,13 +66,14 @@ from utils.options.training import (
     starting_network,
 )
 from utils.precision import autocast, choose_for_training
-from utils.scoring.validation import compare, validate
-from utils.stopping import Stopped, StopRequest, run
+from utils.scoring.validation import ConfusionMatrix, compare, validate
+from utils.stopping import Stopped, StopRequest, prepare_to_train, run
 from utils.training import optimization
 from utils.training.log import Log
 from utils.training.optimization import Settings, TrainingState, backward, seed_step, update
+from utils.training.rehearsal import rehearse
 from utils.training.run_folder import Run
-from utils.workers import Loader
+from utils.workers import Loader, check_shared_memory
 
 RARE = 0.02  # a class with fewer of the training labels' pixels is pasted
 
@@ -97,21 +106,40 @@ def train_until(
     while state.step < end:
         seed_step(settings.seed, state.step)
         loss = 0.0
-        for micro, (images, target) in enumerate(islice(batches, settings.accumulate), start=1):
-            images = images.to(settings.device, non_blocking=True).permute(0, 3, 1, 2)
-            target = target.to(settings.device, non_blocking=True).long()
+        for micro, batch in enumerate(islice(batches, settings.accumulate), start=1):
             with distributed.accumulate(state.network, last=micro == settings.accumulate):
-                with autocast(settings.device, settings.precision):
-                    logits = state.network(images)
-                share = loss_function(logits, target)
-                if settings.teacher:
-                    share = settings.teacher(share, logits, images)
-                loss += backward(state, share / settings.accumulate)
+                part = loss_of(state.network, batch, loss_function, settings)
+                loss += backward(state, part / settings.accumulate)
         figures = update(state, settings.clip, settings.ema, settings.ema_ramp)
         loss, stopped = distributed.mean_over_ranks(loss, bool(stop), device=settings.device)
         log.step(state.step, loss, figures)
         if stopped:
             raise Stopped(stop.number or signal.SIGTERM)
+
+
+def loss_of(
+    network: nn.Module, batch: tuple[Tensor, Tensor], loss_function: Loss, settings: Settings
+) -> Tensor:
+    """() loss of (N, H, W, 3) images and their (N, H, W) targets."""
+    images, target = (part.to(settings.device, non_blocking=True) for part in batch)
+    images = images.permute(0, 3, 1, 2)
+    with autocast(settings.device, settings.precision):
+        logits = network(images)
+    loss = loss_function(logits, target.long())
+    return settings.teacher(loss, logits, images) if settings.teacher else loss
+
+
+def attempt(
+    network: nn.Module, samples: Dataset, sampler: TrainSampler, val: SegmentationDataset,
+    loss_function: Loss, settings: Settings,
+) -> None:
+    """Forward and backward of the first batch, a few val samples read, one of them scored."""
+    batch = default_collate([samples[key] for key in next(iter(sampler))])
+    loss_of(network, batch, loss_function, settings).backward()
+    for index in sorted({len(val) - 1, len(val) // 2, 0}, reverse=True):
+        image, target = val[index]
+    prediction = Predictor(network.eval(), settings.precision)(image, tuple(target.shape))
+    ConfusionMatrix(val.class_names, settings.device).update(target.to(settings.device), prediction)
 
 
 def build_data(
@@ -136,8 +164,16 @@ def build_data(
         epoch_lists, train.samples = make_lists(train, lists, args.workers)
     if args.cache:  # the ranks wait for one of them, longer than a barrier would
         train.cache = open_cache(train, args.workers)
-    for dataset in (train, val):
-        dataset.sizes()
+    sizes = [dataset.sizes() for dataset in (train, val)]
+    images = args.batch_size // (args.accumulate * distributed.world())
+    pixels = images * math.prod(args.crop_size) + max(map(math.prod, sizes[1]))
+    check_shared_memory(args.workers, 2 * 4 * pixels)  # two batches of RGB and train ids
+    names = [sample.name for sample in val.samples]
+    own = {"list of training images": lists_digest(train, epoch_lists),
+           "list of val images": names, "size of an image": sizes,
+           "class table": describe(val, args.dataset)}
+    distributed.agree("data", {key: fingerprint(value) for key, value in own.items()}, ValueError,
+                      "give every host the same files")
     return train, val, epoch_lists
 
 
@@ -209,8 +245,8 @@ def build_state(
 
 def main() -> None:
     args, last = parse_args()
-    stop = StopRequest()
-    device = distributed.start(args.device, args.threads)
+    prepare_to_train()
+    device = distributed.start(args.device, args.threads, args.patience)
     rank, world = distributed.rank(), distributed.world()
     check_training(args, world, device.type == "cuda", IMAGE_WEIGHTED)
 
@@ -240,20 +276,26 @@ def main() -> None:
     if training.complete:
         distributed.stop()
         return
+    stop = StopRequest()  # until here there is nothing to save
     sampler.start_step = state.step
     samples = mix(args, train, lists, pixels)
     batches = iter(Loader(samples, args.workers, device, batch_sampler=sampler))
     what = f"{len(train)} train and {len(val)} val images"
     with training.until_stopped(what, settings):
-        for epoch in range(state.epoch, epochs):
+        if not last:
+            first = build_loss(args.loss, 0, weights, losses)
+            rehearse(training, partial(attempt, samples=samples, sampler=sampler, val=val,
+                                       loss_function=first, settings=settings))
+        # An epoch that --max-steps had cut goes on in a longer training.
+        for epoch in range(min(state.epoch, sampler.epoch_at(state.step)), epochs):
             loss_function = build_loss(args.loss, epoch, weights, losses)
+            due = epoch + 1 == epochs or (epoch + 1) % args.val_every == 0
             while state.step < (end := sampler.offsets[epoch + 1]):
                 until = min(end, (state.step // args.save_every + 1) * args.save_every)
                 train_until(until, state, batches, loss_function, settings, stop,
                             training.log)
-                if until < end:
+                if until < end or due:
                     training.save()
-            due = epoch + 1 == epochs or (epoch + 1) % args.val_every == 0
             if due:
                 distributed.broadcast_buffers(state.validated)
                 predictor = Predictor(state.validated.eval(), settings.precision)

@@ -11,16 +11,23 @@ network, by the flow that it was given, without any motion. A run's folder gets 
 last.prev.pth (to resume), best.pth (highest PSNR, for propagate.py), log.jsonl, TensorBoard events.
 """
 
+if __name__ == "__main__":  # before the imports, which take seconds
+    from utils.stopping import end_with_launcher
+
+    end_with_launcher()
+
 import argparse
 import math
 import os
 import signal
 from collections.abc import Iterator
+from functools import partial
 from itertools import islice
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.data import default_collate
 
 from datasets import find_root
 from datasets.sampling.epoch_lists import AllImages
@@ -34,10 +41,11 @@ from utils.options.motion import add_frames, add_output, add_sdcnet, add_steps, 
 from utils.options.parser import Parser
 from utils.options.training import parse_resumable
 from utils.precision import autocast, choose_for_training
-from utils.stopping import Stopped, StopRequest, run
+from utils.stopping import Stopped, StopRequest, prepare_to_train, run
 from utils.training import optimization
 from utils.training.log import Log
 from utils.training.optimization import Settings, TrainingState, backward, seed_step, update
+from utils.training.rehearsal import rehearse
 from utils.training.run_folder import Run
 from utils.training.schedules import SCHEDULES, Schedule
 from utils.workers import Loader, read_shard
@@ -77,6 +85,27 @@ def reconstruct(
     return warp(frames[:, SOURCE].float(), vectors), vectors
 
 
+def loss_of(
+    network: nn.Module, kind: type[SDCNet2D], batch: tuple[Tensor, Tensor], settings: Settings
+) -> Tensor:
+    """() loss of (N, 3, H, W, 3) frames and the flows between them."""
+    frames, flows = (part.to(settings.device, non_blocking=True) for part in batch)
+    frames = frames.permute(0, 1, 4, 2, 3)
+    with autocast(settings.device, settings.precision):
+        made, vectors = reconstruct(network, kind, frames, flows)
+    return reconstruction_loss(made, frames[:, TARGET].float(), vectors)["total"]
+
+
+def attempt(
+    network: nn.Module, train: FrameTriplets, val: FrameTriplets, sampler: TrainSampler,
+    settings: Settings,
+) -> None:
+    """Forward and backward of the first batch, forward of a val triplet."""
+    kind: Any = type(network)
+    for batch in ([train[key] for key in next(iter(sampler))], [val[len(val) - 1]]):
+        loss_of(network, kind, default_collate(batch), settings).backward()
+
+
 def train_until(
     end: int,
     state: TrainingState,
@@ -88,14 +117,9 @@ def train_until(
     """Steps to `end`, or raises Stopped at the border of a step."""
     kind: Any = type(distributed.unwrap(state.network))
     state.network.train()
-    for frames, flows in islice(batches, end - state.step):
+    for batch in islice(batches, end - state.step):
         seed_step(settings.seed, state.step)
-        frames = frames.to(settings.device, non_blocking=True).permute(0, 1, 4, 2, 3)
-        flows = flows.to(settings.device, non_blocking=True)
-        with autocast(settings.device, settings.precision):
-            made, vectors = reconstruct(state.network, kind, frames, flows)
-        losses = reconstruction_loss(made, frames[:, TARGET].float(), vectors)
-        loss = backward(state, losses["total"])
+        loss = backward(state, loss_of(state.network, kind, batch, settings))
         figures = update(state)
         loss, stopped = distributed.mean_over_ranks(loss, bool(stop), device=settings.device)
         log.step(state.step, loss, figures)
@@ -154,8 +178,8 @@ def build_network(args: argparse.Namespace, last: dict[str, Any] | None) -> SDCN
 
 def main() -> None:
     args, last = parse_args()
-    stop = StopRequest()
-    device = distributed.start(args.device, args.threads)
+    prepare_to_train()
+    device = distributed.start(args.device, args.threads, args.patience)
     rank, world = distributed.rank(), distributed.world()
     check_sdcnet(args, world)
 
@@ -168,6 +192,8 @@ def main() -> None:
     sampler = TrainSampler(AllImages((len(train), len(train))), args.epochs,
                            (1, world, args.batch_size // world), rank, args.seed, args.max_steps)
     total = sampler.offsets[-1]
+    distributed.agree("data", {"list of frames": (train.digest(), val.digest())}, ValueError,
+                      "give every host the same files")
     network = build_network(args, last).to(device)
     batch, frames = args.batch_size // world, network.FRAMES
     # In args, so that checkpoints say it and a resumed training keeps it.
@@ -188,13 +214,20 @@ def main() -> None:
     if training.complete:
         distributed.stop()
         return
+    stop = StopRequest()  # until here there is nothing to save
     sampler.start_step = state.step
     batches = iter(Loader(train, workers, device, batch_sampler=sampler))
     with training.until_stopped(f"{len(train)} train and {len(val)} val frames", settings):
+        if not last:
+            rehearse(training, partial(attempt, train=train, val=val, sampler=sampler,
+                                       settings=settings))
         while not training.complete:
-            marks = [(state.step // n + 1) * n for n in (args.save_every, args.val_every)]
-            train_until(min(total, *marks), state, batches, settings, stop, training.log)
+            due = state.step % args.val_every == 0 and training.log.validated < state.step
+            if not due:  # else it was stopped in the validation
+                marks = [(state.step // n + 1) * n for n in (args.save_every, args.val_every)]
+                train_until(min(total, *marks), state, batches, settings, stop, training.log)
             if state.step == total or state.step % args.val_every == 0:
+                training.save()  # a validation may fail
                 figures = validate(network.eval(), val, settings, workers, stop)
                 if training.log.reconstruction(state, figures):
                     training.save_best()

@@ -1,5 +1,6 @@
 """The order of a training: every epoch's list, cut for ranks, from any step on."""
 
+from bisect import bisect_right
 from collections.abc import Iterator
 
 import numpy as np
@@ -49,6 +50,10 @@ class TrainSampler(Sampler[list[SampleKey]]):
         last = min(sum(steps), max_steps or sum(steps))
         self.offsets = [*np.cumsum([0, *steps[:-1]]).tolist(), last]  # of epochs, and the end
         self.start_step = 0
+
+    def epoch_at(self, step: int) -> int:
+        """The epoch that a step is in; their number at the end."""
+        return bisect_right(self.offsets, step) - 1
 
     def __len__(self) -> int:
         return (self.offsets[-1] - self.start_step) * self.batch[0]

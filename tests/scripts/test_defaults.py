@@ -26,7 +26,7 @@ TRAINING = {
     "dataset": "cityscapes", "train_split": "train", "limit": None, "holdout": None,
     "class_uniform": 0.0, "tile": 1024, "coarse_boost": [], "propagated_skip": [3],
     "max_cu_epoch": None, "arch": "deeplabv3_resnet18", "init": None, "pretrained_encoder": None,
-    "val_every": 1, "save_every": 500, "log_every": 10,
+    "val_every": 1, "save_every": 500, "log_every": 10, "patience": 120,
     "crop_size": (512, 512), "pre_size": None, "scale": (0.5, 2.0), "flip": 0.5, "jitter": 0.25,
     "hue": 0.05, "blur": 0.5, "mosaic": 0.0, "paste": 0.0, "teacher": None, "teacher_weight": None,
     "loss": "cross_entropy", "class_weights": "none", "class_weight_bound": None,
@@ -42,7 +42,7 @@ SDCNET = {
     "train_split": "train", "val_split": "val", "crop_size": (448, 448),
     "arch": "sdcnet2d_recon", "motion": "dis", "epochs": 500, "batch_size": 4, "lr": 1e-4,
     "schedule": "steps", "seed": 0, "val_every": 1000, "save_every": 500,
-    "log_every": 10, **DEVICE,
+    "log_every": 10, "patience": 120, **DEVICE,
 }
 SCRIPTS: list[tuple[str, list[str], dict[str, Any]]] = [
     ("train", [], TRAINING),

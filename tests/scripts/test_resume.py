@@ -3,6 +3,7 @@
 import json
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -88,12 +89,13 @@ def test_workers_change_nothing(train: Trainings, reference: Any, tmp_path: Path
 
 @pytest.mark.parametrize(("words", "fault"), [
     (ADAMW, at("train.update", 2)),
-    (ADAMW, at("os.fsync", 3)),  # best.pth, in the middle of its write
-    (ADAMW, at("os.replace", 3)),
-    (ADAMW, at("os.link", 2, after=True)),
+    (ADAMW, at("os.fsync", 1)),  # in the rehearsal
+    (ADAMW, at("os.fsync", 7)),  # best.pth, in the middle of its write
+    (ADAMW, at("os.replace", 4)),
+    (ADAMW, at("os.link", 3, after=True)),
     (ADAMW, at("train.Run.save_best", 1)),  # between evaluation and save
     (SGD, at("train.update", 1)),  # before there is anything
-    (SGD, at("utils.inference.predictor.best_class", 2)),
+    (SGD, at("utils.inference.predictor.best_class", 3)),
     ([*SGD, "--save-every", 2], at("os.replace", 3, after=True)),
     ([*SGD, "--save-every", 5], at("train.update", 6)),
     (CSPSG, at("train.update", 4)),  # in the warm-up
@@ -113,13 +115,13 @@ def test_kill_and_resume(words: list, fault: dict, train: Trainings, reference: 
     (SGD, at("train.update", 4, INT), 130, 4),
     (ADAMW, at("train.seed_step", 1, TERM), 143, 1),
     (ADAMW, at("train.backward", 2, TERM), 143, 1),
-    (ADAMW, at("utils.inference.predictor.best_class", 8, TERM), 143, 4),  # in the last validation
-    (ADAMW, at("os.fsync", 1, INT), 130, 3),  # while best.pth is written
+    (ADAMW, at("utils.inference.predictor.best_class", 9, TERM), 143, 4),  # in the last validation
+    (ADAMW, at("os.fsync", 5, INT), 130, 3),  # while best.pth is written
     (ADAMW, at("train.update", 2, TERM, TERM), 143, 2),  # as launchers repeat it
     ([*ADAMW, "--workers", 2], at("train.backward", 1, TERM, group=True, pause=0.5), 143, 1),
     ([*ADAMW, "--workers", 2], at("train.backward", 4, INT, group=True, pause=0.5), 130, 2),
     ([*ADAMW, "--workers", 2],
-     at("utils.inference.predictor.best_class", 1, TERM, group=True, pause=0.5), 143, 2),
+     at("utils.inference.predictor.best_class", 2, TERM, group=True, pause=0.5), 143, 2),
 ], ids=["step", "interrupt", "first", "accumulation", "validation", "save", "repeated",
         "workers", "workers interrupted", "workers in validation"])
 def test_stop_and_resume(words: list, fault: dict, code: int, step: int, train: Trainings,
@@ -181,6 +183,50 @@ def test_another_training_is_refused(words: list, message: str, train: Trainings
     assert message in done.stderr
     assert done.stderr.count("\n") == 1
     assert files(run) == before
+
+
+def test_a_longer_training_is_the_same_as_one_begun_so(
+    train: Trainings, reference: Any, tmp_path: Path
+) -> None:
+    """In the middle of an epoch that --max-steps had cut: the epoch goes on."""
+    words = [*SGD, "--schedule", "constant", "--log-every", 1]
+    assert train.start(tmp_path, *words, "--max-steps", 2).returncode == 0
+    done = train("--resume", tmp_path, "--max-steps", 99)
+    assert done.returncode == 0, done.stderr
+    assert "note: steps were 2, are 8" in done.stdout
+    whole, longer = (checkpoint.read(run / "last.pth")
+                     for run in (reference(*words), tmp_path))
+    assert longer["step"] == whole["step"] == 8
+    for name in whole["weights"]:
+        assert torch.equal(longer["weights"][name], whole["weights"][name])
+
+
+def test_another_course_of_the_rate_is_asked_for(
+    train: Trainings, reference: Any, tmp_path: Path
+) -> None:
+    shutil.copytree(reference(*ADAMW), tmp_path / "run")
+    done = train("--resume", tmp_path / "run", "--epochs", 3, "--extend")
+    assert done.returncode == 0, done.stderr
+    last = checkpoint.read(tmp_path / "run/last.pth")
+    assert (last["step"], last["epoch"], last["complete"]) == (6, 3, True)
+    assert "extend" not in json.loads(last["args"])
+
+
+def test_a_launcher_that_starts_again(
+    train: Trainings, reference: Any, tmp_path: Path
+) -> None:
+    """The same command line goes on in its own folder."""
+    words = [*ADAMW, "--accumulate", 1]
+    env = {"TORCHELASTIC_RUN_ID": "7", "TORCHELASTIC_MAX_RESTARTS": "2"}
+    fault = at("train.update", 3, rank=1)
+    assert train.start(tmp_path, *words, ranks=2, faults=[fault], env=env).returncode != 0
+    done = train.start(tmp_path, *words, ranks=2, env=env)
+    assert done.returncode == 0, done.stderr
+    assert "step 2 of 4" in done.stdout
+    assert_same(tmp_path, reference(*words, ranks=2))
+    done = train(*train.base, *words, env=env)
+    assert done.returncode == 2
+    assert "--max-restarts needs --run-dir" in done.stderr
 
 
 def test_copied_data_are_the_same_data(train: Trainings, tmp_path: Path) -> None:

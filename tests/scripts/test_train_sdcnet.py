@@ -128,16 +128,28 @@ def test_it_corrects_a_flow_that_is_wrong(fit, monkeypatch: pytest.MonkeyPatch) 
     assert val["better"] == 1
 
 
-def test_resumed_training_is_the_same(fit, root: Path, call) -> None:
-    whole = fit("--max-steps", 4, "--epochs", 9, "--save-every", 2, "--val-every", 3)
+def test_resumed_training_is_the_same(fit, root: Path, call, monkeypatch) -> None:
+    """From every checkpoint: also from those of before a validation."""
+    kept: list[Path] = []
+    save = train_sdcnet.Run.save
+
+    def keep(run: train_sdcnet.Run, **words: bool) -> None:
+        save(run, **words)
+        kept.append(run.folder.path.with_name(f"part{len(kept)}"))
+        shutil.copytree(run.folder.path, kept[-1])
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train_sdcnet.Run, "save", keep)
+        whole = fit("--max-steps", 4, "--epochs", 9, "--save-every", 2, "--val-every", 3)
     assert [r["step"] for r in whole.records if r["kind"] == "val"] == [3, 4]
-    part = whole.folder.with_name("part")
-    shutil.copytree(whole.folder, part)
-    (part / "last.prev.pth").replace(part / "last.pth")
-    assert checkpoint.read(part / "last.pth")["step"] == 3
-    done = call("train_sdcnet.py", "--resume", part)
-    assert done.returncode == 0, done.stderr
-    assert same(checkpoint.read(part / "last.pth"), whole.last)
+    steps = [checkpoint.read(part / "last.pth")["step"] for part in kept]
+    assert steps == [2, 3, 3, 4, 4]
+    for part in kept[1:-1]:
+        done = call("train_sdcnet.py", "--resume", part)
+        assert done.returncode == 0, done.stderr
+        assert same(checkpoint.read(part / "last.pth"), whole.last)
+        records = [json.loads(line) for line in (part / "log.jsonl").read_text().splitlines()]
+        assert [r["step"] for r in records if r["kind"] == "val"] == [3, 4]
     assert "already complete, step 4 of 4" in call("train_sdcnet.py", "--resume", part).stdout
 
 

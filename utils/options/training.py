@@ -3,6 +3,7 @@
 import argparse
 import json
 import math
+import os
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
@@ -103,6 +104,11 @@ def add_run_folder(add: Any, data: str) -> None:
         help=f"folder of checkpoints and logs (default: runs/ARCH-{data}-TIME)")
     add("--resume", nargs="?", const="", metavar="DIR", help="continue the training in DIR, or in "
         "--run-dir, with its options; options given beside it replace them")
+    add("--extend", **SWITCH, help="with --resume, let more --epochs or --max-steps make the "
+        "training longer, though the rest of its learning-rate course is then another one; "
+        "--schedule constant needs no leave")
+    add("--patience", type=positive, default=120, metavar="SECONDS", help="processes of a launcher "
+        "that do not answer for so long end the training; not while one prepares for all")
     add("--save-every", type=positive, default=500,
         help="steps between checkpoints; every validation writes one too")
     add("--log-every", type=positive, default=10,
@@ -134,14 +140,19 @@ def check_training(
 def parse_resumable(parser: Parser) -> tuple[argparse.Namespace, dict[str, Any] | None]:
     """The options, and with --resume the newest checkpoint, whose options fill in the rest.
 
+    A launcher that starts its processes again has them resume by themselves.
+
     Raises:
         FileNotFoundError, ValueError: nothing to resume.
     """
     args = parser.parse_args()
-    if args.resume is None:
+    again = args.resume is None and args.run_dir and run_folder.restarted(Path(args.run_dir))
+    if args.resume is None and not again:
+        if os.environ.get("TORCHELASTIC_MAX_RESTARTS", "0") != "0" and not args.run_dir:
+            raise ValueError("--max-restarts needs --run-dir: what is started again must find it")
         return args, None
     encoder = vars(args).get("pretrained_encoder")  # not of every training
-    if args.init or encoder or (args.resume and args.run_dir):
+    if not again and (args.init or encoder or (args.resume and args.run_dir)):
         raise ValueError("--resume DIR: not with --init, --pretrained-encoder or --run-dir; "
                          "weights and folder are those of DIR")
     folder = args.resume or args.run_dir

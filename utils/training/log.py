@@ -3,14 +3,15 @@
 import json
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
-from utils.files import write_file
+from utils.files import shown, write_file
 from utils.scoring.validation import ConfusionMatrix
 from utils.training.optimization import TrainingState
 
@@ -22,6 +23,7 @@ class Log:
         folder: gets `log.jsonl` and TensorBoard events.
         total_steps: of the training.
         start_step: records from here on are of an earlier, interrupted attempt and are dropped.
+        validated: step of the last validation; likewise.
         images_per_step: for the rate.
         every: steps between records.
         main: False makes every method do nothing.
@@ -29,26 +31,48 @@ class Log:
 
     def __init__(
         self, folder: Path, total_steps: int, start_step: int = 0, images_per_step: int = 1,
-        every: int = 10, main: bool = True,
+        every: int = 10, main: bool = True, validated: int = 0,
     ) -> None:
         self.main, self.every, self.images_per_step = main, every, images_per_step
-        self.total_steps = total_steps
+        self.total_steps, self.validated = total_steps, validated
         self.losses: list[float] = []
+        self.given_up: set[str] = set()
         self.started = self.said = time.monotonic()
         self.timed_step = start_step
         if not main:
             return
         self.bar = tqdm(total=total_steps, initial=start_step, unit="step",
                         disable=not sys.stderr.isatty(), dynamic_ncols=True)
+        self.file = folder / "log.jsonl"
+        self._try("TensorBoard", lambda: self._open_board(folder, start_step))
+        self._try(self.file.name, lambda: self._drop_after(start_step))
+
+    def _try(self, what: str, write: Callable[[], None]) -> None:
+        """Writes: no log is worth a training. What fails is given up, with one warning."""
+        if what in self.given_up:
+            return
+        try:
+            write()
+        except Exception as error:  # also whatever TensorBoard's thread ran into
+            self.given_up.add(what)
+            reason = str(getattr(error, "strerror", None) or error).partition("\n")[0]
+            print(f"warning: {what}: not written any more ({reason}); the training goes on",
+                  file=sys.stderr)
+
+    def _open_board(self, folder: Path, start_step: int) -> None:
         # Imported late: it takes a second that --help should not.
         from torch.utils.tensorboard import SummaryWriter
 
         self.board = SummaryWriter(folder, purge_step=start_step + 1)
-        self.file = folder / "log.jsonl"
+
+    def _drop_after(self, start_step: int) -> None:
+        """Keeps what is recorded up to a step."""
         if self.file.exists():
-            lines = self.file.read_text(encoding="utf-8").splitlines(keepends=True)
-            kept = [line for line in lines if line.endswith("\n") and _step(line) <= start_step]
-            write_file(self.file, "".join(kept).encode())
+            lines = self.file.read_bytes().splitlines(keepends=True)
+            ends = {"train": start_step, "val": self.validated}
+            kept = [line for line in lines if line.endswith(b"\n")
+                    and (record := _read(line))[1] <= ends.get(record[0], -1)]
+            write_file(self.file, b"".join(kept))
 
     def line(self, text: str) -> None:
         """Says a line, above the bar."""
@@ -79,8 +103,15 @@ class Log:
         """Writes figures to log.jsonl and TensorBoard, under the tag `kind`."""
         if not self.main:
             return
+        line = json.dumps({"kind": kind, "step": step, **figures}) + "\n"
+        self._try(self.file.name, lambda: self._append(line))
+        self._try("TensorBoard", lambda: self._add_scalars(kind, step, figures))
+
+    def _append(self, line: str) -> None:
         with self.file.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"kind": kind, "step": step, **figures}) + "\n")
+            file.write(line)
+
+    def _add_scalars(self, kind: str, step: int, figures: dict[str, Any]) -> None:
         for name, value in figures.items():
             values = value if isinstance(value, dict) else {"": value}
             for key, number in values.items():
@@ -114,6 +145,7 @@ class Log:
         self.started, self.timed_step = time.monotonic(), state.step  # the rate is of training
         best = not figure <= state.best  # nan too: a first best.pth there must be
         state.best = max(state.best, figure)
+        self.validated = state.step
         self.record("val", state.step, figures)
         return best
 
@@ -121,17 +153,22 @@ class Log:
         """Gives TensorBoard named (H, W, 3) uint8 pictures."""
         if self.main:
             for name, picture in pictures:
-                self.board.add_image(f"val/{name}", picture, step, dataformats="HWC")
+                self._try("TensorBoard", partial(self._add_image, name, picture, step))
+
+    def _add_image(self, name: str, picture: np.ndarray, step: int) -> None:
+        self.board.add_image(f"val/{shown(name)}", picture, step, dataformats="HWC")
 
     def close(self) -> None:
         """Ends bar and files."""
         if self.main:
             self.bar.close()
-            self.board.close()
+            self._try("TensorBoard", lambda: self.board.close())
 
 
-def _step(line: str) -> int:
+def _read(line: bytes) -> tuple[str, int]:
+    """Kind and step of a record; of what is none, a step that no training reaches."""
     try:
-        return json.loads(line)["step"]
-    except (ValueError, KeyError):
-        return sys.maxsize
+        record = json.loads(line)
+        return str(record["kind"]), int(record["step"])
+    except (ValueError, KeyError, TypeError):  # not ours, or cut off
+        return "", sys.maxsize

@@ -2,25 +2,31 @@
 
 import argparse
 import contextlib
+import errno
 import json
 import os
+import secrets
 import shlex
 import sys
 import time
 from collections.abc import Iterator
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from utils import checkpoint, distributed
-from utils.files import sweep
+from utils.failures import MEMORY
+from utils.files import check_room, shown, sweep
 from utils.locks import Lock
+from utils.precision import processor
 from utils.stopping import Stopped
 from utils.training.log import Log
 from utils.training.optimization import Settings, TrainingState
 
 LAST, SPARE, BEST = "last.pth", "last.prev.pth", "best.pth"
+LAUNCH = ".launch"  # the launcher that a folder was begun by
 BEST_KEYS = ("format", "model", "dataset", "weights", "step", "best", "args", "eval_size")
 
 
@@ -50,8 +56,10 @@ class RunFolder:
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock()
             sweep(self.path)
-            with (self.path / "command.txt").open("a", encoding="utf-8") as file:
-                file.write(shlex.join([Path(sys.executable).name, *sys.argv]) + "\n")
+            with (self.path / "command.txt").open("ab") as file:
+                command = shlex.join([Path(sys.executable).name, *sys.argv])
+                file.write(os.fsencode(command) + b"\n")
+            (self.path / LAUNCH).write_text(os.environ.get("TORCHELASTIC_RUN_ID", ""))
         except OSError as error:
             raise OSError(error.errno, f"{self.path}: cannot be written ({error.strerror}); choose "
                           "another --run-dir") from None
@@ -86,6 +94,20 @@ class RunFolder:
             checkpoint.write(self.path / BEST, kept)
 
 
+def restarted(folder: Path) -> bool:
+    """Whether the launcher of this process began the training in a folder, and starts it anew.
+
+    It tells how often it has done so, but not of the times that another host was the reason.
+    """
+    if not any((folder / name).exists() for name in (LAST, SPARE)):
+        return False
+    launch, begun = os.environ.get("TORCHELASTIC_RUN_ID", "none"), ""
+    with contextlib.suppress(OSError, ValueError):
+        begun = (folder / LAUNCH).read_text()
+    again = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0"
+    return again or begun == launch != "none"
+
+
 def read_last(folder: Path) -> dict[str, Any]:
     """The newest checkpoint of a training that is whole; a damaged one stays and is named.
 
@@ -99,6 +121,8 @@ def read_last(folder: Path) -> dict[str, Any]:
     for name in names:
         try:
             content = checkpoint.read(folder / name)
+            for key in ("weights", "raw_weights"):
+                checkpoint.check_finite(content.get(key) or {}, folder / name)
             break
         except ValueError as error:
             if name == names[-1]:
@@ -109,21 +133,49 @@ def read_last(folder: Path) -> dict[str, Any]:
     return content
 
 
-def check_same_training(then: dict[str, Any], now: dict[str, Any]) -> None:
+def check_same_training(then: dict[str, Any], now: dict[str, Any], longer: bool = False) -> None:
     """Refuses to continue with what would be another training; says what changes last digits.
+
+    Args:
+        then: `run` of the checkpoint; some keys are missing in older ones.
+        now: that of this training.
+        longer: more steps than then are wanted.
 
     Raises:
         ValueError: network, optimizer, seed, batch, steps or list of images differ.
     """
     for key in ("arch", "optimizer", "seed", "batch", "steps", "samples"):
-        if then[key] != now[key]:
-            raise ValueError(f"--resume: {key} was {then[key]} and is {now[key]}, which is another "
-                             "training; start one with --init, or leave the option out")
+        if then[key] == now[key] or key == "steps" and longer and then[key] < now[key]:
+            continue
+        raise ValueError(f"--resume: {key} was {then[key]} and is {now[key]}, which is another "
+                         "training; start one with --init, or leave the option out"
+                         + (", or give --extend: the learning-rate course is then a new one"
+                            if key == "steps" and then[key] < now[key] else ""))
     digits = "last digits may differ"
-    effects = {"world": "batch statistics and dropout differ", "threads": digits, "torch": digits}
+    effects = {"world": "batch statistics and dropout differ", "threads": digits, "torch": digits,
+               "precision": "the arithmetic differs", "processor": digits}
     for key, effect in effects.items():
-        if then[key] != now[key]:
+        if then.get(key, now.get(key)) != now.get(key):
             distributed.say(f"note: {key} was {then[key]}, is {now[key]}: {effect}")
+
+
+def check_same_classes(then: dict[str, Any], now: dict[str, Any]) -> None:
+    """Refuses to continue with other classes, or in another order.
+
+    Args:
+        then: `dataset` of the checkpoint.
+        now: that of this training.
+
+    Raises:
+        ValueError: the first class that differs.
+    """
+    tables = [[f"{name} (id {number})" for name, number in
+               zip(each.get("class_names", ()), each.get("train_id_to_id", ()), strict=False)]
+              for each in (then, now)]
+    for number, (was, is_) in enumerate(zip_longest(*tables, fillvalue="none")):
+        if was != is_:
+            raise ValueError(f"--resume: class {number} was {was} and is {is_}; put the classes "
+                             "back as they were, or start another training with --init")
 
 
 class Run:
@@ -131,7 +183,8 @@ class Run:
     it does, and saves what it is.
 
     Args:
-        args: `run_dir`, `arch`, `seed`, `batch_size` and `log_every`; checkpoints keep them all.
+        args: `run_dir`, `arch`, `seed`, `batch_size`, `log_every`, `precision`, `schedule` and
+            `extend`; checkpoints keep them all.
         last: checkpoint of the training that goes on, None for a new one.
         state: becomes that of `last`.
         this: `optimizer`, `steps` and `samples`, which have to be those of `last`.
@@ -146,18 +199,20 @@ class Run:
         this: dict[str, Any], about: dict[str, Any],
     ) -> None:
         self.state, self.steps, self.complete = state, this["steps"], False
-        options = {key: x for key, x in vars(args).items() if key not in ("resume", "debug")}
+        crop = " ".join(map(str, args.crop_size))
+        self.sizes = f"it was --batch-size {args.batch_size} of --crop-size {crop}"
+        options = {key: x for key, x in vars(args).items()
+                   if key not in ("resume", "debug", "extend")}
         seen = options.get("eval_size")
         self.constant = {
             "format": checkpoint.FORMAT, **about, "args": json.dumps(options),
             **({"eval_size": max(seen)} if seen else {}), "run": {
                 "arch": args.arch, "seed": args.seed, "batch": args.batch_size, **this,
                 "world": distributed.world(), "threads": torch.get_num_threads(),
-                "torch": str(torch.__version__)}}
+                "torch": str(torch.__version__), "precision": args.precision,
+                "processor": processor(next(state.network.parameters()).device)}}
         if last:
-            check_same_training(last["run"], self.constant["run"])
-            state.load_state_dict(last)
-            self.complete = last["complete"]
+            self._go_on(last, args.extend or args.schedule == "constant")
         if self.complete:
             distributed.say(f"{args.run_dir}: already complete, step {state.step} of {self.steps}")
             return
@@ -166,14 +221,28 @@ class Run:
         main = distributed.rank() == 0
         self.folder = RunFolder(path, resume=bool(last), main=main)
         self.log = Log(self.folder.path, self.steps, state.step, args.batch_size, args.log_every,
-                       main)
+                       main, last.get("validated", last["step"]) if last else 0)
         self.log.losses = last["losses"] if last else []
+
+    def _go_on(self, last: dict[str, Any], longer: bool) -> None:
+        """Makes the state that of `last`, if it is of this training and the same on all ranks."""
+        check_same_classes(last["dataset"], self.constant["dataset"])
+        then, now = last["run"], self.constant["run"]
+        check_same_training(then, now, longer)
+        distributed.agree("checkpoints to resume from", {"step": last["step"], "state":
+                          checkpoint.fingerprint(last)}, ValueError,
+                          "copy the newest run folder to every host, or share it")
+        self.state.load_state_dict(last)
+        self.complete = last["complete"]
+        if then["steps"] != now["steps"]:
+            self.complete = False
+            distributed.say(f"note: steps were {then['steps']}, are {now['steps']}")
 
     @contextlib.contextmanager
     def until_stopped(self, what: str, settings: Settings) -> Iterator[None]:
         """Around the steps: when they are stopped, the folder gets what the training is then.
 
-        However they end, the log is closed, and this process leaves the others.
+        However they end, the log is closed.
 
         Args:
             what: is trained on, to be said first.
@@ -181,19 +250,36 @@ class Run:
         """
         self.log.line(f"{what}, step {self.state.step} of {self.steps}, {settings.precision} on "
                       f"{settings.device}: {self.folder.path}")
+        go_on = f"go on with --resume {shown(self.folder.path)}"
         try:
             yield
+            distributed.stop()
         except Stopped as stopped:
             self.save()
-            self.log.line(f"{stopped}: saved at step {self.state.step}; go on with --resume "
-                          f"{self.folder.path}")
+            self.log.line(f"{stopped}: saved at step {self.state.step}; {go_on}")
+            distributed.stop()
+            raise
+        except Exception as error:  # the process leaves the others when it has said why
+            if MEMORY.search(repr(error)):
+                error.add_note(self.sizes)
+            if (self.folder.path / LAST).exists():
+                error.add_note(go_on)
             raise
         finally:
             self.log.close()
-            distributed.stop()
 
     def save(self, complete: bool = False) -> None:
-        """Writes last.pth; nothing is left to do when it is `complete`."""
+        """Writes last.pth; nothing is left to do when it is `complete`.
+
+        Raises:
+            RuntimeError: the ranks have other weights.
+        """
+        if distributed.world() > 1:
+            named = distributed.unwrap(self.state.network).named_parameters()
+            distributed.agree(f"weights at step {self.state.step}",
+                              {name: checkpoint.fingerprint(tensor) for name, tensor in named},
+                              RuntimeError, "memory, driver or network of one of them is at fault; "
+                              f"not saved, {self.folder.path} has earlier checkpoints")
         self.complete = complete
         self.folder.save(self._content())
 
@@ -201,6 +287,29 @@ class Run:
         """Writes best.pth."""
         self.folder.save_best(self._content())
 
+    def try_to_save(self) -> None:
+        """Writes a checkpoint, reads it, removes it; looks whether there is room for all to come.
+
+        Raises:
+            OSError, ValueError: no room, or the disk gives back something else.
+        """
+        if not self.folder.main:
+            return
+        path = self.folder.path / f".trial-{secrets.token_hex(8)}.part"  # as `sweep` knows them
+        content = self._content()
+        try:
+            checkpoint.write(path, content)
+            if checkpoint.fingerprint(checkpoint.read(path)) != checkpoint.fingerprint(content):
+                raise OSError(errno.EIO, f"{shown(self.folder.path)}: a checkpoint reads as "
+                              "something else than was written; a failing disk?")
+            size = path.stat().st_size
+        finally:
+            path.unlink(missing_ok=True)
+        moments = 2 if "betas" in self.state.optimizer.defaults else 1
+        weights = sum(each.nbytes for each in distributed.unwrap(self.state.network).parameters())
+        # last.pth, its spare, the next one while it is written, and best.pth
+        check_room(self.folder.path, 3 * (size + moments * weights) + size)
+
     def _content(self) -> dict[str, Any]:
         return {**self.constant, "losses": self.log.losses, "complete": self.complete,
-                **self.state.state_dict()}
+                "validated": self.log.validated, **self.state.state_dict()}

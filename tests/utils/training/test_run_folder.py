@@ -9,7 +9,16 @@ from conftest import run_script
 
 from utils import checkpoint
 from utils.training import run_folder
-from utils.training.run_folder import BEST, LAST, SPARE, RunFolder, check_same_training, read_last
+from utils.training.run_folder import (
+    BEST,
+    LAST,
+    SPARE,
+    RunFolder,
+    check_same_classes,
+    check_same_training,
+    read_last,
+    restarted,
+)
 
 
 def content(step: int) -> dict:
@@ -140,7 +149,33 @@ def test_rests_of_killed_processes_are_swept(tmp_path: Path) -> None:
     (tmp_path / f".x-{16 * '0'}.part").mkdir()
     RunFolder(tmp_path, resume=False)
     assert sorted(os.listdir(tmp_path)) == [
-        ".lock", ".mine.part", ".nfs0001", f".x-{16 * '0'}.part", "command.txt", "notes.txt"]
+        ".launch", ".lock", ".mine.part", ".nfs0001", f".x-{16 * '0'}.part", "command.txt",
+        "notes.txt"]
+
+
+def test_launchers_start_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their first start finds no checkpoint; without a name of its own, a launch must count."""
+    for name, begun, again in (("a", "a", True), ("a", "b", False), ("none", "none", False)):
+        folder = tmp_path / (name + begun)
+        monkeypatch.setenv("TORCHELASTIC_RUN_ID", begun)
+        RunFolder(folder, resume=False)
+        monkeypatch.setenv("TORCHELASTIC_RUN_ID", name)
+        assert not restarted(folder)
+        (folder / LAST).touch()
+        assert restarted(folder) == again
+        with monkeypatch.context() as patch:
+            patch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
+            assert restarted(folder)
+
+
+def test_damaged_weights_are_not_resumed(
+    folder: RunFolder, capsys: pytest.CaptureFixture
+) -> None:
+    folder.save(content(1))
+    checkpoint.save(folder.path / SPARE, content(1))
+    checkpoint.save(folder.path / LAST, {**content(2), "weights": {"a": torch.tensor([torch.nan])}})
+    assert read_last(folder.path)["step"] == 1
+    assert "last.pth: a is not finite" in capsys.readouterr().err
 
 
 def test_other_ranks_write_nothing(tmp_path: Path) -> None:
@@ -216,7 +251,7 @@ def test_locked_folder_ends_a_training_in_one_line(
 
 
 RUN = {"arch": "a", "optimizer": "sgd", "seed": 0, "batch": 4, "steps": 10, "samples": "1f",
-       "world": 1, "threads": 2, "torch": "2.10"}
+       "world": 1, "threads": 2, "torch": "2.10", "precision": "bf16", "processor": "A"}
 
 
 @pytest.mark.parametrize("key", ["arch", "optimizer", "seed", "batch", "steps", "samples"])
@@ -225,7 +260,37 @@ def test_another_training(key: str) -> None:
         check_same_training(RUN, {**RUN, key: 99})
 
 
-@pytest.mark.parametrize("key", ["world", "threads", "torch"])
+def test_a_longer_training() -> None:
+    check_same_training(RUN, {**RUN, "steps": 11}, longer=True)
+    with pytest.raises(ValueError, match="steps was 10 and is 11.*or give --extend: the learning"):
+        check_same_training(RUN, {**RUN, "steps": 11})
+    with pytest.raises(ValueError, match="steps was 10 and is 9") as error:
+        check_same_training(RUN, {**RUN, "steps": 9}, longer=True)
+    assert "--extend" not in str(error.value)
+
+
+TABLE = {"class_names": ["road", "sky"], "train_id_to_id": [7, 3]}
+
+
+@pytest.mark.parametrize(("names", "ids", "message"), [
+    (["sky", "road"], [3, 7], r"class 0 was road \(id 7\) and is sky \(id 3\)"),
+    (["road", "sky"], [3, 7], r"class 0 was road \(id 7\) and is road \(id 3\)"),
+    (["road", "sky", "car"], [7, 3, 1], r"class 2 was none and is car \(id 1\)"),
+    (["road"], [7], r"class 1 was sky \(id 3\) and is none"),
+])
+def test_other_classes(names: list, ids: list, message: str) -> None:
+    check_same_classes(TABLE, dict(TABLE))
+    with pytest.raises(ValueError, match=message):
+        check_same_classes(TABLE, {"class_names": names, "train_id_to_id": ids})
+
+
+def test_older_checkpoints_do_not_say_their_precision(capsys: pytest.CaptureFixture) -> None:
+    older = {key: RUN[key] for key in RUN if key not in ("precision", "processor")}
+    check_same_training(older, RUN)
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("key", ["world", "threads", "torch", "precision", "processor"])
 def test_last_digits(key: str, capsys: pytest.CaptureFixture) -> None:
     check_same_training(RUN, {**RUN, key: 99})
     assert capsys.readouterr().out.startswith(f"note: {key} was {RUN[key]}, is 99: ")

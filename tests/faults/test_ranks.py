@@ -1,0 +1,151 @@
+"""Ranks that differ, die or wait: one line that names the rank, never a wrong result."""
+
+import shutil
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import run_script
+from trainings import Trainings, at
+
+from utils import checkpoint, distributed
+
+WORDS = ["--optimizer", "sgd", "--batch-size", 4]
+
+
+@pytest.fixture(scope="module")
+def train(tmp_path_factory: pytest.TempPathFactory) -> Trainings:
+    return Trainings(tmp_path_factory.mktemp("trainings"))
+
+
+def other_for_rank_1(tmp_path: Path, option: str, value: object) -> Path:
+    """A script that is train.py, on rank 1 with another value of an option."""
+    script = tmp_path / "other.py"
+    script.write_text(
+        "import os, sys, train\nfrom utils.stopping import run\n"
+        f"if os.environ['RANK'] == '1':\n    sys.argv[sys.argv.index({option!r}) + 1] = "
+        f"{str(value)!r}\nrun(train.main)\n")
+    return script
+
+
+def test_other_images(train: Trainings, tmp_path: Path) -> None:
+    root, run = tmp_path / "data", tmp_path / "run"
+    shutil.copytree(train.base[3], root)
+    for path in [*root.rglob("aachen_000000*")]:
+        path.rename(path.with_name(path.name.replace("000000", "000099", 1)))
+    words = [*train.base, "--run-dir", run, *WORDS]
+    done = run_script(other_for_rank_1(tmp_path, "--data-root", root), *words, ranks=2)
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.startswith("error: data differ: rank 1 on ")
+    assert "has another list of training images than rank 0 on " in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert not run.exists()
+
+
+def test_other_checkpoints(train: Trainings, tmp_path: Path) -> None:
+    run, other = tmp_path / "run", tmp_path / "other"
+    done = train.start(run, *WORDS, ranks=2, faults=[at("train.update", 1, 15, rank=0)])
+    assert done.returncode == 143, done.stderr
+    shutil.copytree(run, other)
+    content = checkpoint.read(run / "last.pth")
+    next(iter(content["weights"].values())).add_(0.25)
+    checkpoint.write(other / "last.pth", content)
+    script = other_for_rank_1(tmp_path, "--resume", other)
+    done = run_script(script, "--resume", run, ranks=2)
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.startswith("error: checkpoints to resume from differ: rank 1 on ")
+    assert done.stderr.count("\n") == 1
+
+
+def test_weights_that_drift_apart(train: Trainings, tmp_path: Path) -> None:
+    drift = {"call": "train.update", "n": 1, "after": True, "poison": 0.5, "rank": 1}
+    done = train.start(tmp_path, *WORDS, ranks=2, faults=[drift])
+    assert done.returncode == 1, done.stderr
+    assert done.stderr.startswith("error: weights at step 1 differ: rank 1 on ")
+    assert "has another encoder.0.weight than rank 0" in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert not (tmp_path / "last.pth").exists()
+
+
+def test_a_rank_that_is_killed(train: Trainings, tmp_path: Path) -> None:
+    done = train.start(tmp_path, *WORDS, ranks=2, faults=[at("train.update", 2, rank=1)])
+    assert done.returncode != 0
+    assert done.stderr.startswith("error: rank 1 (process ")
+    assert done.stderr.endswith(f"; go on with --resume {tmp_path}\n")
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_rank_that_hangs(train: Trainings, tmp_path: Path) -> None:
+    """The other ends and says which; the launcher of users then ends the one that hangs."""
+    hang = at("train.update", 2, 0, rank=1, pause=9)
+    done = train.start(tmp_path, *WORDS, "--patience", 3, ranks=2, faults=[hang])
+    assert done.returncode != 0
+    first = done.stderr.splitlines()[0]
+    assert first.startswith("error: rank 1 (process ")
+    assert "has not answered: it hangs, was killed, or its network is cut" in first
+    assert first.endswith(f"; go on with --resume {tmp_path}")
+
+
+def test_a_rank_that_fails_says_it_alone(train: Trainings, tmp_path: Path) -> None:
+    """Loss not finite on rank 1: the other waits for it, and has nothing to add."""
+    poison = {"call": "train.update", "n": 1, "after": True, "poison": float("nan"), "rank": 1}
+    done = train.start(tmp_path, *WORDS, "--save-every", 99, ranks=2, faults=[poison])
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: rank 1: loss nan at step 1")
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("given", [
+    {"RANK": "0"}, {"WORLD_SIZE": "2"}, {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "a"},
+    {"RANK": "x", "WORLD_SIZE": "2", "MASTER_ADDR": "a", "MASTER_PORT": "1"},
+])
+def test_half_a_launcher(given: dict, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in distributed.LAUNCHED:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ValueError, match="start with python -m torch.distributed.run, or unset"):
+        distributed.start("cpu")
+
+
+def test_a_launcher_that_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("MASTER_ADDR", "127.0.0.1"), ("MASTER_PORT", "1"),
+                        ("TORCHELASTIC_USE_AGENT_STORE", "True")):
+        monkeypatch.setenv(name, value)
+    with pytest.raises(RuntimeError, match="the launcher at 127.0.0.1:1 has ended"):
+        distributed.join(torch.device("cpu"), timedelta(seconds=1))
+
+
+WAITS = """
+import time
+from utils import distributed
+distributed.start("cpu", 1, patience=1)
+with distributed.main_first():
+    if distributed.rank() == 0:
+        time.sleep(3)
+print("done", flush=True)
+distributed.stop()
+"""
+
+
+def test_what_rank_0_prepares_may_take_long(tmp_path: Path) -> None:
+    (tmp_path / "waits.py").write_text(WAITS)
+    done = run_script(tmp_path / "waits.py", ranks=2)
+    assert (done.returncode, done.stdout) == (0, "done\n" * 2), done.stderr
+
+
+def test_ranks_agree_or_every_one_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    parts = [("here", {"a": 1, "b": 2}), ("there", {"a": 1, "b": 3})]
+    monkeypatch.setattr(distributed, "world", lambda: 2)
+    monkeypatch.setattr(distributed, "gather", lambda *_: parts)
+    for rank in (0, 1):
+        monkeypatch.setattr(distributed, "rank", lambda rank=rank: rank)
+        with pytest.raises(ValueError, match="x differ: rank 1 on there has another b than rank 0 "
+                                             "on here; mend it") as error:
+            distributed.agree("x", {}, ValueError, "mend it")
+        assert error.value.told == bool(rank)
+    parts[1] = parts[0]
+    distributed.agree("x", {}, ValueError, "mend it")
+
+
