@@ -56,22 +56,19 @@ class _Lasting(_Escaping):
     """One that takes what nobody reads any more, and loses it."""
 
     def write(self, text: str) -> int:
-        """Writes, or has what reads it be nobody from now on."""
-        try:
-            return self.stream.write(text)
-        except OSError:
-            self._lose()
-            return len(text)
+        """Writes, or leads nowhere from now on."""
+        self._try(self.stream.write, text)
+        return len(text)
 
     def flush(self) -> None:
         """As `write`."""
-        try:
-            self.stream.flush()
-        except OSError:
-            self._lose()
+        self._try(self.stream.flush)
 
-    def _lose(self) -> None:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), self.stream.fileno())
+    def _try(self, act: Callable, *words: str) -> None:
+        try:
+            act(*words)
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self.stream.fileno())
 
 
 def prepare_to_train() -> None:

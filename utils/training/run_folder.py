@@ -160,14 +160,9 @@ def check_same_training(then: dict[str, Any], now: dict[str, Any], longer: bool 
 
 
 def check_same_classes(then: dict[str, Any], now: dict[str, Any]) -> None:
-    """Refuses to continue with other classes, or in another order.
+    """Refuses to continue with other classes than those of a checkpoint's `dataset`, or moved ones.
 
-    Args:
-        then: `dataset` of the checkpoint.
-        now: that of this training.
-
-    Raises:
-        ValueError: the first class that differs.
+    Raises ValueError with the first that differs.
     """
     tables = [[f"{name} (id {number})" for name, number in
                zip(each.get("class_names", ()), each.get("train_id_to_id", ()), strict=False)]
