@@ -51,9 +51,9 @@ class Loader(DataLoader):
     """
 
     def __init__(self, dataset: Dataset, workers: int, device: torch.device, **how: Any) -> None:
-        # With a generator of its own: else its start would draw from the global one.
         # Before the other ranks lose their patience: they do not know the cause.
         self.patience = 0.75 * distributed.GROUP.get("patience", PATIENCE)
+        # With a generator of its own: else its start would draw from the global one.
         super().__init__(dataset, num_workers=workers, worker_init_fn=_init_worker,
                          timeout=self.patience if workers else 0,
                          pin_memory=device.type == "cuda", generator=torch.Generator(), **how)
@@ -67,12 +67,6 @@ class Loader(DataLoader):
         finally:
             _mask("SIG_SETMASK", held)
 
-
-def _mask(how: str, signals: Any) -> Any:
-    """As signal.pthread_sigmask, where the system has it: Windows does not."""
-    known = hasattr(signal, "pthread_sigmask")
-    return signal.pthread_sigmask(getattr(signal, how), signals) if known else set()
-
     def _named(self, batches: Iterator) -> Iterator:
         """The batches; a disk that has gone silent is named."""
         try:
@@ -84,6 +78,12 @@ def _mask(how: str, signals: Any) -> Any:
             raise RuntimeError(f"{root}: a process that reads there has not answered for "
                                f"{self.patience:.0f} s; is its disk there? --workers 0 reads "
                                "without processes") from None
+
+
+def _mask(how: str, signals: Any) -> Any:
+    """As signal.pthread_sigmask, where the system has it: Windows does not."""
+    known = hasattr(signal, "pthread_sigmask")
+    return signal.pthread_sigmask(getattr(signal, how), signals) if known else set()
 
 
 def check_shared_memory(workers: int, size: int) -> None:
