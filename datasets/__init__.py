@@ -88,7 +88,7 @@ def dataset_of(snapshot: dict[str, Any], known: dict[str, Any] | None = None) ->
         ValueError: nobody knows the classes, or there are fewer logits than that.
     """
     description, channels = snapshot["dataset"], snapshot["model"]["num_classes"]
-    if description["name"] is None:
+    if description.get("name") is None:
         if not known or known["name"] is None:
             raise ValueError(f"the {channels} classes of this network have no names; give "
                              "--dataset NAME, whose they are")

@@ -133,9 +133,10 @@ def check_format(content: dict[str, Any], path: str | Path) -> None:
                          f"{FORMAT}, as train.py writes it")
     check_about(content, path)
     for key in ("weights", "raw_weights"):
-        if not isinstance(content.get(key, {}), dict):
+        tensors = content.get(key) or {}  # a training without a running mean has no raw ones
+        if not isinstance(tensors, dict):
             raise ValueError(f"{path}: {key} in it are no tensors with names")
-        check_tensors(content.get(key, {}), path)
+        check_tensors(tensors, path)
 
 
 def write(path: str | Path, content: dict[str, Any]) -> None:

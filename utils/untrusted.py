@@ -138,8 +138,8 @@ _PARTS: tuple[dict[str, Callable[[Any], bool]], dict[str, Callable[[Any], bool]]
     "model.num_classes": lambda value: _is_number(value, 0, MOST_CLASSES),
     "model.options": lambda value: isinstance(value, dict) and all(
         isinstance(key, str) for key in value),
-    "dataset.name": lambda value: isinstance(value, str | None),
 }, {
+    "dataset.name": lambda value: isinstance(value, str | None),
     "dataset.class_names": lambda value: _is_list(value, lambda name: isinstance(name, str)
                                                   and len(name) <= LONGEST_NAME),
     "dataset.palette": lambda value: _is_list(value, _is_color),

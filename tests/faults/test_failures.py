@@ -109,7 +109,7 @@ def test_who_leaves_does_not_wait_for_a_slow_disk() -> None:
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, -15)])
 def test_signals_while_there_is_nothing_to_save(number: int, code: int, tmp_path: Path) -> None:
     train = Trainings(tmp_path)
-    fault = at("datasets.samples.read_size", 1, number)
+    fault = at("datasets.base.read_size", 1, number)
     done = train.start(tmp_path / "run", faults=[fault])
     assert (done.returncode, done.stderr) == (code, "")
     assert not (tmp_path / "run").exists()

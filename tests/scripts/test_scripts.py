@@ -198,13 +198,13 @@ def test_demo_folder(call, trained: Path, tmp_path: Path) -> None:
              tmp_path / "out"]
     done = call("demo_folder.py", *words)
     assert done.returncode == 0, done.stderr
-    assert "2 of 2" in done.stdout
-    assert len(list((tmp_path / "out").iterdir())) == 6
+    assert "3 of 3" in done.stdout, "an image whatever its name ends in"
+    assert len(list((tmp_path / "out").iterdir())) == 9
     (folder / "c.jpg").write_bytes(b"\xff\xd8 cut off")
     write_png(folder / "a.webp", np.zeros((40, 50, 3), np.uint8))  # same stem, in truth a PNG
     done = call("demo_folder.py", *words)
     assert done.returncode == 1
-    assert "3 of 4" in done.stdout
+    assert "4 of 5" in done.stdout
     assert "c.jpg" in done.stderr
     assert (tmp_path / "out" / "a.webp_overlay.png").exists()
 

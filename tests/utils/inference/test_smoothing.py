@@ -247,6 +247,7 @@ def test_demo_smooths_a_video(call: Callable, tmp_path: Path, monkeypatch) -> No
     images, labels = clip(1)
     for i in range(6):
         write_png(tmp_path / f"frames/{i}.png", images[0])
+    monkeypatch.setattr(demo_folder, "read_network", lambda _: {})
     monkeypatch.setattr(demo_folder, "open_network", lambda *_: (
         Predictor(Noisy([labels[0]] * 3)), Painter(DATASET)))
     words = ["demo_folder.py", "--snapshot", "x", "--threads", 1, "--show", "mask"]
