@@ -8,8 +8,9 @@ and less. The choice is made when the library is loaded, but for one rule (libgo
 GOMP_SPINCOUNT): when a process has more OpenMP threads than cores, they hardly spin. So a process
 that sees others at work starts a thread whose team of threads just sleeps, and ends it when the
 cores are free again. What is computed does not change. A user's own OMP_WAIT_POLICY or
-GOMP_SPINCOUNT stands. Others are what /proc/stat counts: in a container all of its host, and this
-process's own loader workers too.
+GOMP_SPINCOUNT stands. Others are what /proc/stat counts, in a container all of its host, without
+this process's children: its loaders work a little all the time, and the threads that spin lose less
+to them than they would by sleeping.
 """
 
 import atexit
@@ -18,6 +19,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -79,7 +81,7 @@ def _lacking_cores(threads: int, end: threading.Event) -> Iterator[float]:
     before = None
     while True:
         cores = os.sched_getaffinity(0)
-        now = time.monotonic(), _busy_seconds(cores), time.process_time()
+        now = time.monotonic(), _busy_seconds(cores), _own_seconds()
         if before:
             wall, busy, own = (b - a for a, b in zip(before, now, strict=True))
             yield threads + (busy - own) / wall - len(cores)
@@ -97,6 +99,17 @@ def _busy_seconds(cores: set[int]) -> float:
             user, nice, system, _idle, _iowait, *interrupts = map(int, counts[:8])
             ticks += user + nice + system + sum(interrupts)  # and what a host took away
     return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def _own_seconds() -> float:
+    """Seconds in which this process and its children that live worked."""
+    ticks = 0
+    for listed in Path("/proc/self/task").glob("*/children"):
+        with suppress(OSError):  # a thread or a child that has just ended
+            for child in listed.read_text().split():
+                fields = Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()
+                ticks += int(fields[11]) + int(fields[12])  # in user and in kernel mode
+    return time.process_time() + ticks / os.sysconf("SC_CLK_TCK")
 
 
 def _crowd(threads: int, leave: threading.Event) -> list[threading.Thread]:
