@@ -9,8 +9,8 @@ GOMP_SPINCOUNT): when a process has more OpenMP threads than cores, they hardly 
 that sees others at work starts a thread whose team of threads just sleeps, and ends it when the
 cores are free again. What is computed does not change. A user's own OMP_WAIT_POLICY or
 GOMP_SPINCOUNT stands. Others are what /proc/stat counts, in a container all of its host, without
-this process's children: its loaders work a little all the time, and the threads that spin lose less
-to them than they would by sleeping.
+this process's children and theirs: its loaders work a little all the time, and the threads that
+spin lose less to them than they would by sleeping.
 """
 
 import atexit
@@ -102,14 +102,21 @@ def _busy_seconds(cores: set[int]) -> float:
 
 
 def _own_seconds() -> float:
-    """Seconds in which this process and its children that live worked."""
-    ticks = 0
-    for listed in Path("/proc/self/task").glob("*/children"):
-        with suppress(OSError):  # a thread or a child that has just ended
-            for child in listed.read_text().split():
-                fields = Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()
-                ticks += int(fields[11]) + int(fields[12])  # in user and in kernel mode
-    return time.process_time() + ticks / os.sysconf("SC_CLK_TCK")
+    """Seconds in which this process, its children and theirs worked, those too that have ended.
+
+    Else a loader that ends would take its hours with it, as if another program had worked them.
+    """
+    ticks, waiting = 0, ["self"]
+    while waiting:
+        process = Path("/proc", waiting.pop())
+        with suppress(OSError):  # it has just ended, and its parent has its time
+            # A name may hold anything. In user and in kernel mode, its own and of the ended ones:
+            fields = (process / "stat").read_bytes().rpartition(b")")[2].split()
+            ticks += sum(map(int, fields[11:15]))
+        for listed in (process / "task").glob("*/children"):
+            with suppress(OSError):
+                waiting += listed.read_text().split()
+    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def _crowd(threads: int, leave: threading.Event) -> list[threading.Thread]:

@@ -36,9 +36,43 @@ def test_cores_are_lacking_when_others_work(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1}, raising=False)
     monkeypatch.setattr(waiting_threads, "_busy_seconds", lambda _: next(busy))
     monkeypatch.setattr(waiting_threads.time, "monotonic", lambda: next(times))
-    monkeypatch.setattr(waiting_threads.time, "process_time", lambda: next(own))
+    monkeypatch.setattr(waiting_threads, "_own_seconds", lambda: next(own))
     looks = waiting_threads._lacking_cores(2, SimpleNamespace(wait=lambda _: False))
     assert next(looks) == pytest.approx(0.75)
+
+
+@LINUX
+def test_children_and_theirs_are_no_others(tmp_path: Path) -> None:
+    """While they work and when they have ended; one has a name that is no text."""
+    code = """
+import ctypes, os, time
+from utils.waiting_threads import _own_seconds
+def work(): # for 0.3 s of its own
+    while time.process_time() < 0.3: pass
+def fork(then):
+    pid = os.fork()
+    if not pid:
+        ctypes.CDLL(None).prctl(15, b"\\xff) 1 (")
+        then()
+        os._exit(0)
+    return pid
+def through_a_child():
+    os.waitpid(fork(lambda: (work(), time.sleep(0.5))), 0)
+    time.sleep(9)
+before = _own_seconds()
+child, parent = fork(work), fork(through_a_child)
+time.sleep(0.1)
+end, seen = time.monotonic() + 60, []
+while len(seen) < 3 and time.monotonic() < end:
+    if _own_seconds() - before > 0.55: seen.append(_own_seconds() - before)
+    if len(seen) == 1: os.waitpid(child, 0)
+    time.sleep(0.4)
+print(len(seen), seen[-1] >= seen[0], seen[-1] < 1.5)
+os.kill(parent, 9)
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True,
+                          text=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    assert done.stdout.split() == ["3", "True", "True"], done.stderr
 
 
 def test_a_crowd_comes_at_once_and_goes_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
