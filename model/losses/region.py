@@ -48,28 +48,42 @@ def lovasz(logits: Tensor, target: Tensor, class_weights: Tensor | None = None) 
     Returns:
         () float32 (float64 of float64), mean over the classes that have pixels.
     """
-    counted = target != IGNORE
-    probabilities = _exact(logits).softmax(1).movedim(1, 0)[:, counted]  # (C, pixels that count)
-    labels = target[counted]
-    present = labels.unique()
+    probabilities = _exact(logits).softmax(1).movedim(1, 0).flatten(1)  # (C, pixels)
+    labels = target.flatten()
+    present = labels.bincount(minlength=IGNORE)[:len(probabilities)].nonzero().flatten()
     if not len(present):
         return 0 * logits.float().nan_to_num().sum()
-    losses = torch.stack([_lovasz_class(probabilities[k], labels == k) for k in present.tolist()])
+    counted = labels != IGNORE
+    losses = torch.stack([_lovasz_class(probabilities[k], labels == k, counted)
+                          for k in present.tolist()])
     return _average(losses, None if class_weights is None else class_weights[present])
 
 
-def _lovasz_class(probabilities: Tensor, truth: Tensor) -> Tensor:
-    """() of (P,) probabilities of a class and whether pixels are of it."""
-    errors, order = torch.where(truth, 1 - probabilities, probabilities).sort(descending=True)
+def _lovasz_class(probabilities: Tensor, truth: Tensor, counted: Tensor) -> Tensor:
+    """() of (P,) probabilities of a class, whether pixels are of it and whether they count."""
+    errors = torch.where(truth, 1 - probabilities, probabilities)
+    # Pixels that do not count come after all others, so these have the weights as without them.
+    weights = _lovasz_weights(errors.detach().masked_fill(~counted, -1), truth)
+    return (errors * (weights * counted)).sum()
+
+
+def _lovasz_weights(errors: Tensor, truth: Tensor) -> Tensor:
+    """(P,) weights: how much the IoU falls when a pixel becomes wrong after those of more error.
+
+    The difference of both is written out: subtracted, little of it would be left in single
+    precision.
+    """
+    # Floats from 0 on are ordered as their bits are, and PyTorch sorts integers 16 times as fast;
+    # the bits of negative floats are negative integers, which come last here.
+    falling = -(errors.view(torch.int32) if errors.dtype == torch.float32 else errors)
+    order = falling.argsort()
     truth = truth[order]
-    # Each error weighs by how much the IoU falls when its pixel becomes wrong too. The difference
-    # of both is written out: subtracted, little of it would be left in single precision.
     total = truth.sum()
-    wrong = (~truth).cumsum(0)
-    union = (total + wrong).to(errors.dtype)
-    left = (total - truth.cumsum(0)).to(errors.dtype)  # of the class, and still right
+    right = truth.cumsum(0)
+    union = (total + torch.arange(1, len(order) + 1, device=order.device) - right).to(errors.dtype)
+    left = (total - right).to(errors.dtype)  # of the class, and still right
     weights = torch.where(truth, 1 / union, left / union / (union - 1).clamp(min=1))
-    return (errors * weights).sum()
+    return torch.empty_like(weights).scatter_(0, order, weights)
 
 
 def added(*losses: Callable[..., Tensor]) -> Callable[..., Tensor]:
