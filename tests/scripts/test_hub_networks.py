@@ -6,49 +6,15 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import draw_camvid, run_script
-from safetensors.torch import save_file
+from test_hub import small, write
 
-from model import build_model, hub
-from model.published import rename
+from model import hub
 from utils import checkpoint
-
-FORM = {"hidden_sizes": [8, 16, 24, 32], "depths": [1, 1, 1, 1],
-        "num_attention_heads": [1, 2, 3, 4], "sr_ratios": [8, 4, 2, 1],
-        "mlp_ratios": [2, 2, 2, 2], "decoder_hidden_size": 16}
 
 
 def save_of_transformers(folder: Path) -> str:
     """A small SegFormer as transformers saves it; the network's name here."""
-    form = {"widths": (8, 16, 24, 32), "depths": (1, 1, 1, 1), "heads": (1, 2, 3, 4),
-            "ratios": (2, 2, 2, 2), "decoder": 16}
-    weights = build_model("segformer", 11, parts=form).state_dict()
-    back = {}
-    for key, tensor in weights.items():
-        halves = zip(("key", "value"), tensor.chunk(2), strict=True) if ".attn.kv." in key else ()
-        for part, half in halves:
-            back[key.replace(".attn.kv.", f".attention.self.{part}.")] = half.clone()
-        if ".attn.kv." not in key:
-            back[key] = tensor
-    turned = (  # of the tables that read such names
-        (r"encoder\.patch_embed(\d)\.proj", lambda m: f"segformer.encoder.patch_embeddings."
-                                                      f"{int(m[1]) - 1}.proj"),
-        (r"encoder\.patch_embed(\d)\.norm", lambda m: f"segformer.encoder.patch_embeddings."
-                                                      f"{int(m[1]) - 1}.layer_norm"),
-        (r"encoder\.norm(\d)", lambda m: f"segformer.encoder.layer_norm.{int(m[1]) - 1}"),
-        (r"encoder\.block(\d)", lambda m: f"segformer.encoder.block.{int(m[1]) - 1}"),
-        (r"decoder\.mlp_stage\.(\d)\.linear", lambda m: f"decode_head.linear_c."
-                                                          f"{3 - int(m[1])}.proj"),
-        (r"decoder\.fuse_stage\.0", "decode_head.linear_fuse"),
-        (r"decoder\.fuse_stage\.1", "decode_head.batch_norm"),
-        (r"classifier", "decode_head.classifier"),
-    )
-    within = tuple((rf"(segformer.*)\.{ours}\.", rf"\1.{theirs}.") for ours, theirs in (
-        ("norm1", "layer_norm_1"), ("norm2", "layer_norm_2"), ("attn.q", "attention.self.query"),
-        ("attn.sr", "attention.self.sr"), ("attn.norm", "attention.self.layer_norm"),
-        ("attn.proj", "attention.output.dense"), ("mlp.fc1", "mlp.dense1"),
-        ("mlp.fc2", "mlp.dense2")))
-    save_file(rename(rename(back, turned), within), folder / "model.safetensors")
-    (folder / "config.json").write_text(json.dumps(FORM | {"model_type": "segformer"}))
+    write(folder, *small(11))
     return "segformer"
 
 
