@@ -55,7 +55,9 @@ def parse_args() -> argparse.Namespace:
                        help="with random weights and 19 classes; several are measured one after "
                        f"the other, each in a process of its own: {', '.join(MODELS)}, "
                        "smp:ARCHITECTURE:ENCODER")
-    group.add_argument("--snapshot", nargs="+", default=[], metavar="FILE", help="checkpoints")
+    group.add_argument("--snapshot", nargs="+", default=[], metavar="FILE|DIR|NAME",
+                       help="checkpoints, folders of trainings or of the model hub, or the hub's "
+                       "OWNER/NAME")
     group = parser.add_argument_group("measurement")
     group.add_argument("--size", type=positive, nargs=2, default=(1024, 2048), metavar=("H", "W"),
                        help="pixels of an image")
