@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import NETWORKS
-from test_model import LIGHT
+from test_model import LIGHT, with_statistics
 from torch import nn
 
 import model
@@ -14,18 +14,6 @@ from model.snapshot import open_predictor
 from utils.inference.label_map import best_class, largest_between
 from utils.inference.multiscale import Inference
 from utils.inference.predictor import BLOCK, Predictor
-
-
-def with_statistics(network: nn.Module) -> nn.Module:
-    """As after a training: batch norms that do something."""
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            nn.init.uniform_(module.weight, 0.5, 1.5)
-            nn.init.normal_(module.bias, std=0.2)
-            nn.init.normal_(module.running_mean, std=0.2)
-            nn.init.uniform_(module.running_var, 0.5, 1.5)
-    return network.eval()
-
 
 BEHIND_SUMS = {"deeplabv3plus_wide_resnet38": 17}  # batch norms that no convolution precedes
 
