@@ -88,6 +88,10 @@ def dataset_of(snapshot: dict[str, Any], known: dict[str, Any] | None = None) ->
         ValueError: nobody knows the classes, or there are fewer logits than that.
     """
     description, channels = snapshot["dataset"], snapshot["model"]["num_classes"]
+    if description.get("guessed") and known:
+        given = TABLES.get(known["name"])
+        if len(known.get("class_names") or (given.class_names if given else ())) == channels:
+            description = known
     if description.get("name") is None:
         if not known or known["name"] is None:
             raise ValueError(f"the {channels} classes of this network have no names; give "

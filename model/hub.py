@@ -3,8 +3,8 @@
 A folder has config.json and its weights, model.safetensors or pytorch_model.bin.
 """
 
+import functools
 import importlib
-import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,26 +15,25 @@ from torch import Tensor
 
 from model import build_model
 from model.layers import IMAGENET_MEAN, IMAGENET_STD
+from model.pixel_statistics import FILES, read_json, read_statistics
 from model.published import Table, rename
-from model.segformer import FORMS, Form
+from model.segformer import FORMS, form_name
 from model.smp.names import PREFIX, load_package
 from model.smp.weights import HEAD, to_ours
 from utils import checkpoint, distributed
-from utils.files import read_file
 
 BEST = "best.pth"
 CONFIG, WEIGHTS = "config.json", ("model.safetensors", "pytorch_model.bin")
-# Beside them, what pixels are normalized by: of segmentation_models_pytorch, of transformers
-STATISTICS = ("albumentations_config_eval.json", "preprocessor_config.json")
+INDEXES = tuple(f"{name}.index.json" for name in WEIGHTS)  # of weights in several files
 SUFFIXES = {".pth", ".pt", ".tar", ".bin", ".ckpt", ".onnx", ".safetensors"}  # of no hub's name
 CITYSCAPES = 19  # classes
 TRANSFORMERS: Table = (
-    (r"segformer\.encoder\.patch_embeddings\.(\d)\.proj\.",
+    (r"(?:segformer\.)?encoder\.patch_embeddings\.(\d)\.proj\.",
      lambda m: f"encoder.patch_embed{int(m[1]) + 1}.proj."),
-    (r"segformer\.encoder\.patch_embeddings\.(\d)\.layer_norm\.",
+    (r"(?:segformer\.)?encoder\.patch_embeddings\.(\d)\.layer_norm\.",
      lambda m: f"encoder.patch_embed{int(m[1]) + 1}.norm."),
-    (r"segformer\.encoder\.layer_norm\.(\d)\.", lambda m: f"encoder.norm{int(m[1]) + 1}."),
-    (r"segformer\.encoder\.block\.(\d)\.(\d+)\.",
+    (r"(?:segformer\.)?encoder\.layer_norm\.(\d)\.", lambda m: f"encoder.norm{int(m[1]) + 1}."),
+    (r"(?:segformer\.)?encoder\.block\.(\d)\.(\d+)\.",
      lambda m: f"encoder.block{int(m[1]) + 1}.{m[2]}."),
     (r"decode_head\.linear_c\.(\d)\.proj\.",
      lambda m: f"decoder.mlp_stage.{3 - int(m[1])}.linear."),
@@ -69,14 +68,15 @@ def find(source: str | Path) -> Path:
             raise ValueError(f"{path}: a folder without {BEST} (of a training) and without "
                              f"{CONFIG} (of the model hub); give a checkpoint (.pth)")
         return path / BEST
-    hub = re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", str(source))
+    hub = re.fullmatch(r"[\w-][\w.-]*/[\w.-]+(@[\w./-]+)?", str(source))
     if path.exists() or not hub or path.suffix in SUFFIXES:
         return path
     return fetch(str(source))
 
 
+@functools.cache
 def fetch(name: str) -> Path:
-    """The folder of OWNER/NAME, from the hub or from the cache of an earlier time.
+    """The folder of OWNER/NAME or OWNER/NAME@REVISION, of the hub or of the cache of earlier times.
 
     Raises:
         FileNotFoundError: no such network, or the hub cannot be reached.
@@ -88,28 +88,49 @@ def fetch(name: str) -> Path:
     except ImportError:
         raise ValueError(f"{name}: no such file or folder; to fetch it from the model hub: pip "
                          "install huggingface_hub") from None
-    missing = errors.EntryNotFoundError  # a file that the repository does not have
+    repository, _, revision = name.partition("@")
+    place: dict[str, Any] = {"repo_id": repository, "revision": revision or None}
+    unreached: list[Exception] = []
 
     def get(names: Sequence[str]) -> str | None:
         for each in names:
             try:
-                return hub.hf_hub_download(name, each)
-            except missing as error:
-                unreached = isinstance(error, errors.LocalEntryNotFoundError)
-                if unreached and hub.try_to_load_from_cache(name, each) != hub._CACHED_NO_EXIST:
-                    raise
+                return hub.hf_hub_download(filename=each, local_files_only=bool(unreached), **place)
+            except errors.LocalEntryNotFoundError as error:  # the cache may have the next one
+                unreached.append(error)
+            except errors.EntryNotFoundError:  # the repository has no such file
+                pass
         return None
 
     try:
-        found = get((CONFIG,)), get(WEIGHTS)
-        get(STATISTICS)
+        found = get((CONFIG,)), get((*WEIGHTS, *INDEXES))
+        if None in found and unreached:
+            raise unreached[0]
+        known = get(FILES) or not unreached or all(
+            hub.try_to_load_from_cache(filename=each, **place) is not None for each in FILES)
     except Exception as error:  # a dozen types, of three packages
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise FileNotFoundError(f"{name}: no such file or folder, and not found on the model hub "
-                                f"({reason})") from None
+                                f"({_reason(error, errors)})") from None
     if None in found:
         raise FileNotFoundError(f"{name}: the model hub has no {CONFIG} or no weights of it")
+    if not known:
+        distributed.say(f"note: {name}: the hub is not reached, and what its pixels are normalized "
+                        "by was not fetched before: what is usual is taken")
     return Path(str(found[0])).parent
+
+
+def _reason(error: Exception, errors: Any) -> str:
+    """Why the hub gave nothing, and what helps."""
+    if isinstance(error, errors.GatedRepoError):
+        return "accept its terms on its page there, and set HF_TOKEN"
+    if isinstance(error, errors.RepositoryNotFoundError):
+        return "there is no such network, or it is private: set HF_TOKEN"
+    start = ""
+    if isinstance(error, errors.LocalEntryNotFoundError):
+        start, error = "not reached, and not fetched before: ", error.__cause__ or error
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    telling = [line for line in lines if not re.match(r"\d+ (Client|Server) Error", line)]
+    return start + (telling or lines or [type(error).__name__])[0].strip()
 
 
 def weights_file(source: str | Path) -> Path:
@@ -118,23 +139,34 @@ def weights_file(source: str | Path) -> Path:
     return next((path / name for name in WEIGHTS if (path / name).is_file()), path)
 
 
-def read_folder(folder: Path) -> dict[str, Any]:
+def read_folder(folder: Path, encoder: bool = False) -> dict[str, Any]:
     """The snapshot of a folder: model, data set, weights.
+
+    Args:
+        folder: with config.json.
+        encoder: whether one alone will do, of which the snapshot has no classes.
 
     Raises:
         FileNotFoundError, ValueError: no weights in it, damaged, or of a network unknown here.
     """
-    config = _read_json(folder / CONFIG)
+    config = read_json(folder / CONFIG)
     path = weights_file(folder)
     if path == folder:
+        if any((folder / name).is_file() for name in INDEXES):
+            raise ValueError(f"{folder}: its weights are in several files; save it in one, "
+                             "save_pretrained(..., max_shard_size=\"99GB\") does")
         raise FileNotFoundError(f"{folder}: no {' or '.join(WEIGHTS)} in it")
     weights = checkpoint.state_dict(checkpoint.read(path), path)
-    mean, std = _statistics(folder)
+    mean, std = read_statistics(folder)
     try:
         if "_model_class" in config:
             return _of_smp(config, weights, mean, std)
         if config.get("model_type") == "segformer":
-            return _of_transformers(config, weights, mean, std)
+            snapshot = _of_transformers(config, weights, mean, std)
+            if not encoder and not snapshot["model"]["num_classes"]:
+                raise ValueError(f"{folder}: an encoder, or a classifier of whole images; give it "
+                                 "to train.py as --pretrained-encoder")
+            return snapshot
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{folder / CONFIG}: not as its package writes it ({error!r})") from None
     kind = config.get("model_type") or config.get("architectures") or "an unknown network"
@@ -147,12 +179,12 @@ def _of_smp(
 ) -> dict[str, Any]:
     """Of what `save_pretrained` of segmentation_models_pytorch writes."""
     name, encoder, classes = (config[key] for key in ("_model_class", "encoder_name", "classes"))
-    if config.get("in_channels", 3) != 3:
-        raise ValueError(f"{name}: {config['in_channels']} channels; images of three are read")
+    _expect(config, {"in_channels": 3}, name)
     statistics: dict[str, Any] = {"mean": mean, "std": std} if mean and std else {}
     weights = {key: weights[key] for key in weights if not key.startswith("classification_head.")}
     form = encoder.removeprefix("mit_")
     if name == "Segformer" and form in FORMS:
+        _expect(config, {"encoder_depth": 5, "upsampling": 4}, name)
         options = {"align_corners": True, **statistics,
                    "parts": {"decoder": config.get("decoder_segmentation_channels", 256)}}
         weights = rename(weights, HEAD)
@@ -161,6 +193,9 @@ def _of_smp(
     names = {kind.__name__: key for key, kind in package.MODEL_ARCHITECTURES_MAPPING.items()}
     given = ("_model_class", "encoder_name", "encoder_weights", "classes", "in_channels",
              "aux_params", "activation", "encoder_output_stride")
+    if name not in names:
+        raise ValueError(f"{name}: not in segmentation_models_pytorch {package.__version__}; a "
+                         "newer one may have it: pip install -U segmentation-models-pytorch")
     package_options = {key: value for key, value in config.items() if key not in given}
     options = {"package_options": package_options, **statistics}
     if "encoder_output_stride" in config:
@@ -173,28 +208,36 @@ def _of_smp(
 def _of_transformers(
     config: dict[str, Any], weights: dict[str, Tensor], mean: tuple | None, std: tuple | None
 ) -> dict[str, Any]:
-    """Of SegformerForSemanticSegmentation of transformers."""
-    fixed = {"num_channels": 3, "num_encoder_blocks": 4, "patch_sizes": [7, 3, 3, 3],
-             "strides": [4, 2, 2, 2], "hidden_act": "gelu"}
-    for key, wanted in fixed.items():
-        if config.get(key, wanted) != wanted:
-            raise ValueError(f"segformer: {key} {config[key]}; {wanted} is expected")
+    """Of SegformerForSemanticSegmentation of transformers; or of its encoder, with no classes."""
+    _expect(config, {"num_channels": 3, "num_encoder_blocks": 4, "patch_sizes": [7, 3, 3, 3],
+                     "strides": [4, 2, 2, 2], "hidden_act": "gelu"}, "segformer")
     lists = {"widths": "hidden_sizes", "depths": "depths", "heads": "num_attention_heads",
              "reductions": "sr_ratios", "ratios": "mlp_ratios"}
     parts: dict[str, Any] = {ours: tuple(config[key]) for ours, key in lists.items()}
     parts["decoder"] = config["decoder_hidden_size"]
-    form = Form(**parts)
     weights = rename(rename(weights, TRANSFORMERS), TRANSFORMERS_BLOCKS)
     for key in [key for key in weights if ".attention.self.key." in key]:
         pair = weights.pop(key), weights.pop(key.replace(".key.", ".value."))
         weights[key.replace(".attention.self.key.", ".attn.kv.")] = torch.cat(pair)
-    labels = {int(number): name for number, name in config.get("id2label", {}).items()}
-    classes = len(weights["classifier.weight"])
     options = {"align_corners": False, "eps": 1e-5, "mean": mean or IMAGENET_MEAN,
                "std": std or IMAGENET_STD, "parts": parts}
-    alike = next((name for name, known in FORMS.items() if known.widths == form.widths
-                  and known.depths == form.depths), "")
-    return _snapshot(f"segformer_{alike}".rstrip("_"), classes, options, labels, weights)
+    arch = form_name("segformer", parts)
+    if not any(key.startswith("decoder.") for key in weights):
+        return {"model": {"arch": arch, "num_classes": 0, "options": options},
+                "dataset": {"name": None}, "weights": weights}
+    labels = config.get("id2label") or {}
+    if odd := [number for number in labels if not number.isdecimal()]:
+        raise ValueError(f"segformer: id2label has {odd[0]!r} where the number of a class is "
+                         "expected")
+    labels = {int(number): name for number, name in labels.items()}
+    return _snapshot(arch, len(weights["classifier.weight"]), options, labels, weights)
+
+
+def _expect(config: dict[str, Any], fixed: dict[str, Any], name: str) -> None:
+    """Refuses a network that differs where there is no choice here. Raises ValueError."""
+    for key, wanted in fixed.items():
+        if config.get(key, wanted) != wanted:
+            raise ValueError(f"{name}: {key} {config[key]}; {wanted} is expected")
 
 
 def _snapshot(
@@ -202,40 +245,16 @@ def _snapshot(
     weights: dict[str, Tensor],
 ) -> dict[str, Any]:
     """A snapshot; of the classes it says their `labels`, or that nobody knows them."""
+    if classes < 2:
+        raise ValueError(f"{arch}: one channel, of one class against the rest; networks with a "
+                         "channel for every class, two or more, are read")
     names = [labels.get(number, "") for number in range(classes)]
     dataset: dict[str, Any] = {"name": None}
     if all(names) and not all(re.fullmatch(r"LABEL_\d+", name) for name in names):
         dataset = {"name": "folder", "class_names": names}
     elif classes == CITYSCAPES:
-        distributed.say(f"its {classes} classes have no names: taken for those of Cityscapes")
-        dataset = {"name": "cityscapes"}
+        distributed.say(f"its {classes} classes have no names: taken for those of Cityscapes, "
+                        f"unless --dataset names one of {classes}")
+        dataset = {"name": "cityscapes", "guessed": True}
     return {"model": {"arch": arch, "num_classes": classes, "options": options},
             "dataset": dataset, "weights": weights}
-
-
-def _statistics(folder: Path) -> tuple[tuple | None, tuple | None]:
-    """Mean and standard deviation of the pixels in 0..255, where a file beside says them."""
-    for name in STATISTICS:
-        if not (folder / name).is_file():
-            continue
-        content = _read_json(folder / name)
-        if "image_mean" in content:
-            factor = 1 / content.get("rescale_factor", 1 / 255)
-            return tuple(tuple(round(factor * value, 4) for value in content[key])
-                         for key in ("image_mean", "image_std"))  # type: ignore[return-value]
-        parts = content.get("transform", {}).get("transforms", [])
-        for part in (part for part in parts if part.get("__class_fullname__") == "Normalize"):
-            factor = part.get("max_pixel_value", 255)
-            return tuple(tuple(round(factor * value, 4) for value in part[key])
-                         for key in ("mean", "std"))  # type: ignore[return-value]
-    return None, None
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(read_file(path))
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{path}: cannot be read as JSON ({error})") from None
-    if not isinstance(content, dict):
-        raise ValueError(f"{path}: holds no JSON object")
-    return content

@@ -7,6 +7,7 @@ segmentation_models_pytorch, whose files fit; `model.hub` renames those of trans
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +17,7 @@ from model.layers import IMAGENET_MEAN, IMAGENET_STD, Normalize, PaddedSegmenter
 
 STRIDES = (4, 2, 2, 2)
 KERNELS = (7, 3, 3, 3)
+STAGES = ("widths", "depths", "heads", "reductions", "ratios")  # of a form, what is the encoder's
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,8 @@ class Attention(nn.Module):
 
     def __init__(self, width: int, heads: int, reduction: int) -> None:
         super().__init__()
+        if width % heads:
+            raise ValueError(f"{width} channels do not go into {heads} heads")
         self.heads, self.reduction = heads, reduction
         self.q, self.kv = nn.Linear(width, width), nn.Linear(width, 2 * width)
         self.proj = nn.Linear(width, width)
@@ -240,6 +244,16 @@ FORMS = {
     "b4": Form(depths=(3, 8, 27, 3), decoder=768),
     "b5": Form(depths=(3, 6, 40, 3), decoder=768),
 }
+
+
+def form_name(arch: str, parts: dict[str, Any] | None) -> str:
+    """The name of the network here whose encoder has the form of `arch` with other `parts`."""
+    form = replace(FORMS.get(arch.removeprefix("segformer_"), Form()), **(parts or {}))
+    stages = [tuple(getattr(form, key)) for key in STAGES]
+    return next((f"segformer_{name}" for name, known in FORMS.items()
+                 if stages == [getattr(known, key) for key in STAGES]), "segformer")
+
+
 segformer = partial(SegFormer, Form())  # of any form, by `parts`
 segformer_b0 = partial(SegFormer, FORMS["b0"])
 segformer_b1 = partial(SegFormer, FORMS["b1"])

@@ -12,6 +12,7 @@ from model import MODELS, STATISTICS, _defaults, build_model, hub
 from model.fusion import fuse
 from model.onnx_export import ExportedNetwork
 from model.published import UnknownNetworkError, encoder_weights, recognize
+from model.segformer import form_name
 from model.smp.names import is_smp
 from model.smp.weights import fit_encoder, imagenet_weights
 from utils import checkpoint
@@ -56,13 +57,16 @@ def load_weights(network: nn.Module, weights: dict[str, Tensor], except_: str = 
     return left_out
 
 
-def read_snapshot(path: str | Path, weights: bool = False) -> dict[str, Any]:
+def read_snapshot(
+    path: str | Path, weights: bool = False, encoder: bool = False
+) -> dict[str, Any]:
     """A checkpoint in this project's form, whoever wrote it; or what an ONNX file says of itself.
 
     Args:
         path: of the file, of a training's folder, of a folder as the model hub has them, or the
             hub's OWNER/NAME.
         weights: whether they are needed, which an ONNX file does not give.
+        encoder: whether one alone will do, as the model hub has.
 
     Returns:
         At least `model` (arch, num_classes, options), `dataset` and `weights`.
@@ -72,7 +76,7 @@ def read_snapshot(path: str | Path, weights: bool = False) -> dict[str, Any]:
     """
     path = hub.find(path)
     if path.is_dir():
-        return hub.read_folder(path)
+        return hub.read_folder(path, encoder)
     if path.suffix == ".onnx" and path.is_file():
         if weights:
             raise ValueError(f"{path}: an ONNX file only predicts; give the checkpoint that it was "
@@ -158,7 +162,12 @@ def build_with_weights(
     if init:
         snapshot = read_snapshot(init, weights=True)
         kept = [key for key in FORM if key in _defaults(name)]
-        network = build_model(name, num_classes, **_stored(snapshot, kept) | options)
+        stored = _stored(snapshot, kept)
+        if "parts" in stored:  # which would be those of the network, whatever its name
+            theirs = form_name(snapshot["model"]["arch"], stored["parts"])
+            if name not in ("segformer", theirs):
+                raise ValueError(f"{init} is of {theirs}, not of {name}; give --arch {theirs}")
+        network = build_model(name, num_classes, **stored | options)
         try:
             new = load_weights(network, snapshot["weights"], except_="classifier.")
         except ValueError as error:
@@ -199,7 +208,7 @@ def _encoder_weights(
     if source == "imagenet":
         return {}, {}
     try:
-        snapshot = read_snapshot(source, weights=True)
+        snapshot = read_snapshot(source, weights=True, encoder=True)
     except UnknownNetworkError:
         return rename(checkpoint.state_dict(checkpoint.read(source), source)), {}
     weights = snapshot["weights"]

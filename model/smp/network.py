@@ -97,8 +97,9 @@ def build(
     try:
         freeze_unused(network)
     except Exception as error:  # whatever the package raises inside
+        choice = "other options of the package" if package_options else "another encoder"
         raise ValueError(f"smp:{architecture}:{encoder}: cannot take images of any size "
-                         f"({_first_line(error)}); choose another encoder") from None
+                         f"({_first_line(error)}); choose {choice}") from None
     return network
 
 
@@ -117,7 +118,7 @@ def build_parts(
             if timm_name(encoder) is not None:
                 for any_size in ANY_SIZE:
                     with contextlib.suppress(TypeError):  # most of timm's need no such option
-                        return create(architecture, encoder, weights, **options, **any_size)
+                        return create(architecture, encoder, weights, **options | any_size)
             return create(architecture, encoder, weights, **options)
     except Exception as error:  # whatever the package raises inside
         what = f"downloading the weights of {encoder}" if weights else (
