@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import safetensors.torch
 import torch
 from numpy._core import multiarray
 from torch import Tensor
@@ -24,6 +23,8 @@ from utils.untrusted import (
     check_tensors,
     explain_refusal,
     is_safetensors,
+    load_pickle,
+    load_safetensors,
 )
 
 FORMAT = 1
@@ -53,14 +54,11 @@ def read(path: str | Path) -> dict[str, Any]:
     path = Path(path)
     check_file(path)
     if is_safetensors(path):
-        try:
-            return dict(safetensors.torch.load_file(path))
-        except (safetensors.SafetensorError, OSError) as error:
-            raise ValueError(f"{path}: damaged ({error}); fetch it again") from None
+        return load_safetensors(path)
     try:
         with torch.serialization.safe_globals(SAFE_GLOBALS), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the refusal below says it in one line
-            content = patiently(path, lambda: torch.load(path, "cpu", weights_only=True))
+            content = patiently(path, lambda: load_pickle(path))
     except Exception:  # torch raises seven types for damaged files
         raise ValueError(f"{path}: {explain_refusal(path)}") from None
     if not isinstance(content, dict):

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
+import safetensors.torch
 import torch
 from torch import Tensor
 
@@ -46,6 +47,8 @@ def load_inert(path: Path) -> Any:
     Raises:
         ValueError: damaged, malicious, or a whole network as torch before 1.6 pickled it.
     """
+    if is_safetensors(path):
+        return load_safetensors(path)
     if danger := _find_danger(path):
         raise ValueError(f"{path}: {danger}")
     known: list[Any] = [(set, "__builtin__.set")]
@@ -55,7 +58,7 @@ def load_inert(path: Path) -> Any:
             known += [(type(name.rpartition(".")[2], (Inert,), {}), name)
                       for name in names if name != "__builtin__.set"]
         with torch.serialization.safe_globals(known):
-            return torch.load(path, map_location="cpu", weights_only=True)
+            return load_pickle(path)
     except Exception as error:  # torch raises seven types for damaged files
         if not zipfile.is_zipfile(path) and _foreign_names(path):
             raise ValueError(f"{path}: pickles a whole network as torch before 1.6 did; save its "
@@ -177,6 +180,20 @@ def is_safetensors(path: Path) -> bool:
     """Whether a file begins as those of safetensors do: a length, and JSON of the tensors."""
     with open_patiently(path) as file:
         return file.read(10)[8:] == b'{"'
+
+
+def load_safetensors(path: Path) -> dict[str, Tensor]:
+    """The tensors in a file of safetensors. Raises ValueError."""
+    try:
+        return dict(safetensors.torch.load_file(path))
+    except (safetensors.SafetensorError, OSError) as error:
+        raise ValueError(f"{path}: damaged ({error}); fetch it again") from None
+
+
+def load_pickle(path: Path) -> Any:
+    """What torch reads of a file of its own; of a path it would believe the suffix."""
+    with open_patiently(path) as file:
+        return torch.load(file, "cpu", weights_only=True)
 
 
 def check_file(path: Path) -> None:
