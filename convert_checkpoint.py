@@ -14,13 +14,14 @@ installed, and none is trusted. State dicts of published networks are converted 
 
 import argparse
 import json
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 from torch import Tensor
 
 from datasets import TABLES, dataset_of
 from model import build_model, check_name
+from model.hub import BEST, find
 from model.published import UnknownNetworkError, recognize
 from model.smp.names import is_smp
 from model.smp.weights import bare, count_classes, to_ours
@@ -36,6 +37,7 @@ from utils.untrusted import check_file, is_network, load_inert, tensors_of
 # Of the scores of evaluate.py, what a checkpoint says of itself.
 RESULTS = ("dataset", "split", "settings", "images", "averageScoreClasses", "classScores",
            "pixelAccuracy")
+PLACES = ("data_root", "run_dir", "resume", "propagated_root")  # options that only say where
 
 
 def parse_args() -> argparse.Namespace:
@@ -56,9 +58,14 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--results", metavar="FILE",
                         help="with --half, scores of evaluate.py --json that it gets to say of "
                         "itself")
-    parser.add_argument("--dataset", default="cityscapes", choices=tuple(TABLES),
-                        help="whose train ids the channels of its logits are; more are void")
-    return parser.parse_args()
+    parser.add_argument("--dataset", choices=tuple(TABLES),
+                        help="with --arch, whose train ids the channels of its logits are; more "
+                        "are void (default: cityscapes)")
+    args = parser.parse_args()
+    if args.half and (args.key or args.state_dict or args.arch or args.dataset):
+        parser.error("--half: leave out --key, --state-dict, --arch and --dataset; a checkpoint of "
+                     "train.py says all that")
+    return args
 
 
 def check_smp(name: str) -> str:
@@ -134,6 +141,39 @@ def to_smp_snapshot(
     return {"model": network.config, "dataset": {"name": dataset}, "weights": network.state_dict()}
 
 
+def _halve(tensor: Tensor, name: str) -> Tensor:
+    """In float16, if it is of floats. Raises ValueError for what is too large."""
+    if not tensor.is_floating_point():
+        return tensor
+    if not (half := tensor.half()).isfinite().all():
+        raise ValueError(f"{name} reaches {tensor.abs().max():.3g}, half precision only 65504; "
+                         "leave out --half and give the checkpoint as it is")
+    return half
+
+
+def without_places(options: dict[str, Any]) -> dict[str, Any]:
+    """Options without the folders of a machine: of a file its name alone."""
+    return {key: PureWindowsPath(value).name if isinstance(value, str) else value
+            for key, value in options.items() if key not in PLACES}
+
+
+def check_scores(scores: dict[str, Any], path: str, source: Path, dataset: str | None) -> None:
+    """Refuses scores of another network, or on another data set than it was trained on.
+
+    Raises:
+        ValueError: how they differ.
+    """
+    if scores["dataset"] != dataset:
+        raise ValueError(f"{path}: scores on {scores['dataset']}, {source} is of {dataset}; give "
+                         "those on its own data set")
+    scored = str(scores.get("snapshot"))
+    there = Path(scored) / BEST if Path(scored).is_dir() else Path(scored)
+    same = there.samefile(source) if there.exists() else (
+        PureWindowsPath(scored).name in (source.name, source.resolve().parent.name))
+    if not same:
+        raise ValueError(f"{path}: scores of {scored}, not of {source}; evaluate this one")
+
+
 def write_half(source: Path, target: str, results: str | None) -> None:
     """Writes a checkpoint of train.py in half precision, with scores in it.
 
@@ -142,12 +182,16 @@ def write_half(source: Path, target: str, results: str | None) -> None:
     """
     content = checkpoint.read(source)
     checkpoint.check_format(content, source)
+    checkpoint.check_finite(content["weights"], source)
     kept = {key: content[key] for key in BEST_KEYS if key in content}
-    kept["weights"] = {
-        name: tensor.half() if tensor.is_floating_point() and "running_" not in name else tensor
-        for name, tensor in content["weights"].items()}
+    kept["weights"] = {name: _halve(tensor, f"{source}: {name}") if "running_" not in name else
+                       tensor for name, tensor in content["weights"].items()}
+    if "args" in kept:
+        kept["args"] = json.dumps(without_places(json.loads(kept["args"])))
     if results:
         scores = read_scores(results)
+        check_scores(scores, results, source, kept["dataset"]["name"])
+        scores["settings"] = without_places(scores.get("settings") or {})
         kept["results"] = json.dumps({key: scores[key] for key in RESULTS if key in scores})
     from_snapshot(kept)  # every name and shape fits
     checkpoint.write(target, kept)
@@ -161,6 +205,8 @@ def main() -> None:
     if Path(args.target).exists():
         raise ValueError(f"{args.target}: exists; delete it or give another name")
     source = Path(args.source)
+    if source.is_dir():
+        source = find(source)
     if args.half:
         write_half(source, args.target, args.results)
         return
@@ -169,7 +215,8 @@ def main() -> None:
     if args.state_dict:
         checkpoint.save(args.target, weights)
     else:
-        snapshot = (to_smp_snapshot(weights, source, args.arch, args.dataset) if args.arch else
+        dataset = args.dataset or "cityscapes"
+        snapshot = (to_smp_snapshot(weights, source, args.arch, dataset) if args.arch else
                     to_snapshot(weights, source))
         snapshot = {"format": checkpoint.FORMAT, **snapshot, "dataset": dataset_of(snapshot)}
         checkpoint.write(args.target, snapshot)

@@ -1,6 +1,8 @@
 """convert_checkpoint.py: the tensors of whole pickled networks, and nothing that runs."""
 
+import json
 import os
+import re
 import sys
 import tempfile
 import types
@@ -11,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import run_script
+from safetensors.torch import save_file
 from test_checkpoint import Payload, rezipped, saved
 from test_model import upstream_weights
 from torch import nn
@@ -163,3 +166,95 @@ def test_nothing_is_overwritten(tmp_path: Path, call) -> None:
     assert done.returncode == 2
     assert "exists" in done.stderr
     assert (tmp_path / "y.pth").read_text() == "mine"
+
+
+@pytest.fixture
+def best(tmp_path: Path) -> Path:
+    """A training's best checkpoint."""
+    network = model.build_model("sgcpnet", 3)
+    args = {"data_root": "/home/me/data", "run_dir": "secret", "init": "/home/me/b0.pth",
+            "teacher": r"C:\me\b5.pth", "lr": 0.1, "dataset": "folder"}
+    folder = tmp_path / "run"
+    folder.mkdir()
+    checkpoint.write(folder / "best.pth", {
+        "format": 1, "model": network.config, "weights": network.state_dict(), "step": 7,
+        "dataset": {"name": "folder", "class_names": list("abc")}, "best": 0.5, "eval_size": 720,
+        "optimizer": {}, "args": json.dumps(args)})
+    return folder / "best.pth"
+
+
+def scores_of(snapshot: Path, dataset: str = "folder") -> dict[str, object]:
+    return {"snapshot": str(snapshot), "dataset": dataset, "split": "val", "images": 3,
+            "settings": {"class_map": "/home/me/map.txt", "limit": None}, "pixelAccuracy": 0.9,
+            "averageScoreClasses": 0.5, "classScores": {"a": 0.5}, "private": 1}
+
+
+def test_half(best: Path, tmp_path: Path, call) -> None:
+    target, results = tmp_path / "half.pth", tmp_path / "scores.json"
+    results.write_text(json.dumps(scores_of(best)))
+    done = call("convert_checkpoint.py", "--half", "--results", results, best.parent, target)
+    assert done.returncode == 0, done.stderr
+    assert f"{target}: sgcpnet, folder" in done.stdout
+    whole, half = checkpoint.read(best), checkpoint.read(target)
+    assert half.keys() == whole.keys() - {"optimizer"} | {"results"}
+    for name, tensor in half["weights"].items():
+        halved = tensor.is_floating_point() and "running_" not in name
+        assert tensor.dtype == (torch.float16 if halved else whole["weights"][name].dtype)
+        assert torch.equal(tensor, whole["weights"][name].to(tensor.dtype))
+    assert json.loads(half["args"]) == {"init": "b0.pth", "teacher": "b5.pth", "lr": 0.1,
+                                        "dataset": "folder"}
+    told = json.loads(half["results"])
+    assert told["settings"] == {"class_map": "map.txt", "limit": None}
+    assert told["averageScoreClasses"] == 0.5
+    assert "private" not in told
+    assert load_model(target)(torch.zeros(1, 3, 64, 64, dtype=torch.uint8)).dtype == torch.float32
+
+
+def test_what_half_precision_cannot_hold(best: Path, tmp_path: Path, call) -> None:
+    content = checkpoint.read(best)
+    content["weights"]["classifier.bias"][1] = -1e6
+    checkpoint.write(best, content)
+    done = call("convert_checkpoint.py", "--half", best, tmp_path / "half.pth")
+    assert done.returncode == 2
+    assert "best.pth: classifier.bias reaches 1e+06, half precision only 65504" in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert not (tmp_path / "half.pth").exists()
+
+
+@pytest.mark.parametrize(("scores", "message"), [
+    (scores_of(Path("run/best.pth"), "camvid"), "scores on camvid, .*best.pth is of folder"),
+    (scores_of(Path("/home/me/other.pth")), "scores of /home/me/other.pth, not of .*best.pth"),
+    (scores_of(Path(__file__)), "scores of .*, not of .*best.pth"),
+])
+def test_scores_of_something_else(
+    scores: dict, message: str, best: Path, tmp_path: Path, call
+) -> None:
+    (tmp_path / "scores.json").write_text(json.dumps(scores))
+    done = call("convert_checkpoint.py", "--half", "--results", tmp_path / "scores.json", best,
+                tmp_path / "half.pth")
+    assert done.returncode == 2
+    assert re.search(message, done.stderr)
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("words", [
+    ("--half", "--key", "ema"), ("--half", "--state-dict"), ("--half", "--dataset", "camvid"),
+    ("--results", "scores.json"),
+])
+def test_options_that_do_not_go_together(
+    words: tuple[str, ...], best: Path, tmp_path: Path, call
+) -> None:
+    done = call("convert_checkpoint.py", *words, best, tmp_path / "half.pth")
+    assert done.returncode == 2
+    assert re.search(r"--(half: leave out|results: has no effect without --half)", done.stderr)
+    assert not (tmp_path / "half.pth").exists()
+
+
+@pytest.mark.parametrize("name", ["model.bin", "model.safetensors"])
+def test_a_file_is_what_it_begins_with(name: str, tmp_path: Path) -> None:
+    """Whatever its name ends in."""
+    weights = {"a.weight": torch.rand(3, 2)}
+    for write in (save_file, torch.save):
+        write(weights, tmp_path / name)
+        assert torch.equal(load_inert(tmp_path / name)["a.weight"], weights["a.weight"])
+        assert torch.equal(checkpoint.read(tmp_path / name)["a.weight"], weights["a.weight"])
