@@ -27,7 +27,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset, default_collate
 
-from datasets import DATASETS, build_dataset, describe, find_root
+from datasets import DATASETS, build_dataset, dataset_of, describe, find_root
 from datasets.base import SegmentationDataset
 from datasets.cache.decoded import open_cache
 from datasets.cache.per_label import count_class_pixels
@@ -43,7 +43,7 @@ from model.layers import checkpoint_activations
 from model.losses import CLASS_WEIGHTS, LOSSES, Loss, build_loss, class_weights
 from model.losses.distillation import Teacher
 from model.losses.label_relaxation import IMAGE_WEIGHTED, LossOptions
-from model.snapshot import build_with_weights, load_model
+from model.snapshot import build_with_weights, from_snapshot, read_snapshot
 from utils import distributed
 from utils.checkpoint import fingerprint
 from utils.inference.predictor import Predictor
@@ -126,7 +126,10 @@ def loss_of(
     with autocast(settings.device, settings.precision):
         logits = network(images)
     loss = loss_function(logits, target.long())
-    return settings.teacher(loss, logits, images) if settings.teacher else loss
+    if settings.teacher:
+        with autocast(settings.device, settings.precision):
+            loss = settings.teacher(loss, logits, images)
+    return loss
 
 
 def attempt(
@@ -211,15 +214,20 @@ def mix(
 
 
 def open_teacher(
-    args: argparse.Namespace, network: Any, device: torch.device
-) -> Teacher | None:
+    args: argparse.Namespace, snapshot: dict[str, Any], val: SegmentationDataset,
+    device: torch.device,
+) -> Teacher:
     """The network that is imitated; ValueError if it has other classes."""
-    if not args.teacher:
-        return None
-    teacher: Any = load_model(args.teacher)
-    channels, own = (each.config["num_classes"] for each in (teacher, network))
-    if channels != own:
-        raise ValueError(f"--teacher {args.teacher}: {channels} classes, this training has {own}")
+    channels, own = snapshot["model"]["num_classes"], val.class_names
+    if channels != len(own):
+        raise ValueError(f"--teacher {args.teacher}: {channels} classes, this training has "
+                         f"{len(own)}")
+    theirs = dataset_of(snapshot, describe(val, args.dataset))["class_names"]
+    if odd := [i for i in range(channels) if theirs[i] != own[i]]:
+        raise ValueError(f"--teacher {args.teacher}: its class {odd[0]} is {theirs[odd[0]]!r}, "
+                         f"{own[odd[0]]!r} in the data set; give a network of the same classes in "
+                         "the same order")
+    teacher: Any = from_snapshot(snapshot)
     teacher = teacher.to(device, memory_format=torch.channels_last).requires_grad_(False)
     weight = 0.5 if args.teacher_weight is None else args.teacher_weight
     return Teacher(teacher, weight)
@@ -250,6 +258,7 @@ def main() -> None:
     rank, world = distributed.rank(), distributed.world()
     check_training(args, world, device.type == "cuda", IMAGE_WEIGHTED)
 
+    taught = read_snapshot(args.teacher) if args.teacher else None  # before the data are read
     train, val, lists = build_data(args)
     batch = args.accumulate, world, args.batch_size // (args.accumulate * world)
     sampler = TrainSampler(lists, args.epochs, batch, rank, args.seed, args.max_steps)
@@ -264,7 +273,8 @@ def main() -> None:
         sampler.offsets[-1] * args.accumulate)
     settings = Settings(device, args.precision, args.accumulate, args.clip, args.ema,
                         args.ema_ramp, args.freeze_bn, args.seed,
-                        open_teacher(args, network, device))
+                        open_teacher(args, taught, val, device) if taught else None)
+    del taught  # the network has its own copy
     losses = LossOptions(**loss_settings(args, train.class_names))
     pixels = count_pixels(args, train, lists.images[0])
     weights = class_weights(args.class_weights, pixels, device)

@@ -1,12 +1,16 @@
 """Learning from a teacher: the divergence by hand, and what a training does with it."""
 
+import argparse
 import math
 
 import pytest
 import torch
 from torch.nn import functional as F
 
+import model
+import train
 from model.losses.distillation import Teacher, divergence
+from utils.training.optimization import Settings
 
 
 def test_divergence_by_hand() -> None:
@@ -35,3 +39,38 @@ def test_weights_of_labels_and_teacher() -> None:
     torch.testing.assert_close(total, expected)
     total.backward()
     assert network.weight.grad is None
+
+
+def test_the_teacher_computes_in_the_student_s_precision() -> None:
+    seen = []
+
+    class Seen(torch.nn.Conv2d):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            logits = super().forward(images.float())
+            seen.append(logits.dtype)
+            return logits
+
+    batch = torch.zeros(1, 8, 8, 3, dtype=torch.uint8), torch.zeros(1, 8, 8, dtype=torch.uint8)
+    settings = Settings(torch.device("cpu"), "bf16", 1, 0, False, False, False, 0,
+                        Teacher(Seen(3, 2, 1), 0.5))
+    train.loss_of(Seen(3, 2, 1), batch, F.cross_entropy, settings)
+    assert seen == [torch.bfloat16] * 2
+
+
+def test_classes_of_the_teacher_are_those_of_the_training() -> None:
+    class Data:
+        class_names, palette, train_id_to_id = ["road", "sky"], [[0, 0, 0]] * 2, [0, 1]
+        exif = bits = None
+
+    args = argparse.Namespace(teacher="t.pth", teacher_weight=None, dataset="folder")
+    network = model.build_model("sgcpnet", 2)
+    snapshot = {"model": network.config, "weights": network.state_dict()}
+
+    def open_teacher(names: list[str] | None) -> Teacher:
+        known = {"name": "folder", "class_names": names} if names else {"name": None}
+        return train.open_teacher(args, snapshot | {"dataset": known}, Data(), torch.device("cpu"))
+
+    assert open_teacher(["road", "sky"]).weight == 0.5
+    assert open_teacher(None).weight == 0.5  # nobody knows better
+    with pytest.raises(ValueError, match="t.pth: its class 0 is 'sky', 'road' in the data set; "):
+        open_teacher(["sky", "road"])
