@@ -46,7 +46,9 @@ class Agreement(NamedTuple):
 
 def parse_args() -> argparse.Namespace:
     parser = Parser(__doc__)
-    parser.add_argument("--snapshot", required=True, metavar="FILE", help="the checkpoint")
+    parser.add_argument("--snapshot", required=True, metavar="FILE|DIR|NAME",
+                        help="the checkpoint, a folder of a training or of the model hub, or the "
+                        "hub's OWNER/NAME")
     parser.add_argument("--dataset", choices=tuple(TABLES), help="whose the classes of a network "
                         "are that has no names of them")
     parser.add_argument("--output", required=True, metavar="FILE", help="the ONNX file to write")
@@ -98,6 +100,9 @@ def main() -> None:
     distributed.start("cpu", args.threads)
     snapshot = read_snapshot(args.snapshot, weights=True)
     longer = snapshot.get("eval_size")
+    if longer and not args.size:
+        distributed.say(f"photos are seen with {longer} pixels on their longer side, as in the "
+                        "network's training (--size)")
     photos = read_photos(args, args.size or ([longer] if longer else None),
                          snapshot["dataset"].get("bits"))
     network = from_snapshot(snapshot)

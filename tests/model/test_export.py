@@ -187,3 +187,22 @@ def test_refusals(
     assert done.returncode == 2
     assert message in done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_size_of_the_training_is_kept(
+    snapshot: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call
+) -> None:
+    checkpoint.write(tmp_path / "x.pth", checkpoint.read(snapshot) | {"eval_size": 60})
+    seen = []
+    monkeypatch.setattr(export, "write_onnx", lambda network, about, path, labels: seen.append(
+        about["eval_size"]))
+    monkeypatch.setattr(export, "ExportedNetwork", lambda path: None)
+    monkeypatch.setattr(export, "compare", lambda network, exported, images: seen.extend(
+        image.shape for image in images) or export.Agreement(1.0, 0.0))
+    done = call(*words(tmp_path / "x.pth", photos, tmp_path / "x.onnx"))
+    assert seen == [60, (1, 3, 43, 60), (1, 3, 60, 40)]
+    assert "photos are seen with 60 pixels on their longer side" in done.stdout
+    del seen[:]
+    done = call(*words(tmp_path / "x.pth", photos, tmp_path / "x.onnx"), "--size", 32, 64)
+    assert seen == [60, (1, 3, 32, 64), (1, 3, 32, 64)]
+    assert "photos are seen" not in done.stdout
