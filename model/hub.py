@@ -6,7 +6,7 @@ A folder has config.json and its weights, model.safetensors or pytorch_model.bin
 import functools
 import importlib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +92,7 @@ def fetch(name: str) -> Path:
     place: dict[str, Any] = {"repo_id": repository, "revision": revision or None}
     unreached: list[Exception] = []
 
-    def get(names: Sequence[str]) -> str | None:
+    def get(names: Iterable[str]) -> str | None:
         for each in names:
             try:
                 return hub.hf_hub_download(filename=each, local_files_only=bool(unreached), **place)
@@ -164,11 +164,13 @@ def read_folder(folder: Path, encoder: bool = False) -> dict[str, Any]:
         if config.get("model_type") == "segformer":
             snapshot = _of_transformers(config, weights, mean, std)
             if not encoder and not snapshot["model"]["num_classes"]:
-                raise ValueError(f"{folder}: an encoder, or a classifier of whole images; give it "
-                                 "to train.py as --pretrained-encoder")
+                raise ValueError("an encoder, or a classifier of whole images; give it to train.py "
+                                 "as --pretrained-encoder")
             return snapshot
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{folder / CONFIG}: not as its package writes it ({error!r})") from None
+    except ValueError as error:
+        raise ValueError(f"{folder}: {error}") from None
     kind = config.get("model_type") or config.get("architectures") or "an unknown network"
     raise ValueError(f"{folder / CONFIG}: of {kind}; networks of segmentation_models_pytorch and "
                      "SegFormer of transformers are read")
