@@ -2,6 +2,7 @@
 
 import argparse
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -74,3 +75,9 @@ def test_classes_of_the_teacher_are_those_of_the_training() -> None:
     assert open_teacher(None).weight == 0.5  # nobody knows better
     with pytest.raises(ValueError, match="t.pth: its class 0 is 'sky', 'road' in the data set; "):
         open_teacher(["sky", "road"])
+
+
+def test_the_teacher_is_opened_before_the_data(tmp_path: Path, call) -> None:
+    done = call("train.py", "--teacher", tmp_path / "t.pth", "--data-root", tmp_path / "no data")
+    assert done.returncode == 2
+    assert "t.pth: no such checkpoint" in done.stderr

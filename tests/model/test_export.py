@@ -22,7 +22,7 @@ for package in ("onnx", "onnxscript", "onnxruntime"):
     pytest.importorskip(package)
 
 
-def store(name: str, path: Path) -> Path:
+def store(name: str, path: Path, eval_size: int | None = None) -> Path:
     """A checkpoint of a random network of that name, in which no class wins everywhere."""
     torch.manual_seed(0)
     network = with_statistics(model.build_model(name, 19))
@@ -30,7 +30,8 @@ def store(name: str, path: Path) -> Path:
         images = torch.randint(0, 256, (1, 3, 64, 96), dtype=torch.uint8)
         network.classifier.bias -= network(images, full_size=False).mean((0, 2, 3))
     checkpoint.write(path, {"format": checkpoint.FORMAT, "model": network.config,
-                            "weights": network.state_dict(), "dataset": {"name": "cityscapes"}})
+                            "weights": network.state_dict(), "dataset": {"name": "cityscapes"},
+                            "eval_size": eval_size})
     return path
 
 
@@ -88,10 +89,11 @@ def test_exported_network_in_the_demo(
 ) -> None:
     monkeypatch.setitem(model.MODELS, "tiny", "tiny")
     if options:
-        snapshot, output = store(name, tmp_path / "x.pth"), tmp_path / "x.onnx"
+        snapshot, output = store(name, tmp_path / "x.pth", 70), tmp_path / "x.onnx"
         done = call(*words(snapshot, photos, output), *options)
         assert done.returncode == 0, done.stderr
         assert "labels agree on 100.000 %" in done.stdout or "labels agree on 99.9" in done.stdout
+        assert read_snapshot(output)["eval_size"] == 70
     else:
         output = request.getfixturevalue("written")
     masks = [masks_of(weights, photos, tmp_path, call) for weights in (snapshot, output)]
