@@ -5,6 +5,8 @@ A folder has config.json and its weights, model.safetensors or pytorch_model.bin
 
 import functools
 import importlib
+import json
+import math
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -15,12 +17,12 @@ from torch import Tensor
 
 from model import build_model
 from model.layers import IMAGENET_MEAN, IMAGENET_STD
-from model.pixel_statistics import FILES, read_json, read_statistics
 from model.published import Table, rename
 from model.segformer import FORMS, form_name
 from model.smp.names import PREFIX, load_package
 from model.smp.weights import HEAD, to_ours
 from utils import checkpoint, distributed
+from utils.files import read_file
 
 BEST = "best.pth"
 CONFIG, WEIGHTS = "config.json", ("model.safetensors", "pytorch_model.bin")
@@ -106,8 +108,8 @@ def fetch(name: str) -> Path:
         found = get((CONFIG,)), get((*WEIGHTS, *INDEXES))
         if None in found and unreached:
             raise unreached[0]
-        known = get(FILES) or not unreached or all(
-            hub.try_to_load_from_cache(filename=each, **place) is not None for each in FILES)
+        known = get(STATISTICS) or not unreached or all(
+            hub.try_to_load_from_cache(filename=each, **place) is not None for each in STATISTICS)
     except Exception as error:  # a dozen types, of three packages
         raise FileNotFoundError(f"{name}: no such file or folder, and not found on the model hub "
                                 f"({_reason(error, errors)})") from None
@@ -149,7 +151,7 @@ def read_folder(folder: Path, encoder: bool = False) -> dict[str, Any]:
     Raises:
         FileNotFoundError, ValueError: no weights in it, damaged, or of a network unknown here.
     """
-    config = read_json(folder / CONFIG)
+    config = _read_json(folder / CONFIG)
     path = weights_file(folder)
     if path == folder:
         if any((folder / name).is_file() for name in INDEXES):
@@ -260,3 +262,83 @@ def _snapshot(
         dataset = {"name": "cityscapes", "guessed": True}
     return {"model": {"arch": arch, "num_classes": classes, "options": options},
             "dataset": dataset, "weights": weights}
+
+
+def read_statistics(folder: Path) -> tuple[tuple | None, tuple | None]:
+    """Mean and standard deviation of the pixels in 0..255, RGB; None where no file says them.
+
+    Raises:
+        ValueError: a file that is not as its package writes it, or no such normalization.
+    """
+    for name, read in STATISTICS.items():
+        path = folder / name
+        if not path.is_file():
+            continue
+        try:
+            if found := read(_read_json(path)):
+                return _constants(*found)
+        except (KeyError, TypeError, AttributeError, ArithmeticError) as error:
+            raise ValueError(f"{path}: not as its package writes it ({error!r})") from None
+        except _Unusable as error:
+            raise ValueError(f"{path}: {error}") from None
+    return None, None
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    """The JSON object in a file. Raises ValueError."""
+    try:
+        content = json.loads(read_file(path))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: cannot be read as JSON ({error})") from None
+    if not isinstance(content, dict):
+        raise ValueError(f"{path}: holds no JSON object")
+    return content
+
+
+class _Unusable(Exception):
+    """A normalization that is not of given means and deviations."""
+
+
+def _of_albumentations(content: dict[str, Any]) -> tuple[Any, Any, float] | None:
+    """Mean, std and what both are multiplied by: of the first Normalize, however deep it stands."""
+    waiting = [content.get("transform")]
+    while waiting:
+        part = waiting.pop(0)
+        if not isinstance(part, dict):
+            continue
+        if str(part.get("__class_fullname__")).rpartition(".")[2] == "Normalize":
+            if (kind := part.get("normalization", "standard")) != "standard":
+                raise _Unusable(f"normalization {kind!r}, of each image by itself; 'standard' is "
+                                "expected")
+            factor = part.get("max_pixel_value", 255)
+            return part["mean"], part["std"], 255 if factor is None else factor
+        waiting[:0] = part.get("transforms") or []
+    return None
+
+
+def _of_processor(content: dict[str, Any]) -> tuple[Any, Any, float] | None:
+    """Mean, std and what both are multiplied by."""
+    scaled, normalized = (content.get(key, True) for key in ("do_rescale", "do_normalize"))
+    if scaled and normalized and not content.keys() & {"image_mean", "image_std"}:
+        return None
+    factor = 1 / content.get("rescale_factor", 1 / 255) if scaled else 1
+    return (content["image_mean"], content["image_std"], factor) if normalized else (0, 1, factor)
+
+
+def _constants(mean: Any, std: Any, factor: float) -> tuple[tuple, tuple]:
+    """Three numbers each, of one for all channels or of three."""
+    means, stds = (tuple(round(factor * value, 4)
+                         for value in (each if isinstance(each, list) else [each] * 3))
+                   for each in (mean, std))
+    if not len(means) == len(stds) == 3 or not all(map(math.isfinite, means + stds)) or (
+            min(stds) <= 0):
+        raise _Unusable(f"mean {mean} and std {std} of the pixels; one or three finite numbers "
+                        "each are expected, std above 0")
+    return means, stds
+
+
+# Beside the weights, what pixels are normalized by: of segmentation_models_pytorch, of transformers
+STATISTICS = {
+    "albumentations_config_eval.json": _of_albumentations,
+    "preprocessor_config.json": _of_processor,
+}

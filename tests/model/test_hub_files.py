@@ -12,7 +12,6 @@ import model
 from datasets import dataset_of
 from model import hub
 from model.layers import IMAGENET_MEAN, IMAGENET_STD
-from model.pixel_statistics import read_statistics
 from model.snapshot import build_with_weights, from_snapshot, load_model, read_snapshot
 
 ALBUMENTATIONS, PROCESSOR = "albumentations_config_eval.json", "preprocessor_config.json"
@@ -48,7 +47,7 @@ def test_pixel_statistics(
     file: str, content: Any, mean: float | None, std: float | None, tmp_path: Path
 ) -> None:
     expected = (None, None) if mean is None else ((mean,) * 3, (std,) * 3)
-    assert read_statistics(tell(tmp_path, file, content)) == expected
+    assert hub.read_statistics(tell(tmp_path, file, content)) == expected
 
 
 @pytest.mark.parametrize(("file", "content", "message"), [
@@ -64,7 +63,7 @@ def test_pixel_statistics(
 ])
 def test_refused_pixel_statistics(file: str, content: Any, message: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=f"{file}: .*{message}") as refused:
-        read_statistics(tell(tmp_path, file, content))
+        hub.read_statistics(tell(tmp_path, file, content))
     assert "\n" not in str(refused.value)
 
 
@@ -153,7 +152,7 @@ def test_odd_names_of_classes(labels: Any, message: str, tmp_path: Path) -> None
 
 def test_one_channel_is_refused(tmp_path: Path) -> None:
     """Its largest logit would be that of class 0 at every pixel."""
-    with pytest.raises(ValueError, match=f"{tmp_path}: segformer: one channel, of one class against"):
+    with pytest.raises(ValueError, match=f"{tmp_path}: segformer: one channel, of one"):
         read_snapshot(write(tmp_path, *small(1, ["crack"])))
 
 
