@@ -31,6 +31,7 @@ from datasets import DATASETS, build_dataset, describe, find_root
 from datasets.base import SegmentationDataset
 from datasets.cache.decoded import open_cache
 from datasets.cache.per_label import count_class_pixels
+from datasets.classes import read_class_map
 from datasets.doctor.start import check_labels
 from datasets.reading import settle
 from datasets.samples import shared_images
@@ -81,7 +82,7 @@ RARE = 0.02  # a class with fewer of the training labels' pixels is pasted
 def parse_args() -> tuple[argparse.Namespace, dict[str, Any] | None]:
     parser = Parser(__doc__)
     add_data(parser, DATASETS, default="cityscapes", split=None)
-    add_training_data(parser)
+    add_training_data(parser, read_class_map)
     add_network(parser, MODELS, check_name, list_networks)
     add_run(parser)
     add_augmentation(parser)
@@ -155,6 +156,10 @@ def build_data(
     val = build_dataset(args.dataset, root, "val", whole, *chosen)
     settle(train, val, args.exif)
     check_labels(args.dataset, train, val, args.workers)
+    if args.class_map:
+        train.merge(args.class_map)
+        val.merge(args.class_map)
+        check_labels(args.dataset, train, val, args.workers)
     if shared := shared_images(train.samples, val.samples):
         distributed.say(f"note: {shared} of {len(val)} val images are trained on; their mIoU is no "
                         "measure of other images")

@@ -106,7 +106,7 @@ def measure_label(
     colors: dict[int, Color] = {}
     if path.suffix.lower() == ".png" and read_colors(path):
         colors = used_colors(path, read_label(path, palette=True))
-        if {*colors.values()} & {*map(tuple, dataset.palette)} - {BLACK}:
+        if {*colors.values()} & {*map(tuple, dataset.own_classes.palette)} - {BLACK}:
             colors = {}
     return LabelFacts(path, image, ids.shape, present, dataset.lookup(path), colors=colors)
 
