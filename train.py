@@ -47,6 +47,7 @@ from model.losses.label_relaxation import IMAGE_WEIGHTED, LossOptions
 from model.snapshot import build_with_weights, load_model
 from utils import distributed
 from utils.checkpoint import fingerprint
+from utils.images import seen_size
 from utils.inference.predictor import Predictor
 from utils.options.data import add_data, add_device
 from utils.options.optimization import (
@@ -170,6 +171,11 @@ def build_data(
     if args.cache:  # the ranks wait for one of them, longer than a barrier would
         train.cache = open_cache(train, args.workers)
     sizes = [dataset.sizes() for dataset in (train, val)]
+    height, width = args.crop_size
+    seen = [seen_size(size, args.pre_size and [args.pre_size]) for size in sizes[0]]
+    if small := sum(h < height or w < width for h, w in seen):
+        distributed.say(f"note: {small} of {len(seen)} training images are smaller than --crop-size"
+                        f" {height} {width}, whose rest is padding, from which nothing is learned")
     images = args.batch_size // (args.accumulate * distributed.world())
     pixels = images * math.prod(args.crop_size) + max(map(math.prod, sizes[1]))
     check_shared_memory(args.workers, 2 * 4 * pixels)  # two batches of RGB and train ids

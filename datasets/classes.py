@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 
 from utils.files import read_text
-from utils.images import read_colors, read_label
-from utils.labels import IGNORE, histogram
+from utils.images import read_colors, read_image, read_label
+from utils.labels import IGNORE, NONE, color_ids, histogram
 from utils.stopping import no_class
 
 UNKNOWN = 254  # in id_to_train_id: an id that the data set does not have
@@ -91,6 +91,38 @@ def read_indexed(path: Path, colors: Mapping[int, Color]) -> np.ndarray:
     table = np.zeros(256, np.uint8)
     table[list(used)] = [by_color[color] for color in used.values()]
     return table[ids]
+
+
+def read_colored(path: Path, colors: Mapping[int, Color]) -> np.ndarray:
+    """(H, W) uint8 ids of a label in color; black, if it is of no id, is an id not in use.
+
+    Where all is gray, and a gray is no class's color, the three channels are ids.
+
+    Args:
+        path: an RGB PNG.
+        colors: of the ids.
+
+    Raises:
+        ValueError: colors of no class, or a gray that is an id and the color of another.
+    """
+    pixels = read_image(path)
+    places = color_ids(pixels, [*colors.values(), BLACK])
+    by_place = np.array([*colors, max({*range(256)} - {*colors})], np.uint8)
+    values, strange = pixels[..., 0], places == NONE
+    if (pixels == values[..., None]).all():
+        if strange.any():
+            return values.copy()
+        ids = by_place[places]
+        if len(unclear := np.intersect1d(values[ids != values], [*colors])):
+            raise ValueError(f"{path}: its gray {unclear[0]} may be an id, or the color of another "
+                             "class; save labels with one channel, which are ids")
+        return ids
+    if strange.any():
+        first = tuple(pixels[strange][0].tolist())
+        raise ValueError(f"{path}: its colors are of no class in {strange.sum():,} of "
+                         f"{strange.size:,} pixels, the first is {first}; expected gray PNGs of "
+                         "ids, or the colors that the classes have")
+    return by_place[places]
 
 
 def map_ids(ids: np.ndarray, table: np.ndarray, path: Path) -> np.ndarray:
