@@ -310,7 +310,7 @@ def main() -> None:
             if due:
                 distributed.broadcast_buffers(state.validated)
                 predictor = Predictor(state.validated.eval(), settings.precision)
-                confusion = validate(predictor, val, args.workers, stop)
+                confusion = validate(predictor, val, args.workers, stop, training.log.validating)
                 if training.log.validation(state, confusion):
                     training.save_best()
                 training.log.pictures(state.step, compare(predictor, val, range(min(3, len(val)))))

@@ -1,6 +1,6 @@
 """From images to label maps."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -14,7 +14,6 @@ from utils.images import resize_image
 from utils.inference.cuda_graph import Replayed
 from utils.inference.label_map import best_class, largest_between
 from utils.inference.multiscale import Inference, Upsample, as_input, mean_scores
-from utils.inference.smoothing import Smoother
 from utils.precision import autocast, choose_precision
 
 BLOCK = {"cpu": 1 << 20, "cuda": 1 << 27}  # logits of the rows that are judged at a time
@@ -53,7 +52,7 @@ class Predictor:
     precision: str = "fp32"
     table: np.ndarray | None = None
     inference: Inference = Inference()
-    smoother: Smoother | None = None
+    smoother: Callable[[Tensor, Upsample, Tensor], Tensor] | None = None
     replayed: bool = False
 
     @property
