@@ -220,7 +220,7 @@ def merge_classes(table: ClassTable, class_map: Mapping[str, str]) -> tuple[Clas
     onto[UNKNOWN] = UNKNOWN
     for source, target in class_map.items():
         if source not in table.class_names:
-            raise ValueError(f"--class-map: {no_class(source, table.class_names)}")
+            raise ValueError(f"--class-map {no_class(source, table.class_names)}")
         train_id = table.class_names.index(source)
         first.setdefault(target, train_id)
         onto[train_id] = names.index(target)

@@ -51,7 +51,8 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 
 def no_class(name: str, known: Iterable[str]) -> str:
     """What is said of a class that there is not."""
-    return f"no class {name!r}, only {', '.join(known)}{did_you_mean(name, known)}"
+    known = list(known)
+    return f"{name!r}: no class; {', '.join(known)}{did_you_mean(name, known)}"
 
 
 def end_with_launcher() -> None:
