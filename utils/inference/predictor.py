@@ -62,7 +62,13 @@ class Predictor:
 
     @torch.inference_mode()
     def __call__(self, image: Tensor, size: tuple[int, int] | None = None) -> Tensor:
-        """(h, w, 3) uint8 RGB, on any device -> (H, W) uint8 at `size`, default the image's."""
+        """(h, w, 3) uint8 RGB, on any device -> (H, W) uint8 at `size`, default the image's.
+
+        Raises ValueError for other pixels, as floats in 0..1, which would be seen as black.
+        """
+        if image.dtype != torch.uint8 or image.ndim != 3 or image.shape[2] != 3:
+            raise ValueError(f"an image of {image.dtype} {tuple(image.shape)}; expected uint8 "
+                             "(H, W, 3), RGB in 0..255")
         height, width = image.shape[:2]
         images = as_input(image)
         if self.inference.plain and size in (None, (height, width)):
