@@ -234,7 +234,8 @@ def main() -> None:
                   "settings": settings(args, about)} | summarize(scores)
         comparison = Comparison(args.compare, before, result, scored.labels) if before else None
         lines = [tables(scores, result), *([change_table(comparison)] if comparison else [])]
-        lines.append(f"{len(scored)} images of {scored.name} {args.split}, "
+        lines.append(f"{len(scored)} images of {scored.name} {args.split}, mIoU "
+                     f"{100 * result['averageScoreClasses']:.2f} %, "
                      f"{args.snapshot or args.predictions}")
         # Files before the tables, which may go into a pipe that breaks.
         samples = scored.dataset.samples
