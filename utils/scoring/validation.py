@@ -95,12 +95,13 @@ class CrossEntropy:
         """(1, C, h, w) logits as they are; their loss is that of the size the network sees."""
         size = images.shape[-2:]
         target = F.interpolate(self.target[None, None], size)[0]
-        step = max(1, BLOCK.get(scores.device.type, 1 << 27) // (scores.shape[1] * size[1]))
+        block = min(BLOCK.get(scores.device.type, 1 << 24), 1 << 24)
+        step = max(1, block // (scores.shape[1] * size[1]))
         for top in range(0, size[0], step):
             rows = slice(top, min(top + step, size[0]))
             loss = F.cross_entropy(upsample(scores, size, rows), target[:, rows].long(),
                                    ignore_index=IGNORE, reduction="sum")
-            self.sums[0] += (loss.double() * self.UNITS).round().long()
+            self.sums[0] += (loss * self.UNITS).round().long()
         self.sums[1] += (target != IGNORE).sum()
         return scores
 
