@@ -116,6 +116,10 @@ def _is_list(value: Any, each: Callable[[Any], bool]) -> bool:
     return isinstance(value, list | tuple) and len(value) <= MOST_CLASSES and all(map(each, value))
 
 
+def _is_name(value: Any) -> bool:
+    return isinstance(value, str) and len(value) <= LONGEST_NAME
+
+
 def _is_number(value: Any, least: int, most: int) -> bool:
     return type(value) is int and least <= value <= most
 
@@ -140,8 +144,10 @@ _PARTS: tuple[dict[str, Callable[[Any], bool]], dict[str, Callable[[Any], bool]]
         isinstance(key, str) for key in value),
 }, {
     "dataset.name": lambda value: isinstance(value, str | None),
-    "dataset.class_names": lambda value: _is_list(value, lambda name: isinstance(name, str)
-                                                  and len(name) <= LONGEST_NAME),
+    "dataset.class_names": lambda value: _is_list(value, _is_name),
+    "dataset.class_map": lambda value: isinstance(value, dict) and all(
+        _is_list(names, _is_name) for names in ([*value], [*value.values()])),
+    "dataset.holdout_fraction": lambda value: isinstance(value, float) and 0 < value < 1,
     "dataset.palette": lambda value: _is_list(value, _is_color),
     "dataset.train_id_to_id": lambda value: _is_list(value, lambda i: _is_number(i, 0, 255)),
     "eval_size": lambda value: value is None or _is_number(value, 1, 1 << 16),
