@@ -1,7 +1,7 @@
 """Segments a folder of images, a video, what a camera sees, or a time lapse of a data set.
 
 examples:
-  python demo_folder.py --demo-folder photos --snapshot runs/NAME/best.pth --save-dir out
+  python demo_folder.py --demo-folder photos --save-dir out
   python demo_folder.py --video street.mp4 --snapshot best.pth --show side-by-side --legend
   python demo_folder.py --video street.mp4 --snapshot best.pth --smooth 0.7
   python demo_folder.py --video 0 --snapshot best.pth --limit 500
@@ -40,7 +40,13 @@ from utils.images import allow_pixels, read_image, seen_size, shown
 from utils.inference.pipeline import Done, Pace, pipeline
 from utils.inference.predictor import FEW_IMAGES, Predictor, Workload
 from utils.inference.smoothing import Smoother
-from utils.options.data import add_device, add_snapshot, see_as_trained
+from utils.options.data import (
+    SHIPPED,
+    add_device,
+    add_snapshot,
+    choose_snapshot,
+    see_as_trained,
+)
 from utils.options.parser import Parser
 from utils.options.prediction import (
     add_compile,
@@ -68,7 +74,7 @@ from utils.workers import map_in_threads
 def parse_args() -> argparse.Namespace:
     parser = Parser(__doc__)
     add_source(parser)
-    add_snapshot(parser)
+    add_snapshot(parser, default=SHIPPED)
     add_pictures(parser)
     add_video(parser, DATASETS)
     add_inference(parser)
@@ -138,6 +144,7 @@ def look_ahead(
 
 def read_network(args: argparse.Namespace) -> dict[str, Any]:
     """The snapshot; its own size of images becomes that of the options."""
+    choose_snapshot(args)
     snapshot = read_snapshot(args.snapshot)
     see_as_trained(args, snapshot)
     return snapshot

@@ -33,6 +33,7 @@ from utils import distributed
 from utils.files import write_file
 from utils.inference.predictor import Predictor, Workload
 from utils.options.data import (
+    SHIPPED,
     add_class_map,
     add_data,
     add_device,
@@ -55,7 +56,7 @@ from utils.workers import read_shard
 
 def parse_args() -> argparse.Namespace:
     parser = Parser(__doc__)
-    add_snapshot(parser, required=False)
+    add_snapshot(parser)
     group = parser.add_argument_group("predictions, instead of a network")
     group.add_argument("--predictions", metavar="DIR",
                        help="folder of PNGs, searched with its subfolders for NAME*.png")
@@ -180,7 +181,8 @@ def read_again(scored: ScoredSet, outputs: Outputs, index: int) -> Scored:
 def check(args: argparse.Namespace) -> None:
     """Refuses what would fail later. Raises ValueError."""
     if bool(args.snapshot) == bool(args.predictions):
-        raise ValueError("--snapshot FILE or --predictions DIR: give one of them")
+        raise ValueError(f"--snapshot FILE, as {SHIPPED}, or --predictions DIR: give one of "
+                         "them")
     if args.predictions and not args.dataset:
         raise ValueError("--predictions: give --dataset, files do not say their classes")
     if args.predictions and (args.eval_size or args.eval_crop or args.class_map):

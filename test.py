@@ -30,6 +30,7 @@ from utils.files import settings_of
 from utils.inference.predictor import Predictor, Workload
 from utils.locks import hold_folder
 from utils.options.data import (
+    SHIPPED,
     add_class_map,
     add_data,
     add_device,
@@ -50,7 +51,7 @@ PASSING = {"save_dir", "skip_done", "pictures", "check_zip", "data_root", "limit
 
 def parse_args() -> argparse.Namespace:
     parser = Parser(__doc__)
-    add_snapshot(parser, required=False)
+    add_snapshot(parser)
     add_data(parser, DATASETS, default=None, split="test")
     add_class_map(parser)
     add_inference(parser)
@@ -70,7 +71,8 @@ def parse_args() -> argparse.Namespace:
     if args.check_zip and not args.dataset:
         parser.error("--check-zip: give --dataset NAME")
     if not args.check_zip and not (args.snapshot and args.save_dir):
-        parser.error("give --snapshot FILE and --save-dir DIR, or --check-zip FILE")
+        parser.error(f"give --snapshot FILE, as {SHIPPED}, and --save-dir DIR, or --check-zip "
+                     "FILE")
     return args
 
 

@@ -12,7 +12,8 @@ from utils.images import DEPTHS
 from utils.options.parser import OneOrTwo, fraction, positive, whole
 
 # Segments streets out of the box; what demos take without a --snapshot.
-DEFAULT_SNAPSHOT = Path(__file__).resolve().parents[2] / "weights" / "camvid.pth"
+SHIPPED = "weights/camvid.pth"
+DEFAULT_SNAPSHOT = Path(__file__).resolve().parents[2] / SHIPPED
 
 
 def add_device(parser: argparse.ArgumentParser) -> None:
@@ -81,13 +82,20 @@ def add_class_map(group: Any) -> None:
 
 
 def add_snapshot(
-    parser: argparse.ArgumentParser, required: bool = True, datasets: Collection[str] = ()
+    parser: argparse.ArgumentParser, datasets: Collection[str] = (), default: str = ""
 ) -> None:
-    """Which network; `datasets` are those whose classes it may have without saying so."""
+    """Which network.
+
+    Args:
+        parser: gets the options.
+        datasets: those whose classes it may have without saying so.
+        default: what is taken without the option, in words.
+    """
     group = parser.add_argument_group("network")
-    group.add_argument("--snapshot", required=required, metavar="FILE|DIR|NAME",
+    group.add_argument("--snapshot", metavar="FILE|DIR|NAME",
                        help="checkpoint of train.py or a published one, folder of a training or "
-                       "of the model hub, or the hub's OWNER/NAME; says all about the network")
+                       "of the model hub, or the hub's OWNER/NAME; says all about the network"
+                       + f" (default: {default})" * bool(default))
     add_eval_size(group, "that of the snapshot's training, else no resize")
     add_bits(group)
     if datasets:
@@ -103,9 +111,9 @@ def choose_snapshot(args: argparse.Namespace) -> None:
     """
     if args.snapshot is None:
         if not DEFAULT_SNAPSHOT.is_file():
-            raise ValueError(f"--snapshot: give the network; {DEFAULT_SNAPSHOT} is not there")
+            raise FileNotFoundError(f"{DEFAULT_SNAPSHOT}: missing; give a network by --snapshot")
         args.snapshot = str(DEFAULT_SNAPSHOT)
-        distributed.say("network: weights/camvid.pth, 11 classes of streets (CamVid), for "
+        distributed.say(f"network: {SHIPPED}, 11 classes of streets (CamVid), for "
                         "research, terms in weights/README.md; --snapshot takes another")
 
 
