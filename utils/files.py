@@ -30,6 +30,11 @@ def shown(path: PathLike) -> str:
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in os.fsdecode(path))
 
 
+def reason(error: Exception) -> str:
+    """What a library says of a file that it does not read, as far as it fits into a line."""
+    return shown(str(error)[:200])
+
+
 def check_regular(path: PathLike) -> None:
     """Raises OSError for a pipe, a socket or a device, whose writer would be waited for."""
     mode = os.stat(path).st_mode
