@@ -18,6 +18,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from utils.files import reason
 from utils.stopping import end_with_launcher
 from utils.waiting_threads import sleep_beside_others
 
@@ -82,7 +83,7 @@ def join(device: torch.device, patience: timedelta) -> None:
     """Waits until all processes of the launcher are there.
 
     Raises:
-        RuntimeError: the launcher has ended.
+        RuntimeError: the launcher has ended, or one of the processes.
     """
     end_with_launcher()
     place = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
@@ -92,11 +93,20 @@ def join(device: torch.device, patience: timedelta) -> None:
         except ConnectionRefusedError:
             raise RuntimeError(f"the launcher at {place[0]}:{place[1]} has ended") from None
     cuda = device.type == "cuda"
-    dist.init_process_group("nccl" if cuda else "gloo", timeout=patience,
-                            device_id=device if cuda else None)
-    GROUP["patient"] = dist.new_group(backend="gloo", timeout=WAITING)
-    GROUP["patience"] = patience.total_seconds()
-    GROUP["processes"] = gather((socket.gethostname(), os.getpid()))
+    set_timeout = getattr(dist, "set_timeout", dist.distributed_c10d._set_pg_timeout)
+    try:
+        dist.init_process_group("nccl" if cuda else "gloo", timeout=patience,
+                                device_id=device if cuda else None)
+        GROUP["patient"] = dist.new_group(backend="gloo", timeout=patience)
+        set_timeout(WAITING, GROUP["patient"])  # now that every rank is there
+        GROUP["patience"] = patience.total_seconds()
+        GROUP["processes"] = gather((socket.gethostname(), os.getpid()))
+    except RuntimeError as error:
+        if "EADDRINUSE" in str(error):
+            raise
+        leave()
+        raise RuntimeError("the ranks have not come together: one of them, or the launcher, ended "
+                           f"meanwhile, or their network is cut ({reason(error)})") from None
 
 
 def cores() -> int:
@@ -169,7 +179,8 @@ def blame(error: Exception) -> str | None:
             present = {number: store.get(f"end/{number}").decode() for number in range(world())
                        if store.check([f"end/{number}"])}
     except RuntimeError:
-        return "the launcher or rank 0 ended, which the other ranks need" if alone else None
+        ended = "the launcher or rank 0 ended, which the other ranks need"
+        return "; ".join([ended, *getattr(error, "__notes__", ())]) if alone else None
     first = min(number for number, how in present.items() if how == "alone")
     if "failed" in present.values() or first != rank():
         return ""
