@@ -16,6 +16,7 @@ what is written.
 """
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Generator, Iterable
 from contextlib import closing, suppress
@@ -178,8 +179,8 @@ def segment_folder(args: argparse.Namespace, device: torch.device, stop: StopReq
     if below:
         print(f"folders in {shown(folder)} are not looked into: {shown(', '.join(sorted(below)))}")
     kinds = args.outputs or KINDS
-    there = sum((save_dir / f"{name}_{kind}.png").exists() for name in names.values()
-                for kind in kinds)
+    there = sum(os.path.exists(save_dir / f"{name}_{kind}.png")  # or else too long a name
+                for name in names.values() for kind in kinds)
     snapshot = read_network(args)
     read = partial(read_image, upright=True, bits=args.bits)
     workload, _ = look_ahead(files, read, len(files), args.eval_size)

@@ -123,7 +123,8 @@ def make_new(part: Path) -> None:
 def write_file(path: PathLike, data: bytes | memoryview, durable: bool = True) -> None:
     """Writes a file whole or not at all, as `replacing` does; into a pipe or a device at once."""
     given = Path(path)
-    if given.is_relative_to("/dev") or given.exists() and not (given.is_file() or given.is_dir()):
+    special = os.path.exists(given) and not (given.is_file() or given.is_dir())
+    if given.is_relative_to("/dev") or special:
         given.open("wb").write(data)
         return
     with replacing(path, len(data), durable) as part:

@@ -99,7 +99,7 @@ def tensors_of(network: Inert, path: Path) -> Iterator[tuple[str, Tensor]]:
 def check_tensors(tensors: dict[str, Tensor], path: PathLike) -> None:
     """Refuses tensors that are not plain numbers in the file, each its own. Raises ValueError."""
     for name, tensor in tensors.items():
-        if not (_is_name(name) and isinstance(tensor, Tensor)):
+        if not (_is_line(name) and isinstance(tensor, Tensor)):
             raise ValueError(f"{shown(path)}: {shown(str(name)[:100])} is no tensor with a name")
         plain = tensor.layout == torch.strided and not tensor.is_quantized
         if not plain or tensor.device.type == "meta":
@@ -120,8 +120,8 @@ def _is_number(value: Any, least: int, most: int) -> bool:
     return type(value) is int and least <= value <= most
 
 
-def _is_name(value: Any) -> bool:
-    """Of what messages are made of."""
+def _is_line(value: Any) -> bool:
+    """A text that messages can be made of."""
     return isinstance(value, str) and value.isprintable() and len(value) <= LONGEST_NAME
 
 
@@ -139,11 +139,11 @@ def _is_json_object(text: Any) -> bool:
 _PARTS: tuple[dict[str, Callable[[Any], bool]], dict[str, Callable[[Any], bool]]] = ({
     "model": lambda value: isinstance(value, dict),
     "dataset": lambda value: isinstance(value, dict),
-    "model.arch": _is_name,
+    "model.arch": _is_line,
     "model.num_classes": lambda value: _is_number(value, 0, MOST_CLASSES),
-    "model.options": lambda value: isinstance(value, dict) and all(map(_is_name, value)),
+    "model.options": lambda value: isinstance(value, dict) and all(map(_is_line, value)),
 }, {
-    "dataset.name": lambda value: value is None or _is_name(value),
+    "dataset.name": lambda value: value is None or _is_line(value),
     "dataset.class_names": lambda value: _is_list(value, lambda name: isinstance(name, str)
                                                   and len(name) <= LONGEST_NAME),
     "dataset.palette": lambda value: _is_list(value, _is_color),
