@@ -15,7 +15,7 @@ import warnings
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,6 @@ import pytest
 import safetensors.torch
 import torch
 from conftest import (
-    FIXTURES,
     draw_camvid,
     draw_cityscapes,
     draw_folder,
@@ -130,8 +129,9 @@ def damaged(rng: random.Random, files: list[bytes]) -> bytes:
 def little_memory() -> Iterator[None]:
     """The most in use does not rise by much."""
     def most(*reset: str) -> int:
-        for word in reset:
-            Path("/proc/self/clear_refs").write_text(word)
+        with suppress(OSError):  # of kernels that cannot forget the most
+            for word in reset:
+                Path("/proc/self/clear_refs").write_text(word)
         status = Path("/proc/self/status").read_text()
         return int(status.partition("VmHWM:")[2].split()[0]) // 1000
 
@@ -292,9 +292,14 @@ def test_the_doctor(number: int, tmp_path: Path) -> None:
     run_cases(number, run, least=0.02)
 
 
-@pytest.mark.parametrize("number", few_or_many(300, 10_000))
+SHAPES = {"imgHeight": 8, "imgWidth": 9, "objects": [
+    {"label": "sky", "polygon": [[0, 0], [8, 0], [8, 3.5]]},
+    {"label": "cargroup", "polygon": [[2, 3], [5, 3], [2, 7]], "deleted": 0}]}
+
+
+@pytest.mark.parametrize("number", few_or_many(1000, 10_000))
 def test_polygons(number: int, tmp_path: Path) -> None:
-    whole, path = (FIXTURES / "cityscapes_polygons.json").read_bytes(), tmp_path / "a_polygons.json"
+    whole, path = json.dumps(SHAPES).encode(), tmp_path / "a_polygons.json"
 
     def run(rng: random.Random, case: int) -> bool:
         path.write_bytes(damaged(rng, [whole]))
