@@ -66,16 +66,18 @@ for step in range(int(sys.argv[2]), 10**6):
 def test_kills_of_what_does_nothing_but_save(kills: int, tmp_path: Path) -> None:
     """Of files that take a while to be written."""
     (tmp_path / "saves.py").write_text(SAVES)
-    rng, run, step = random.Random(0), tmp_path / "run", 0
-    for _ in range(kills):
-        forks()(tmp_path / "saves.py", run, step + 1, kill_after=rng.uniform(0.05, 0.4))
+    rng, run, step, seen, seconds = random.Random(0), tmp_path / "run", 0, 0, 0.4
+    while seen < kills:
+        before = step
+        forks()(tmp_path / "saves.py", run, step + 1, kill_after=rng.uniform(0.1, 1) * seconds)
         for name in ("last.prev.pth", "best.pth", "last.pth"):
             if (run / name).exists():
                 content = checkpoint.read(run / name)
                 assert (content["weights"]["a"] == content["step"]).all()
-                assert content["step"] + 2 >= step, name
+                assert name != "last.pth" or content["step"] >= before
                 step = max(step, content["step"])
-    assert step > kills
+        seen += step > before
+        seconds *= 1 if step > before else 2  # a slow machine
     RunFolder(run, resume=True).lock.release()
     assert not list(run.glob("*.part"))
 
