@@ -71,7 +71,7 @@ explain() {
 }
 
 # usage: launch SCRIPT.py OPTION...   one process per GPU here, or one on the CPU.
-# NPROC sets the processes per node; LAUNCH replaces --standalone, for several nodes.
+# NPROC sets the processes per node; LAUNCH holds options of the launcher, for several nodes.
 launch() {
     local processes="${NPROC:-}" word
     for word in "${@:2}"; do
@@ -84,9 +84,12 @@ launch() {
     if [ "$processes" = 1 ] && [ -z "${LAUNCH:-}" ]; then
         exec "$PYTHON" "$ROOT/$1" "${@:2}"
     fi
-    # shellcheck disable=SC2086  # LAUNCH is a list of words
-    exec "$PYTHON" -m torch.distributed.run --nproc-per-node "$processes" \
-        ${LAUNCH:---standalone} "$ROOT/$1" "${@:2}"
+    if [ -n "${LAUNCH:-}" ]; then
+        # shellcheck disable=SC2086  # a list of words
+        exec "$PYTHON" -m utils.processes.launcher --nproc-per-node "$processes" $LAUNCH "$ROOT/$1" "${@:2}"
+    fi
+    exec "$PYTHON" -m torch.distributed.run --nproc-per-node "$processes" --standalone \
+        "$ROOT/$1" "${@:2}"
 }
 
 # usage: starts_from OPTION EXAMPLE "$@"   says so when a recipe is started without its first weights

@@ -7,10 +7,8 @@ import platform
 import re
 import socket
 import sys
-import time
 from collections.abc import Iterator
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,12 +17,12 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from utils.files import reason
+from utils.processes.peers import Peers
+from utils.processes.waiting_threads import sleep_beside_others
 from utils.stopping import end_with_launcher
-from utils.waiting_threads import sleep_beside_others
 
 PATIENCE = 600.0  # seconds
-WAITING = timedelta(days=30)  # for what one rank prepares for all
-ROLL_CALL = 5.0  # seconds
+WAITING = timedelta(days=30)  # for what one rank prepares for all, as long as it lives
 LAUNCHED = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 GROUP: dict[str, Any] = {}  # of this process, once it has joined others
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
@@ -93,18 +91,19 @@ def join(device: torch.device, patience: timedelta) -> None:
         except ConnectionRefusedError:
             raise RuntimeError(f"the launcher at {place[0]}:{place[1]} has ended") from None
     cuda = device.type == "cuda"
-    set_timeout = getattr(dist, "set_timeout", dist.distributed_c10d._set_pg_timeout)
+    set_timeout = getattr(dist, "set_timeout", None) or dist.distributed_c10d._set_pg_timeout
     try:
         dist.init_process_group("nccl" if cuda else "gloo", timeout=patience,
                                 device_id=device if cuda else None)
         GROUP["patient"] = dist.new_group(backend="gloo", timeout=patience)
         set_timeout(WAITING, GROUP["patient"])  # now that every rank is there
         GROUP["patience"] = patience.total_seconds()
-        GROUP["processes"] = gather((socket.gethostname(), os.getpid()))
+        GROUP["peers"] = Peers(gather((socket.gethostname(), os.getpid())), *place, patience)
     except RuntimeError as error:
         if "EADDRINUSE" in str(error):
             raise
-        leave()
+        if dist.is_initialized():
+            dist.destroy_process_group()
         raise RuntimeError("the ranks have not come together: one of them, or the launcher, ended "
                            f"meanwhile, or their network is cut ({reason(error)})") from None
 
@@ -149,54 +148,15 @@ def stop() -> None:
 
 
 def leave() -> None:
-    """Leaves the process group, if this is in one."""
-    if dist.is_initialized():
-        dist.destroy_process_group()
+    """Leaves the process group, if this is in one.
 
-
-def blame(error: Exception) -> str | None:
-    """Which rank ended or fell silent, when a failed exchange with it is what `error` is.
-
-    Ranks that fail by themselves say so in the launcher's store, those that were left alone call
-    the roll there, and the first of them tells.
-
-    Returns:
-        A line; "" if another rank tells; None if `error` is this rank's own.
+    Who has given up an exchange ends here: PyTorch would wait for it.
     """
-    if not dist.is_initialized() or world() == 1:
-        return None
-    alone = isinstance(error, dist.DistError) or (
-        isinstance(error, RuntimeError) and re.search(r"gloo/|NCCL|by peer", str(error)))
-    present: dict[int, str] = {}
-    try:
-        store = dist.distributed_c10d._get_default_store()
-        store.set(f"end/{rank()}", "alone" if alone else "failed")
-        if not alone:
-            return None
-        end = time.monotonic() + ROLL_CALL
-        while len(present) < world() and time.monotonic() < end:
-            time.sleep(0.1)
-            present = {number: store.get(f"end/{number}").decode() for number in range(world())
-                       if store.check([f"end/{number}"])}
-    except RuntimeError:
-        ended = "the launcher or rank 0 ended, which the other ranks need"
-        return "; ".join([ended, *getattr(error, "__notes__", ())]) if alone else None
-    first = min(number for number, how in present.items() if how == "alone")
-    if "failed" in present.values() or first != rank():
-        return ""
-    lost = [_describe(number) for number in range(world()) if number not in present]
-    reason = str(error).partition("\n")[0][:150]
-    return "; ".join([*(lost or [f"the ranks lost each other ({reason})"]),
-                      *getattr(error, "__notes__", ())])
-
-
-def _describe(number: int) -> str:
-    """A rank that does not answer."""
-    host, process = GROUP["processes"][number]
-    which = f"rank {number} (process {process} on {host})"
-    if host == socket.gethostname() and not Path(f"/proc/{process}").exists():
-        return f"{which} ended without a word: killed, perhaps for want of memory"
-    return f"{which} has not answered: it hangs, was killed, or its network is cut"
+    if dist.is_initialized():
+        if GROUP["peers"].gave_up:
+            sys.stderr.flush()
+            os._exit(1)
+        dist.destroy_process_group()
 
 
 def rank() -> int:
@@ -234,7 +194,7 @@ def main_first() -> Iterator[None]:
 def _wait() -> None:
     """A barrier without patience: what the main rank prepares may take hours."""
     if dist.is_initialized():
-        dist.barrier(group=GROUP["patient"])
+        GROUP["peers"].attend(dist.barrier(group=GROUP["patient"], async_op=True))
 
 
 def synchronize_batch_norm(network: nn.Module, device: torch.device) -> nn.Module:
@@ -281,8 +241,10 @@ def gather(part: Any, patiently: bool = False) -> list[Any]:
     """
     if not dist.is_initialized():
         return [part]
+    if patiently:
+        _wait()
     parts: list[Any] = [None] * world()
-    dist.all_gather_object(parts, part, group=GROUP["patient"] if patiently else None)
+    dist.all_gather_object(parts, part)
     return parts
 
 

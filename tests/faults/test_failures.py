@@ -14,7 +14,8 @@ import torch
 from conftest import forks
 from trainings import SGD, Trainings, assert_same, at, step_of
 
-from utils import failures, stopping, workers
+from utils import stopping, workers
+from utils.processes import failures
 from utils.workers import Loader, check_shared_memory, map_in_threads
 
 CPU = torch.device("cpu")

@@ -1,8 +1,12 @@
 """Ranks that differ, die or wait: one line that names the rank, never a wrong result."""
 
+import re
 import shutil
+import time
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,6 +16,8 @@ from trainings import Trainings, at
 from datasets.sampling.epoch_lists import AllImages
 from datasets.sampling.sampler import TrainSampler
 from utils import checkpoint, distributed
+from utils.processes import peers
+from utils.processes.peers import Peers
 
 WORDS = ["--optimizer", "sgd", "--batch-size", 4]
 
@@ -194,6 +200,46 @@ def test_what_rank_0_prepares_may_take_long(tmp_path: Path) -> None:
     (tmp_path / "waits.py").write_text(WAITS)
     done = run_script(tmp_path / "waits.py", ranks=2)
     assert (done.returncode, done.stdout) == (0, "done\n" * 2), done.stderr
+
+
+SILENT = """
+import sys
+import time
+from utils import distributed
+from utils.processes.peers import Peers
+from utils.stopping import run
+silent, slow = map(int, sys.argv[1:])
+def main():
+    distributed.start("cpu", 1, patience=1)
+    if distributed.rank() == slow == 1:
+        time.sleep(6)
+    with distributed.main_first():
+        if distributed.rank() == slow == 0:
+            time.sleep(6)
+beat = Peers._beat
+Peers._beat = lambda peers: None if peers.rank == silent else beat(peers)
+run(main)
+"""
+
+
+@pytest.mark.parametrize("silent", [0, 1])
+def test_a_rank_falls_silent_while_it_prepares(silent: int, tmp_path: Path) -> None:
+    (tmp_path / "silent.py").write_text(SILENT)
+    done = run_script(tmp_path / "silent.py", silent, silent, ranks=2)
+    assert done.returncode == 1
+    said = f"rank {silent} \\(process \\d+ on .+\\) has not answered: it hangs, was killed, or"
+    assert re.search(f"^error: (rank 1: )?{said}", done.stderr, re.M), done.stderr
+
+
+def test_a_store_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As that of a host whose network is cut: who asks it waits until the kernel gives up."""
+    hangs = SimpleNamespace(set=lambda *_: time.sleep(9))
+    monkeypatch.setattr(peers, "ROLL_CALL", 0.1)
+    lost = SimpleNamespace(processes=[("there", 7), ("here", 8)], rank=1, world=2, store=hangs)
+    lost._call, lost._describe = partial(Peers._call, lost), partial(Peers._describe, lost)
+    assert Peers.blame(lost, RuntimeError("gloo/transport: timed out")) == (
+        "rank 0 (process 7 on there) has not answered: it hangs, was killed, or its network is cut")
+    assert Peers.blame(lost, RuntimeError("a fault of one's own")) is None
 
 
 def test_ranks_agree_or_every_one_ends(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from conftest import ROOT
 
-from utils import waiting_threads
+from utils.processes import waiting_threads
 
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="the rule is GNU OpenMP's")
 
@@ -46,7 +46,7 @@ def test_children_and_theirs_are_no_others(tmp_path: Path) -> None:
     """While they work and when they have ended; one has a name that is no text."""
     code = """
 import ctypes, os, time
-from utils.waiting_threads import _own_seconds
+from utils.processes.waiting_threads import _own_seconds
 def work(): # for 0.3 s of its own
     while time.process_time() < 0.3: pass
 def fork(then):
@@ -123,7 +123,7 @@ def test_a_crowd_is_more_threads_than_cores(threads: int, tmp_path: Path) -> Non
     code = f"""
 import os, threading, time
 import torch
-from utils import waiting_threads
+from utils.processes import waiting_threads
 os.sched_getaffinity = lambda _: set(range(8))
 torch.set_num_threads({threads})
 torch.ones(2**20).add_(1)
@@ -177,7 +177,7 @@ def test_the_end_of_a_process_waits_for_the_threads(tmp_path: Path) -> None:
     """One that is in PyTorch while Python ends would take the process down."""
     code = """
 import torch
-from utils import waiting_threads
+from utils.processes import waiting_threads
 
 def once(threads, end):
     yield 1.0

@@ -17,10 +17,10 @@ from typing import Any
 import torch
 
 from utils import checkpoint, distributed
-from utils.failures import MEMORY
 from utils.files import check_room, shown, sweep
 from utils.locks import Lock
 from utils.precision import processor
+from utils.processes.failures import MEMORY
 from utils.stopping import Stopped
 from utils.training.log import Log
 from utils.training.optimization import Settings, TrainingState

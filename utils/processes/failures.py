@@ -22,7 +22,8 @@ KNOWN = [
 def explain(error: Exception) -> str | None:
     """The line; "" if another process says it; None if nothing is known of such an error."""
     text = f"{type(error).__name__}: {error} {error.__cause__ or ''}"
-    peers = sys.modules.get("utils.distributed")  # else this is one process without PyTorch
+    ranks = sys.modules.get("utils.distributed")  # else this is one process without PyTorch
+    peers = ranks and ranks.GROUP.get("peers")
     if peers and (line := peers.blame(error)) is not None:
         return line
     frames = traceback.extract_tb(error.__traceback__)

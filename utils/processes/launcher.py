@@ -1,0 +1,68 @@
+"""`torch.distributed.run` for several hosts: ends, with a line, when they have lost each other.
+
+As it is, a launcher whose link to the first host was cut waits for its kernel to give up the
+connection, a quarter of an hour, and one that is left alone ends with a traceback.
+"""
+
+import os
+import socket
+import sys
+import threading
+import time
+
+from torch.distributed import run as elastic
+from torch.distributed.elastic.multiprocessing.api import SignalException
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+from torch.distributed.elastic.rendezvous import RendezvousError
+
+ASK = 5.0  # seconds between two looks at the first host, and for its answer
+
+
+def watch(place: tuple[str, int], patience: float) -> None:
+    """Ends this process when the first host, once seen, has not answered for a while.
+
+    The trainings of this host end with it.
+    """
+    seen = None
+    while seen is None or time.monotonic() - seen < patience:
+        try:
+            socket.create_connection(place, timeout=ASK).close()
+            seen = time.monotonic()
+        except OSError:
+            pass
+        time.sleep(ASK)
+    fail(f"{place[0]}:{place[1]} has not answered for {patience:.0f} s: its launcher ended, or "
+         "the network between the hosts is cut")
+
+
+def fail(line: str) -> None:
+    """Says what was wrong and ends at once: a thread may wait for a host that is gone."""
+    print(f"error: {socket.gethostname()}: {line}; start it again on every host", file=sys.stderr,
+          flush=True)
+    os._exit(1)
+
+
+def main(words: list[str]) -> int:
+    """The exit code of the training. `words` are those of torch.distributed.run."""
+    # Else processes that were started again would look for each other at places that are numbered
+    # by the restarts that their own host has seen.
+    os.environ["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"
+    args = elastic.parse_args(words)
+    host, _, port = args.rdzv_endpoint.rpartition(":")
+    patience = float(dict(pair.split("=") for pair in args.rdzv_conf.split(","))["join_timeout"])
+    threading.Thread(target=watch, args=((host, int(port)), patience), daemon=True).start()
+    try:
+        elastic.run(args)
+    except ChildFailedError as error:  # it has said why
+        return max(1, error.get_first_failure()[1].exitcode)
+    except SignalException as signal:
+        return 128 + signal.sigval
+    except RendezvousError as error:
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        fail(f"the {args.nnodes} hosts have not come together at {args.rdzv_endpoint} within "
+             f"{patience:.0f} s, or one has given up ({reason})")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
