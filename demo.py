@@ -18,7 +18,7 @@ from utils.inference.predictor import Workload
 from utils.options.data import add_device, add_snapshot, see_as_trained
 from utils.options.parser import Parser
 from utils.options.prediction import add_inference, add_pictures, build_inference
-from utils.pictures import Painter, class_shares
+from utils.pictures import Painter, class_shares, picture_paths, replaced
 from utils.stopping import run
 
 
@@ -44,11 +44,12 @@ def main() -> None:
                                workload=Workload(seen_size(image.shape[:2], args.eval_size), 1))
     prediction = predictor.label_map(image, args.eval_size)
     painter = Painter(dataset, args.opacity, args.legend, args.percentages)
-    paths = painter.write(Path(args.save_dir), Path(args.demo_image).stem, image, prediction,
-                          args.outputs)
+    name, folder = Path(args.demo_image).stem, Path(args.save_dir)
+    over = replaced(picture_paths(folder, name, args.outputs).values())
+    paths = painter.write(folder, name, image, prediction, args.outputs)
     for name, share in class_shares(prediction, dataset).items():
         print(f"{100 * share:6.2f} %  {name}")
-    print("\n".join(str(path) for path in paths))
+    print(*paths, *filter(None, [over]), sep="\n")
 
 
 if __name__ == "__main__":

@@ -16,7 +16,6 @@ what is written.
 """
 
 import argparse
-import os
 import sys
 from collections.abc import Callable, Generator, Iterable
 from contextlib import closing, suppress
@@ -52,7 +51,7 @@ from utils.options.prediction import (
     build_inference,
     check_source,
 )
-from utils.pictures import KINDS, Painter
+from utils.pictures import Painter, picture_paths, replaced
 from utils.stopping import Stopped, StopRequest, run
 from utils.video.reader import (
     TIMELAPSE_FPS,
@@ -178,9 +177,8 @@ def segment_folder(args: argparse.Namespace, device: torch.device, stop: StopReq
              if path.is_dir() and path.name[0] != "." and path.resolve() != save_dir.resolve()]
     if below:
         print(f"folders in {shown(folder)} are not looked into: {shown(', '.join(sorted(below)))}")
-    kinds = args.outputs or KINDS
-    there = sum(os.path.exists(save_dir / f"{name}_{kind}.png")  # or else too long a name
-                for name in names.values() for kind in kinds)
+    over = replaced(path for name in names.values()
+                    for path in picture_paths(save_dir, name, args.outputs).values())
     snapshot = read_network(args)
     read = partial(read_image, upright=True, bits=args.bits)
     workload, _ = look_ahead(files, read, len(files), args.eval_size)
@@ -193,8 +191,8 @@ def segment_folder(args: argparse.Namespace, device: torch.device, stop: StopReq
     infer = pace.timed(partial(predictor.label_map, seen=args.eval_size))
     results = pipeline(files, read, infer, write, torch.get_num_threads(), stop)
     written, passed_over = count(results, len(files), "image")
-    replaced = f", {there} pictures of the same name replaced" if there else ""
-    print(f"{written} of {len(files)} files segmented: {save_dir}{replaced}", pace, sep="\n")
+    said = f"{written} of {len(files)} files segmented: {save_dir}"
+    print(*filter(None, [said, over]), pace, sep="\n")
     return not passed_over
 
 
@@ -225,6 +223,7 @@ def segment_video(args: argparse.Namespace, device: torch.device, stop: StopRequ
     infer = pace.timed(partial(predictor.label_map, seen=args.eval_size))
     path = Path(args.save_dir) / f"{video.name}_{args.show}"
     with VideoFile(path, args.fps or video.fps) as file:
+        over = replaced([file.path])
         drawn = pipeline(islice(frames, args.limit), video.read, infer, draw,
                          torch.get_num_threads(), stop)
         written, passed_over = count(map_in_threads(write, drawn, 1), total, "frame")
@@ -234,7 +233,7 @@ def segment_video(args: argparse.Namespace, device: torch.device, stop: StopRequ
     cut_short = video.cut_short() if ended else ""
     odd = "odd sides: one more line of pixels, since those of a video are even" * file.padded
     lines = [video.uneven(), odd, cut_short, f"{file.frames} frames, "
-             f"{file.frames / file.fps:.1f} s at {file.fps:g} frames/s, H.264: {file.path}"]
+             f"{file.frames / file.fps:.1f} s at {file.fps:g} frames/s, H.264: {file.path}", over]
     print(*filter(None, lines), pace, sep="\n")
     return not passed_over and not cut_short and not video.left_out
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from torch.utils.data import Subset
 from tqdm import tqdm
 
-from datasets import DATASETS, build_dataset, dataset_of, describe, find_root
+from datasets import DATASETS, build_as_trained, build_dataset, dataset_of, describe, find_root
 from datasets.base import SegmentationDataset
 from datasets.classes import match_classes
 from datasets.evaluation.submission import expected_package
@@ -114,8 +114,10 @@ def main() -> None:
     snapshot = read_snapshot(args.snapshot)
     see_as_trained(args, snapshot)
     name = args.dataset or dataset_of(snapshot)["name"]
-    dataset = build_dataset(name, find_root(name, args.data_root), args.split,
-                            EvalTransform(args.eval_size), args.holdout, args.cv_split, args.limit)
+    dataset = build_as_trained({} if args.class_map else snapshot["dataset"], name,
+                               find_root(name, args.data_root), args.split,
+                               EvalTransform(args.eval_size),
+                               (args.holdout, args.cv_split, args.limit))
     dataset.exif, dataset.bits = args.exif, args.bits
     known = dataset_of(snapshot, describe(dataset, name))
     table = match_classes(known["class_names"], dataset.class_names, args.snapshot, args.class_map)

@@ -116,13 +116,17 @@ def _is_list(value: Any, each: Callable[[Any], bool]) -> bool:
     return isinstance(value, list | tuple) and len(value) <= MOST_CLASSES and all(map(each, value))
 
 
+def _is_name(value: Any) -> bool:
+    return isinstance(value, str) and len(value) <= LONGEST_NAME
+
+
 def _is_number(value: Any, least: int, most: int) -> bool:
     return type(value) is int and least <= value <= most
 
 
 def _is_line(value: Any) -> bool:
     """A text that messages can be made of."""
-    return isinstance(value, str) and value.isprintable() and len(value) <= LONGEST_NAME
+    return _is_name(value) and value.isprintable()
 
 
 def _is_color(value: Any) -> bool:
@@ -144,8 +148,10 @@ _PARTS: tuple[dict[str, Callable[[Any], bool]], dict[str, Callable[[Any], bool]]
     "model.options": lambda value: isinstance(value, dict) and all(map(_is_line, value)),
 }, {
     "dataset.name": lambda value: value is None or _is_line(value),
-    "dataset.class_names": lambda value: _is_list(value, lambda name: isinstance(name, str)
-                                                  and len(name) <= LONGEST_NAME),
+    "dataset.class_names": lambda value: _is_list(value, _is_name),
+    "dataset.class_map": lambda value: isinstance(value, dict) and all(
+        _is_list(names, _is_name) for names in ([*value], [*value.values()])),
+    "dataset.holdout_fraction": lambda value: isinstance(value, float) and 0 < value < 1,
     "dataset.palette": lambda value: _is_list(value, _is_color),
     "dataset.train_id_to_id": lambda value: _is_list(value, lambda i: _is_number(i, 0, 255)),
     "eval_size": lambda value: value is None or _is_number(value, 1, 1 << 16),

@@ -9,7 +9,7 @@ from typing import Any
 from utils import distributed
 from utils.files import check_folder
 from utils.images import DEPTHS
-from utils.options.parser import OneOrTwo, positive, whole
+from utils.options.parser import OneOrTwo, fraction, positive, whole
 
 # Segments streets out of the box; what demos take without a --snapshot.
 DEFAULT_SNAPSHOT = Path(__file__).resolve().parents[2] / "weights" / "camvid.pth"
@@ -37,7 +37,11 @@ def add_data(
         help="folder of the data set (default: $NAME_DATASET, else data/NAME)")
     if split:
         add("--split", default=split, help="part of the data set")
-    add("--holdout", metavar="GROUP", help="city or sequence of train that becomes val")
+    add_held = group.add_mutually_exclusive_group().add_argument
+    add_held("--holdout", metavar="GROUP", help="city or sequence of train that becomes val")
+    add_held("--holdout-fraction", dest="holdout", type=fraction, metavar="F", help="part of train "
+             "that becomes val where there is none, chosen by the images' names alone" + (
+                 "" if default else " (default: as in the snapshot's training)"))
     add("--cv-split", type=whole, help="published cross-validation of train and val: 0, 1 or 2")
     add("--limit", type=positive, help="first N images of a split only")
     add("--exif", choices=("apply", "ignore"), help="whether labels were drawn on images as EXIF "

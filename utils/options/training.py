@@ -59,12 +59,17 @@ def starting_network(args: argparse.Namespace, last: dict[str, Any] | None) -> d
     return given | {name: value for name, value in chosen.items() if value}
 
 
-def add_training_data(parser: argparse.ArgumentParser) -> None:
+def add_training_data(
+    parser: argparse.ArgumentParser, read_class_map: Callable[[str], Any]
+) -> None:
     """What an epoch consists of."""
     group = parser.add_argument_group("training data")
     add = group.add_argument
     add("--train-split", default="train", metavar="SPLIT", help="part of the data set to train on; "
         "trainval, or parts joined by +, as train+train_extra")
+    add("--class-map", type=checked(read_class_map), metavar="FILE", help="lines \"data set's "
+        "class = class\": the classes to learn; several may be one, those not listed are ignored, "
+        "color and id are those of the first")
     add("--class-uniform", type=share, default=0.0, help="share of an epoch that is crops around "
         "pixels of every class equally often, for example 0.5; 0 is none")
     add("--tile", type=positive, default=1024, metavar="PIXELS",
