@@ -112,7 +112,7 @@ def test_kills_at_random(kills: int, workers: int, train: Trainings, tmp_path: P
 @pytest.mark.parametrize("kills", few_or_many(1, 20))
 def test_kills_on_two_ranks(kills: int, train: Trainings, tmp_path: Path) -> None:
     """Of a rank or of their launcher, which the others have to notice."""
-    words = [*ADAMW, "--accumulate", 1, "--patience", 30]
+    words = [*ADAMW, "--accumulate", 1, "--patience", 15]
     first = train.start(tmp_path / "timed", *words, ranks=2)
 
     def draw(rng: random.Random) -> dict[str, Any]:
