@@ -63,6 +63,7 @@ from utils.options.training import (
     add_network,
     add_run,
     add_training_data,
+    check_same_options,
     check_training,
     parse_resumable,
     starting_network,
@@ -259,6 +260,7 @@ def main() -> None:
     prepare_to_train()
     device = distributed.start(args.device, args.threads, args.patience)
     rank, world = distributed.rank(), distributed.world()
+    check_same_options(args, last)
     check_training(args, world, device.type == "cuda", IMAGE_WEIGHTED)
 
     train, val, lists = build_data(args)

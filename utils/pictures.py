@@ -1,5 +1,6 @@
 """Pictures of label maps for people: colors, overlays, side by side, a legend."""
 
+import os
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -289,7 +290,7 @@ def picture_paths(folder: Path, name: str, kinds: Sequence[str] | None = None) -
 
 def replaced(paths: Iterable[Path]) -> str:
     """What is to be said of the files that are there and will be written over; "" of none."""
-    there = sum(path.exists() for path in paths)
+    there = sum(map(os.path.exists, paths))  # Path.exists stumbles over names that are too long
     return f"{there} file{'s' * (there > 1)} of the same name replaced" if there else ""
 
 

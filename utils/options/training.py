@@ -8,11 +8,15 @@ from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
-from utils import checkpoint
+from utils import checkpoint, distributed
 from utils.options.data import add_eval_crop, add_eval_size
 from utils.options.optimization import check_loss, check_optimization, check_schedule
 from utils.options.parser import SWITCH, Parser, Show, checked, positive, share
 from utils.training import run_folder
+
+# Options that may differ from host to host.
+OF_A_HOST = {"data_root", "run_dir", "resume", "init", "pretrained_encoder", "teacher", "workers",
+             "propagated_root", "motion_weights", "cache", "threads", "device", "debug"}
 
 
 def add_network(
@@ -177,6 +181,17 @@ def parse_resumable(parser: Parser) -> tuple[argparse.Namespace, dict[str, Any] 
         args.precision = then.get("precision", "auto")
     parser.check_effects(args)
     return args, last
+
+
+def check_same_options(args: argparse.Namespace, last: dict[str, Any] | None) -> None:
+    """Refuses hosts with other options: one would wait for the other, or train something else.
+
+    Raises ValueError, on every rank.
+    """
+    own = {f"--{name.replace('_', '-')}": value for name, value in vars(args).items()
+           if name not in OF_A_HOST}
+    distributed.agree("options", own | {"--resume": bool(last)}, ValueError,
+                      "give every host the same command line")
 
 
 def add_augmentation(parser: argparse.ArgumentParser) -> None:
