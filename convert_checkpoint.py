@@ -27,6 +27,7 @@ from model.smp.names import is_smp
 from model.smp.weights import bare, count_classes, to_ours
 from model.snapshot import from_snapshot, load_weights
 from utils import checkpoint
+from utils.files import shown
 from utils.options.data import check_output
 from utils.options.parser import Parser, checked
 from utils.scoring.comparison import read_scores
@@ -102,10 +103,10 @@ def read_tensors(source: Path, key: str | None) -> tuple[str, dict[str, Tensor]]
         name = key or next((name for name in (*checkpoint.WRAPPERS, *found) if name in found), "")
         if name not in found:
             raise ValueError(f"{source}: no network{f' {key}' if key else ''}, it has: "
-                             f"{', '.join(found) or 'none'}")
+                             f"{shown(', '.join(found)[:200]) or 'none'}")
         taken = found.pop(name)
-        others = ", ".join(found)
-        words = name + (f" (also there: {others}; --key NAME takes it)" if others else "")
+        others = shown(", ".join(found)[:200])
+        words = shown(name) + (f" (also there: {others}; --key NAME takes it)" if others else "")
     weights = dict(tensors_of(taken, source)) if is_network(taken) else taken
     return words, checkpoint.state_dict(weights, source)
 

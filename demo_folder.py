@@ -1,7 +1,7 @@
 """Segments a folder of images, a video, what a camera sees, or a time lapse of a data set.
 
 examples:
-  python demo_folder.py --demo-folder photos --snapshot runs/NAME/best.pth --save-dir out
+  python demo_folder.py --demo-folder photos --save-dir out
   python demo_folder.py --video street.mp4 --snapshot best.pth --show side-by-side --legend
   python demo_folder.py --video street.mp4 --snapshot best.pth --smooth 0.7
   python demo_folder.py --video 0 --snapshot best.pth --limit 500
@@ -40,7 +40,13 @@ from utils.images import allow_pixels, read_image, seen_size, shown
 from utils.inference.pipeline import Done, Pace, pipeline
 from utils.inference.predictor import FEW_IMAGES, Predictor, Workload
 from utils.inference.smoothing import Smoother
-from utils.options.data import add_device, add_snapshot, see_as_trained
+from utils.options.data import (
+    SHIPPED,
+    add_device,
+    add_snapshot,
+    choose_snapshot,
+    see_as_trained,
+)
 from utils.options.parser import Parser
 from utils.options.prediction import (
     add_compile,
@@ -51,7 +57,7 @@ from utils.options.prediction import (
     build_inference,
     check_source,
 )
-from utils.pictures import KINDS, Painter
+from utils.pictures import Painter, picture_paths, replaced
 from utils.stopping import Stopped, StopRequest, run
 from utils.video.reader import (
     TIMELAPSE_FPS,
@@ -68,7 +74,7 @@ from utils.workers import map_in_threads
 def parse_args() -> argparse.Namespace:
     parser = Parser(__doc__)
     add_source(parser)
-    add_snapshot(parser)
+    add_snapshot(parser, default=SHIPPED)
     add_pictures(parser)
     add_video(parser, DATASETS)
     add_inference(parser)
@@ -138,6 +144,7 @@ def look_ahead(
 
 def read_network(args: argparse.Namespace) -> dict[str, Any]:
     """The snapshot; its own size of images becomes that of the options."""
+    choose_snapshot(args)
     snapshot = read_snapshot(args.snapshot)
     see_as_trained(args, snapshot)
     return snapshot
@@ -177,9 +184,8 @@ def segment_folder(args: argparse.Namespace, device: torch.device, stop: StopReq
              if path.is_dir() and path.name[0] != "." and path.resolve() != save_dir.resolve()]
     if below:
         print(f"folders in {shown(folder)} are not looked into: {shown(', '.join(sorted(below)))}")
-    kinds = args.outputs or KINDS
-    there = sum((save_dir / f"{name}_{kind}.png").exists() for name in names.values()
-                for kind in kinds)
+    over = replaced(path for name in names.values()
+                    for path in picture_paths(save_dir, name, args.outputs).values())
     snapshot = read_network(args)
     read = partial(read_image, upright=True, bits=args.bits)
     workload, _ = look_ahead(files, read, len(files), args.eval_size)
@@ -192,8 +198,8 @@ def segment_folder(args: argparse.Namespace, device: torch.device, stop: StopReq
     infer = pace.timed(partial(predictor.label_map, seen=args.eval_size))
     results = pipeline(files, read, infer, write, torch.get_num_threads(), stop)
     written, passed_over = count(results, len(files), "image")
-    replaced = f", {there} pictures of the same name replaced" if there else ""
-    print(f"{written} of {len(files)} files segmented: {save_dir}{replaced}", pace, sep="\n")
+    said = f"{written} of {len(files)} files segmented: {save_dir}"
+    print(*filter(None, [said, over]), pace, sep="\n")
     return not passed_over
 
 
@@ -224,6 +230,7 @@ def segment_video(args: argparse.Namespace, device: torch.device, stop: StopRequ
     infer = pace.timed(partial(predictor.label_map, seen=args.eval_size))
     path = Path(args.save_dir) / f"{video.name}_{args.show}"
     with VideoFile(path, args.fps or video.fps) as file:
+        over = replaced([file.path])
         drawn = pipeline(islice(frames, args.limit), video.read, infer, draw,
                          torch.get_num_threads(), stop)
         written, passed_over = count(map_in_threads(write, drawn, 1), total, "frame")
@@ -233,7 +240,7 @@ def segment_video(args: argparse.Namespace, device: torch.device, stop: StopRequ
     cut_short = video.cut_short() if ended else ""
     odd = "odd sides: one more line of pixels, since those of a video are even" * file.padded
     lines = [video.uneven(), odd, cut_short, f"{file.frames} frames, "
-             f"{file.frames / file.fps:.1f} s at {file.fps:g} frames/s, H.264: {file.path}"]
+             f"{file.frames / file.fps:.1f} s at {file.fps:g} frames/s, H.264: {file.path}", over]
     print(*filter(None, lines), pace, sep="\n")
     return not passed_over and not cut_short and not video.left_out
 

@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 
-from datasets import DATASETS, build_dataset, dataset_of, describe, find_root
+from datasets import DATASETS, build_as_trained, dataset_of, describe, find_root
 from datasets.cache.truth import open_truth
 from datasets.classes import match_classes
 from datasets.evaluation.predictions import KINDS, find_predictions, read_prediction, recognize_kind
@@ -33,6 +33,7 @@ from utils import distributed
 from utils.files import write_file
 from utils.inference.predictor import Predictor, Workload
 from utils.options.data import (
+    SHIPPED,
     add_class_map,
     add_data,
     add_device,
@@ -55,7 +56,7 @@ from utils.workers import read_shard
 
 def parse_args() -> argparse.Namespace:
     parser = Parser(__doc__)
-    add_snapshot(parser, required=False)
+    add_snapshot(parser)
     group = parser.add_argument_group("predictions, instead of a network")
     group.add_argument("--predictions", metavar="DIR",
                        help="folder of PNGs, searched with its subfolders for NAME*.png")
@@ -94,11 +95,12 @@ def parse_args() -> argparse.Namespace:
     return args
 
 
-def open_dataset(args: argparse.Namespace, name: str) -> ScoredSet:
-    """The labelled split that is scored, with pairs and sizes checked."""
-    dataset = build_dataset(name, find_root(name, args.data_root), args.split,
-                            EvalTransform(args.eval_size, args.eval_crop),
-                            args.holdout, args.cv_split, args.limit)
+def open_dataset(args: argparse.Namespace, name: str, known: dict[str, Any]) -> ScoredSet:
+    """The labelled split that is scored, with pairs and sizes checked; `known` of the training."""
+    dataset = build_as_trained({} if args.class_map else known, name,
+                               find_root(name, args.data_root), args.split,
+                               EvalTransform(args.eval_size, args.eval_crop),
+                               (args.holdout, args.cv_split, args.limit))
     dataset.exif, dataset.bits = args.exif, args.bits
     dataset.sizes()
     check_exif(dataset)
@@ -115,7 +117,7 @@ def open_network(
     snapshot = read_snapshot(args.snapshot)
     see_as_trained(args, snapshot)
     name = args.dataset or dataset_of(snapshot)["name"]
-    scored = open_dataset(args, name)
+    scored = open_dataset(args, name, snapshot["dataset"])
     known = dataset_of(snapshot, describe(scored.dataset, name))
     table = match_classes(known["class_names"], scored.dataset.class_names, args.snapshot,
                           args.class_map)
@@ -140,7 +142,7 @@ def predict_all(predictor: Predictor, scored: ScoredSet, workers: int) -> Iterat
 
 def open_predictions(args: argparse.Namespace) -> tuple[ScoredSet, Callable[[int], Scored]]:
     """The data set, and a function that reads the prediction of a sample of it."""
-    scored = open_dataset(args, args.dataset)
+    scored = open_dataset(args, args.dataset, {})
     found = find_predictions(args.predictions, [sample.name for sample in scored.dataset.samples])
     paths = list(found.values())
     kind = args.prediction_kind
@@ -179,7 +181,8 @@ def read_again(scored: ScoredSet, outputs: Outputs, index: int) -> Scored:
 def check(args: argparse.Namespace) -> None:
     """Refuses what would fail later. Raises ValueError."""
     if bool(args.snapshot) == bool(args.predictions):
-        raise ValueError("--snapshot FILE or --predictions DIR: give one of them")
+        raise ValueError(f"--snapshot FILE, as {SHIPPED}, or --predictions DIR: give one of "
+                         "them")
     if args.predictions and not args.dataset:
         raise ValueError("--predictions: give --dataset, files do not say their classes")
     if args.predictions and (args.eval_size or args.eval_crop or args.class_map):
@@ -233,7 +236,8 @@ def main() -> None:
                   "settings": settings(args, about)} | summarize(scores)
         comparison = Comparison(args.compare, before, result, scored.labels) if before else None
         lines = [tables(scores, result), *([change_table(comparison)] if comparison else [])]
-        lines.append(f"{len(scored)} images of {scored.name} {args.split}, "
+        lines.append(f"{len(scored)} images of {scored.name} {args.split}, mIoU "
+                     f"{100 * result['averageScoreClasses']:.2f} %, "
                      f"{args.snapshot or args.predictions}")
         # Files before the tables, which may go into a pipe that breaks.
         samples = scored.dataset.samples

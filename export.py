@@ -26,7 +26,7 @@ from model.onnx_export import ExportedNetwork, quantize, write_onnx
 from model.snapshot import from_snapshot, read_snapshot
 from utils import distributed
 from utils.images import read_image, resize_image
-from utils.options.data import check_output
+from utils.options.data import SHIPPED, check_output
 from utils.options.parser import Parser, positive
 from utils.stopping import run
 
@@ -46,7 +46,7 @@ class Agreement(NamedTuple):
 
 def parse_args() -> argparse.Namespace:
     parser = Parser(__doc__)
-    parser.add_argument("--snapshot", required=True, metavar="FILE|DIR|NAME",
+    parser.add_argument("--snapshot", metavar="FILE|DIR|NAME",
                         help="the checkpoint, a folder of a training or of the model hub, or the "
                         "hub's OWNER/NAME")
     parser.add_argument("--dataset", choices=tuple(TABLES), help="whose the classes of a network "
@@ -94,6 +94,8 @@ def compare(
 
 def main() -> None:
     args = parse_args()
+    if not args.snapshot:
+        raise ValueError(f"--snapshot FILE: give the checkpoint, as {SHIPPED}")
     check_output(args.output)
     if Path(args.output).suffix != ".onnx":
         raise ValueError(f"{args.output}: give a name that ends in .onnx")

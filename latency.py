@@ -37,7 +37,7 @@ from utils.inference.cuda_graph import SETTLED
 from utils.inference.multiscale import Inference
 from utils.inference.pipeline import synchronize
 from utils.inference.predictor import Predictor, Workload
-from utils.options.data import add_device, check_output
+from utils.options.data import SHIPPED, add_device, check_output
 from utils.options.parser import Parser, checked, positive
 from utils.options.prediction import add_compile
 from utils.stopping import run
@@ -127,7 +127,7 @@ def main() -> None:
     check_output(args.json)
     args.size = tuple(args.size)
     if not args.arch and not args.snapshot:
-        raise ValueError("give --arch NAME ... or --snapshot FILE ...")
+        raise ValueError(f"give --arch NAME ... or --snapshot FILE ..., as {SHIPPED}")
     for path in args.snapshot:  # in this process, where what is wrong with it is one line
         read_snapshot(path, weights=True)
     wanted = [(name, False) for name in args.arch] + [(path, True) for path in args.snapshot]

@@ -124,7 +124,7 @@ def check_options(args: argparse.Namespace) -> None:
     others = args.train_ids or args.class_weights or args.cache
     if args.check and (others or args.holdout or args.cv_split is not None):
         raise ValueError("--check: not with --train-ids, --class-weights, --cache, --holdout, "
-                         "--cv-split")
+                         "--holdout-fraction, --cv-split")
     if args.json and not args.check:
         raise ValueError("--json: only with --check")
     if not (args.check or others):

@@ -18,7 +18,7 @@ from pathlib import Path
 from torch.utils.data import Subset
 from tqdm import tqdm
 
-from datasets import DATASETS, build_dataset, dataset_of, describe, find_root
+from datasets import DATASETS, build_as_trained, build_dataset, dataset_of, describe, find_root
 from datasets.base import SegmentationDataset
 from datasets.classes import match_classes
 from datasets.evaluation.submission import expected_package
@@ -30,6 +30,7 @@ from utils.files import settings_of
 from utils.inference.predictor import Predictor, Workload
 from utils.locks import hold_folder
 from utils.options.data import (
+    SHIPPED,
     add_class_map,
     add_data,
     add_device,
@@ -50,7 +51,7 @@ PASSING = {"save_dir", "skip_done", "pictures", "check_zip", "data_root", "limit
 
 def parse_args() -> argparse.Namespace:
     parser = Parser(__doc__)
-    add_snapshot(parser, required=False)
+    add_snapshot(parser)
     add_data(parser, DATASETS, default=None, split="test")
     add_class_map(parser)
     add_inference(parser)
@@ -70,7 +71,8 @@ def parse_args() -> argparse.Namespace:
     if args.check_zip and not args.dataset:
         parser.error("--check-zip: give --dataset NAME")
     if not args.check_zip and not (args.snapshot and args.save_dir):
-        parser.error("give --snapshot FILE and --save-dir DIR, or --check-zip FILE")
+        parser.error(f"give --snapshot FILE, as {SHIPPED}, and --save-dir DIR, or --check-zip "
+                     "FILE")
     return args
 
 
@@ -114,8 +116,10 @@ def main() -> None:
     snapshot = read_snapshot(args.snapshot)
     see_as_trained(args, snapshot)
     name = args.dataset or dataset_of(snapshot)["name"]
-    dataset = build_dataset(name, find_root(name, args.data_root), args.split,
-                            EvalTransform(args.eval_size), args.holdout, args.cv_split, args.limit)
+    dataset = build_as_trained({} if args.class_map else snapshot["dataset"], name,
+                               find_root(name, args.data_root), args.split,
+                               EvalTransform(args.eval_size),
+                               (args.holdout, args.cv_split, args.limit))
     dataset.exif, dataset.bits = args.exif, args.bits
     known = dataset_of(snapshot, describe(dataset, name))
     table = match_classes(known["class_names"], dataset.class_names, args.snapshot, args.class_map)

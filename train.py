@@ -31,6 +31,7 @@ from datasets import DATASETS, build_dataset, dataset_of, describe, find_root
 from datasets.base import SegmentationDataset
 from datasets.cache.decoded import open_cache
 from datasets.cache.per_label import count_class_pixels
+from datasets.classes import read_class_map
 from datasets.doctor.start import check_labels
 from datasets.reading import settle
 from datasets.samples import shared_images
@@ -46,6 +47,7 @@ from model.losses.label_relaxation import IMAGE_WEIGHTED, LossOptions
 from model.snapshot import build_with_weights, from_snapshot, read_snapshot
 from utils import distributed
 from utils.checkpoint import fingerprint
+from utils.images import seen_size
 from utils.inference.predictor import Predictor
 from utils.options.data import add_data, add_device
 from utils.options.optimization import (
@@ -61,6 +63,7 @@ from utils.options.training import (
     add_network,
     add_run,
     add_training_data,
+    check_same_options,
     check_training,
     parse_resumable,
     starting_network,
@@ -81,7 +84,7 @@ RARE = 0.02  # a class with fewer of the training labels' pixels is pasted
 def parse_args() -> tuple[argparse.Namespace, dict[str, Any] | None]:
     parser = Parser(__doc__)
     add_data(parser, DATASETS, default="cityscapes", split=None)
-    add_training_data(parser)
+    add_training_data(parser, read_class_map)
     add_network(parser, MODELS, check_name, list_networks)
     add_run(parser)
     add_augmentation(parser)
@@ -158,6 +161,10 @@ def build_data(
     val = build_dataset(args.dataset, root, "val", whole, *chosen)
     settle(train, val, args.exif)
     check_labels(args.dataset, train, val, args.workers)
+    if args.class_map:
+        train.merge(args.class_map)
+        val.merge(args.class_map)
+        check_labels(args.dataset, train, val, args.workers)
     if shared := shared_images(train.samples, val.samples):
         distributed.say(f"note: {shared} of {len(val)} val images are trained on; their mIoU is no "
                         "measure of other images")
@@ -168,6 +175,11 @@ def build_data(
     if args.cache:  # the ranks wait for one of them, longer than a barrier would
         train.cache = open_cache(train, args.workers)
     sizes = [dataset.sizes() for dataset in (train, val)]
+    height, width = args.crop_size
+    seen = [seen_size(size, args.pre_size and [args.pre_size]) for size in sizes[0]]
+    if small := sum(h < height or w < width for h, w in seen):
+        distributed.say(f"note: {small} of {len(seen)} training images are smaller than --crop-size"
+                        f" {height} {width}, whose rest is padding, from which nothing is learned")
     images = args.batch_size // (args.accumulate * distributed.world())
     pixels = images * math.prod(args.crop_size) + max(map(math.prod, sizes[1]))
     check_shared_memory(args.workers, 2 * 4 * pixels)  # two batches of RGB and train ids
@@ -256,6 +268,7 @@ def main() -> None:
     prepare_to_train()
     device = distributed.start(args.device, args.threads, args.patience)
     rank, world = distributed.rank(), distributed.world()
+    check_same_options(args, last)
     check_training(args, world, device.type == "cuda", IMAGE_WEIGHTED)
 
     taught = read_snapshot(args.teacher) if args.teacher else None  # before the data are read
@@ -309,7 +322,7 @@ def main() -> None:
             if due:
                 distributed.broadcast_buffers(state.validated)
                 predictor = Predictor(state.validated.eval(), settings.precision)
-                confusion = validate(predictor, val, args.workers, stop)
+                confusion = validate(predictor, val, args.workers, stop, training.log.validating)
                 if training.log.validation(state, confusion):
                     training.save_best()
                 training.log.pictures(state.step, compare(predictor, val, range(min(3, len(val)))))

@@ -39,7 +39,7 @@ from utils import distributed
 from utils.options.data import add_device
 from utils.options.motion import add_frames, add_output, add_sdcnet, add_steps, check_sdcnet
 from utils.options.parser import Parser
-from utils.options.training import parse_resumable
+from utils.options.training import check_same_options, parse_resumable
 from utils.precision import autocast, choose_for_training
 from utils.stopping import Stopped, StopRequest, prepare_to_train, run
 from utils.training import optimization
@@ -181,6 +181,7 @@ def main() -> None:
     prepare_to_train()
     device = distributed.start(args.device, args.threads, args.patience)
     rank, world = distributed.rank(), distributed.world()
+    check_same_options(args, last)
     check_sdcnet(args, world)
 
     with distributed.main_first():  # it may download weights

@@ -13,6 +13,7 @@ from datasets.classes import ClassTable, named_classes
 from datasets.folder import Folder
 from datasets.kitti import Kitti
 from datasets.mapillary import Mapillary, MapillaryV2
+from datasets.samples import split_parts
 
 DATASETS: dict[str, type[SegmentationDataset]] = {
     "cityscapes": Cityscapes,
@@ -40,7 +41,7 @@ def build_dataset(
     root: str | Path,
     split: str,
     transform: Callable | None = None,
-    holdout: str | None = None,
+    holdout: str | float | None = None,
     cv_split: int | None = None,
     limit: int | None = None,
 ) -> SegmentationDataset:
@@ -61,16 +62,40 @@ def build_dataset(
     return dataset
 
 
+def build_as_trained(
+    known: dict[str, Any], name: str, root: Path, split: str, transform: Callable | None,
+    chosen: tuple[str | float | None, int | None, int | None],
+) -> SegmentationDataset:
+    """A data set with the classes, and the part of train that is val, of a network's training.
+
+    Args:
+        known: `describe` of that training; its class map counts where the data set has its classes,
+            its share of train where there is no other val.
+        chosen: `holdout`, `cv_split` and `limit` as of `build_dataset`, which raises the same.
+    """
+    held, cv_split, limit = chosen
+    if known.get("holdout_fraction") and held is cv_split is None and root.is_dir():
+        source = DATASETS[name](root, "")
+        if {"train", "val"} & {*split_parts(split)} and not source.files("val").images:
+            held = known["holdout_fraction"]
+    dataset = build_dataset(name, root, split, transform, held, cv_split, limit)
+    class_map = known.get("class_map") or {}
+    if class_map and class_map.keys() <= {*dataset.class_names}:
+        dataset.merge(class_map)
+    return dataset
+
+
 def describe(dataset: SegmentationDataset, name: str) -> dict[str, Any]:
     """What a checkpoint keeps of its data set: enough to color and to submit predictions, and how
-    images were read, where that is not the usual way.
+    images were read and chosen and labels mapped, where that is not the usual way.
     """
     return {
         "name": name,
         "class_names": list(dataset.class_names),
         "palette": [list(color) for color in dataset.palette],
         "train_id_to_id": list(dataset.train_id_to_id),
-        **{key: value for key in ("exif", "bits") if (value := getattr(dataset, key))},
+        **{key: value for key in ("exif", "bits", "class_map", "holdout_fraction")
+           if (value := getattr(dataset, key))},
     }
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from datasets.classes import ClassTable, map_ids
+from datasets.classes import ClassTable, map_ids, merge_classes
 from datasets.samples import Files, Sample, check_sizes, choose
 from utils.images import read_image, read_label, read_size
 
@@ -45,7 +45,7 @@ class SegmentationDataset(Dataset):
             none, for what needs the classes and `files()` alone.
         transform: `transform(image, ids, epoch, position, center, mapping=f) -> (image, train ids)`
             where f maps ids, or a part of them, to train ids.
-        holdout: a group (city, sequence) that leaves train and becomes val.
+        holdout: a group (city, sequence) that leaves train and becomes val, or a share of train.
         cv_split: number of a published cross-validation, which redistributes train and val.
 
     Raises:
@@ -59,17 +59,33 @@ class SegmentationDataset(Dataset):
     cache: SampleReader | None = None  # of every sample; files are read where there is none
     exif: str | None = None  # apply or ignore it, where the label's size does not tell
     bits: int | None = None  # of values in 16-bit images; None is all 16
+    class_map: dict[str, str] | None = None  # from its own classes to those it has
     INSTANCE_FACTOR = 1000  # instance maps hold id * this + number, or the bare id
 
     def __init__(
         self, root: str | Path, split: str, transform: Callable | None = None,
-        holdout: str | None = None, cv_split: int | None = None,
+        holdout: str | float | None = None, cv_split: int | None = None,
     ) -> None:
         self.root, self.split, self.transform = Path(root).resolve(), split, transform
-        self.classes = table = self.table()
+        self.own_classes = self.table()
+        self._use(self.own_classes)
+        self.holdout_fraction = holdout if isinstance(holdout, float) else None
+        self.samples = choose(self, split, holdout, cv_split) if split else []
+
+    def _use(self, table: ClassTable) -> None:
+        self.classes = table
         self.class_names, self.palette = table.class_names, table.palette
         self.train_id_to_id, self.id_to_train_id = table.train_id_to_id, table.id_to_train_id
-        self.samples = choose(self, split, holdout, cv_split) if split else []
+
+    def merge(self, class_map: dict[str, str]) -> None:
+        """Has classes in place of its own, which labels are mapped to, as of `merge_classes`."""
+        table, self._onto = merge_classes(self.own_classes, class_map)
+        self.class_map = class_map
+        self._use(table)
+
+    def merged(self, table: np.ndarray) -> np.ndarray:
+        """(256,) uint8 from ids to train ids of its own classes -> to those it has now."""
+        return self._onto[table] if self.class_map else table
 
     def table(self) -> ClassTable:
         """The classes."""

@@ -133,4 +133,4 @@ class CamVid(SegmentationDataset):
         return ids
 
     def lookup(self, label: Path) -> np.ndarray:
-        return MERGED if label.name.endswith("_L.png") else self.id_to_train_id
+        return self.merged(MERGED) if label.name.endswith("_L.png") else self.id_to_train_id

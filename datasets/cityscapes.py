@@ -98,7 +98,9 @@ class Cityscapes(SegmentationDataset):
         return draw_polygons(label) if label.suffix == ".json" else super().read_label(label)
 
     def lookup(self, label: Path) -> np.ndarray:
-        return TRAIN_IDS if label.name.endswith("_labelTrainIds.png") else self.id_to_train_id
+        if label.name.endswith("_labelTrainIds.png"):
+            return self.merged(TRAIN_IDS)
+        return self.id_to_train_id
 
     def label_size(self, label: Path) -> tuple[int, int]:
         return polygons_size(label) if label.suffix == ".json" else super().label_size(label)

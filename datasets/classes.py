@@ -1,6 +1,6 @@
 """Class tables: names, colors, label ids to train ids, and maps from one table to another."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,8 +8,9 @@ import cv2
 import numpy as np
 
 from utils.files import read_text
-from utils.images import read_colors, read_label
-from utils.labels import IGNORE, histogram
+from utils.images import read_colors, read_image, read_label
+from utils.labels import IGNORE, NONE, color_ids, histogram
+from utils.stopping import no_class
 
 UNKNOWN = 254  # in id_to_train_id: an id that the data set does not have
 BLACK = (0, 0, 0)
@@ -92,6 +93,38 @@ def read_indexed(path: Path, colors: Mapping[int, Color]) -> np.ndarray:
     return table[ids]
 
 
+def read_colored(path: Path, colors: Mapping[int, Color]) -> np.ndarray:
+    """(H, W) uint8 ids of a label in color; black, if it is of no id, is an id not in use.
+
+    Where all is gray, and a gray is no class's color, the three channels are ids.
+
+    Args:
+        path: an RGB PNG.
+        colors: of the ids.
+
+    Raises:
+        ValueError: colors of no class, or a gray that is an id and the color of another.
+    """
+    pixels = read_image(path)
+    places = color_ids(pixels, [*colors.values(), BLACK])
+    by_place = np.array([*colors, max({*range(256)} - {*colors})], np.uint8)
+    values, strange = pixels[..., 0], places == NONE
+    if (pixels == values[..., None]).all():
+        if strange.any():
+            return values.copy()
+        ids = by_place[places]
+        if len(unclear := np.intersect1d(values[ids != values], [*colors])):
+            raise ValueError(f"{path}: its gray {unclear[0]} may be an id, or the color of another "
+                             "class; save labels with one channel, which are ids")
+        return ids
+    if strange.any():
+        first = tuple(pixels[strange][0].tolist())
+        raise ValueError(f"{path}: its colors are of no class in {strange.sum():,} of "
+                         f"{strange.size:,} pixels, the first is {first}; expected gray PNGs of "
+                         "ids, or the colors that the classes have")
+    return by_place[places]
+
+
 def map_ids(ids: np.ndarray, table: np.ndarray, path: Path) -> np.ndarray:
     """(H, W) uint8 ids -> train ids, by a (256,) table.
 
@@ -126,25 +159,71 @@ def match_classes(
         ValueError: the names differ and there is no file, or a line names no class.
     """
     if path is None:
-        if theirs[: len(ours)] == ours:
+        if theirs == ours + ["void"] * (len(theirs) - len(ours)):
             return None
         raise ValueError(
             f"{snapshot}: its {len(theirs)} classes ({', '.join(theirs[:3])}, ...) are not the "
             f"data set's {len(ours)} ({', '.join(ours[:3])}, ...); give --class-map FILE"
         )
+    table = np.full(256, len(ours), np.uint8)
+    for source, target in read_class_map(path, theirs, ours).items():
+        table[theirs.index(source)] = ours.index(target)
+    return table
+
+
+def read_class_map(
+    path: str, theirs: Collection[str] = (), ours: Collection[str] = ()
+) -> dict[str, str]:
+    """Class -> class, in the order of a text file's lines `class = class`.
+
+    Args:
+        path: of the file, in which lines that begin with # are notes.
+        theirs: classes that may be on the left, any where there are none.
+        ours: likewise on the right.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: a line of another form, of another class, or of one for the second time; none.
+    """
     if not Path(path).is_file():
         raise FileNotFoundError(f"{path}: no such class map")
-    table = np.full(256, len(ours), np.uint8)
+    found: dict[str, str] = {}
     for number, line in enumerate(read_text(Path(path)).splitlines(), start=1):
         if not line.strip() or line.startswith("#"):
             continue
-        source, equals, target = (part.strip() for part in line.partition("="))
-        if not equals or source not in theirs or target not in ours:
-            raise ValueError(
-                f"{path}: line {number}: {line.strip()!r}; expected NETWORK'S CLASS = DATA SET'S "
-                f"CLASS, of {', '.join(theirs)} = {', '.join(ours)}"
-            )
-        table[theirs.index(source)] = ours.index(target)
-    if (table == len(ours)).all():
+        source, _, target = (part.strip() for part in line.partition("="))
+        fault = "expected CLASS = CLASS" if not (source and target) else ""
+        for name, known in ((source, theirs), (target, ours)):
+            if known and name not in known and not fault:
+                fault = no_class(name, known)
+        if source in found:
+            fault = f"{source} is there twice"
+        if fault:
+            raise ValueError(f"{path}: line {number}: {line.strip()!r}: {fault}")
+        found[source] = target
+    if not found:
         raise ValueError(f"{path}: maps no class")
-    return table
+    return found
+
+
+def merge_classes(table: ClassTable, class_map: Mapping[str, str]) -> tuple[ClassTable, np.ndarray]:
+    """The table of the classes that others are mapped to, and (256,) uint8 train id -> theirs.
+
+    Color and id are those of the first class that is mapped to one; what is not mapped is ignored.
+
+    Raises:
+        ValueError: a class that `table` does not have.
+    """
+    names = list(dict.fromkeys(class_map.values()))
+    first: dict[str, int] = {}
+    onto = np.full(256, IGNORE, np.uint8)
+    onto[UNKNOWN] = UNKNOWN
+    for source, target in class_map.items():
+        if source not in table.class_names:
+            raise ValueError(f"--class-map {no_class(source, table.class_names)}")
+        train_id = table.class_names.index(source)
+        first.setdefault(target, train_id)
+        onto[train_id] = names.index(target)
+    colors = [table.palette[i] for i in first.values()]
+    ids = [table.train_id_to_id[i] for i in first.values()]
+    return ClassTable(names, colors, ids, onto[table.id_to_train_id]), onto

@@ -3,7 +3,7 @@
 `classes.txt` has one line per class, in train-id order: `id name r g b`. Labels are single-channel
 PNGs of those ids, named as their images, also in folders within a split; ids that are not listed
 are ignored. In a palette PNG the index is the id, unless its colors are those of other classes:
-then the color decides.
+then the color decides, as in an RGB PNG.
 """
 
 import re
@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 
 from datasets.base import SegmentationDataset
-from datasets.classes import ClassTable, read_indexed
+from datasets.classes import ClassTable, read_colored, read_indexed
 from datasets.samples import Files, by_name, files_below
 from utils.files import read_text, shown
-from utils.labels import IGNORE
+from utils.labels import IGNORE, is_color
 
 SUFFIXES = {  # of images
     ".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".heic", ".heif"}
@@ -82,6 +82,10 @@ class Folder(SegmentationDataset):
     """Splits are the folders under `images/`."""
 
     def table(self) -> ClassTable:
+        if not any((self.root / name).exists() for name in ("classes.txt", "images")):
+            raise FileNotFoundError(f"{self.root}: no classes.txt and no images/ in it; expected "
+                                    "images/train/NAME.jpg, labels/train/NAME.png, likewise val, "
+                                    "and classes.txt with a line per class: id name r g b")
         return read_classes(self.root / "classes.txt")
 
     def parts(self) -> list[str]:
@@ -90,7 +94,9 @@ class Folder(SegmentationDataset):
 
     def read_label(self, label: Path) -> np.ndarray:
         """(H, W) uint8; of palette PNGs, which many tools write, indices or ids by color."""
-        return read_indexed(label, dict(zip(self.train_id_to_id, self.palette, strict=True)))
+        own = self.own_classes
+        read = read_colored if is_color(label) else read_indexed
+        return read(label, dict(zip(own.train_id_to_id, own.palette, strict=True)))
 
     def files(self, split: str) -> Files:
         folder = self.root / "images" / split

@@ -1,11 +1,13 @@
 """The samples of a split: labels paired to images by name, by cross-validation or parts."""
 
+import hashlib
 import os
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from utils import distributed
 from utils.workers import map_in_threads
 
 if TYPE_CHECKING:  # it imports this file
@@ -139,14 +141,14 @@ def split_parts(split: str, known: Collection[str] = ()) -> list[str]:
 
 
 def choose(
-    source: "SegmentationDataset", split: str, holdout: str | None, cv_split: int | None
+    source: "SegmentationDataset", split: str, holdout: str | float | None, cv_split: int | None
 ) -> list[Sample]:
     """The samples of a split, each once.
 
     Args:
         source: the data set.
         split: parts joined by "+"; "trainval" is train+val.
-        holdout: the group of train that is val; train is the rest.
+        holdout: the group of train, or its share, that is val; train is the rest.
         cv_split: number of a published cross-validation, which redistributes train and val.
 
     Raises:
@@ -168,17 +170,46 @@ def choose(
         return _once(sample for part in parts for sample in source.find(part))
     if holdout:
         samples = source.find("train")
-        groups = {sample.group for sample in samples}
-        if holdout not in groups or len(groups) == 1:
-            raise ValueError(f"--holdout {holdout!r}: one of several groups of train "
-                             f"({', '.join(sorted(groups))}) is expected")
-        chosen = {sample.name for sample in samples if sample.group == holdout}
+        if isinstance(holdout, str):
+            chosen = held_group(samples, holdout)
+        else:
+            chosen = held_fraction(samples, holdout, bool(source.files("val").images))
+        if "val" in parts and not isinstance(holdout, str):
+            distributed.say(f"val: {len(chosen)} of the {len(samples)} images of train, chosen by "
+                            f"their names (--holdout-fraction {holdout:g})")
     else:
         samples = _once(source.find("train") + source.find("val"))
         chosen = source.cross_validate(samples, int(number or 0))
     both = {"train": [s for s in samples if s.name not in chosen],
             "val": [s for s in samples if s.name in chosen]}
     return _once(s for part in parts for s in (both[part] if part in both else source.find(part)))
+
+
+def held_group(samples: list[Sample], group: str) -> set[str]:
+    """Names of the samples of a group. Raises ValueError if there is none, or no other."""
+    groups = {sample.group for sample in samples}
+    if group not in groups or len(groups) == 1:
+        raise ValueError(f"--holdout {group!r}: one of several groups of train "
+                         f"({', '.join(sorted(groups))}) is expected")
+    return {sample.name for sample in samples if sample.group == group}
+
+
+def held_fraction(samples: list[Sample], fraction: float, has_val: bool) -> set[str]:
+    """Names of about this part of the samples: each is in it by its own name, whatever others are.
+
+    Raises ValueError if it is none or all, or there is a val already.
+    """
+    if has_val:
+        raise ValueError(f"--holdout-fraction {fraction:g}: there is a val already; leave it out")
+
+    def place(name: str) -> float:
+        return int.from_bytes(hashlib.sha256(os.fsencode(name)).digest()[:6]) / (1 << 48)
+
+    chosen = {sample.name for sample in samples if place(sample.name) < fraction}
+    if len(chosen) in (0, len(samples)):
+        raise ValueError(f"--holdout-fraction {fraction:g}: would make {len(chosen)} of the "
+                         f"{len(samples)} images of train val; give another")
+    return chosen
 
 
 def shared_images(first: Iterable[Sample], second: Iterable[Sample]) -> int:

@@ -22,7 +22,7 @@ from model.segformer import FORMS, form_name
 from model.smp.names import PREFIX, load_package
 from model.smp.weights import HEAD, to_ours
 from utils import checkpoint, distributed
-from utils.files import read_file
+from utils.files import read_file, shown
 
 BEST = "best.pth"
 CONFIG, WEIGHTS = "config.json", ("model.safetensors", "pytorch_model.bin")
@@ -132,7 +132,7 @@ def _reason(error: Exception, errors: Any) -> str:
         start, error = "not reached, and not fetched before: ", error.__cause__ or error
     lines = [line for line in str(error).splitlines() if line.strip()]
     telling = [line for line in lines if not re.match(r"\d+ (Client|Server) Error", line)]
-    return start + (telling or lines or [type(error).__name__])[0].strip()
+    return start + shown((telling or lines or [type(error).__name__])[0].strip())
 
 
 def weights_file(source: str | Path) -> Path:
@@ -172,7 +172,7 @@ def read_folder(folder: Path, encoder: bool = False) -> dict[str, Any]:
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{folder / CONFIG}: not as its package writes it ({error!r})") from None
     except ValueError as error:
-        raise ValueError(f"{folder}: {error}") from None
+        raise ValueError(f"{folder}: {shown(str(error))}") from None
     kind = config.get("model_type") or config.get("architectures") or "an unknown network"
     raise ValueError(f"{folder / CONFIG}: of {kind}; networks of segmentation_models_pytorch and "
                      "SegFormer of transformers are read")

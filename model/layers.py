@@ -34,7 +34,7 @@ class Normalize(nn.Module):
             self.register_buffer(name, torch.tensor(values).view(-1, 1, 1), persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
-        """(N, C, H, W) uint8 or float in 0..255 -> the same shape, float."""
+        """(N, C, H, W) uint8, or float in 0..255 (not 0..1: black) -> the same shape, float."""
         images = images.to(torch.promote_types(images.dtype, torch.float32))
         return (images - self.mean) / self.std
 

@@ -61,6 +61,10 @@ def write_onnx(network: nn.Module, about: dict[str, Any], path: Path, labels: bo
         graph, (images,), dynamo=True, opset_version=OPSET,
         input_names=["images"], output_names=[name], dynamic_shapes=(sizes,), verbose=False)
     content = program.model_proto
+    # What is cut to the size of the input has that as a long formula.
+    for place, axis in zip(content.graph.output[0].type.tensor_type.shape.dim[-2:],
+                           ("height", "width"), strict=True):
+        place.dim_param = axis
     entry = content.metadata_props.add()
     entry.key, entry.value = KEY, json.dumps(about)
     onnx.save(content, str(path))

@@ -45,6 +45,11 @@ NETWORKS = [pytest.param(name, marks=pytest.mark.slow) if name in DEEP else name
             for name in model.MODELS]
 
 
+def few_or_many(few: int, many: int) -> list:
+    """How often a test tries: by default, and with `-m slow`."""
+    return [few, pytest.param(many, marks=pytest.mark.slow)]
+
+
 def blobs(rng: np.random.Generator, size: tuple[int, int], ids: list[int]) -> np.ndarray:
     """(H, W) uint8 label map of rectangles, every id at least once."""
     height, width = size

@@ -16,7 +16,7 @@ import torch
 from numpy._core import multiarray
 from torch import Tensor
 
-from utils.files import patiently, write_file
+from utils.files import patiently, shown, write_file
 from utils.untrusted import (
     check_about,
     check_file,
@@ -126,9 +126,10 @@ def check_format(content: dict[str, Any], path: str | Path) -> None:
     Raises:
         ValueError: another format number, or its parts are missing or not as they should be.
     """
-    if content.get("format") != FORMAT or not {"model", "dataset", "weights"} <= content.keys():
-        raise ValueError(f"{path}: format {content.get('format')!r}; this version reads format "
-                         f"{FORMAT}, as train.py writes it")
+    given = repr(content.get("format"))  # of anything
+    if given != repr(FORMAT) or not {"model", "dataset", "weights"} <= content.keys():
+        raise ValueError(f"{path}: format {shown(given[:100])}; this version reads format {FORMAT},"
+                         " as train.py writes it")
     check_about(content, path)
     for key in ("weights", "raw_weights"):
         tensors = content.get(key) or {}  # a training without a running mean has no raw ones

@@ -16,6 +16,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from utils.files import reason
 from utils.processes.peers import Peers
 from utils.processes.waiting_threads import sleep_beside_others
 from utils.stopping import end_with_launcher
@@ -80,7 +81,7 @@ def join(device: torch.device, patience: timedelta) -> None:
     """Waits until all processes of the launcher are there.
 
     Raises:
-        RuntimeError: the launcher has ended.
+        RuntimeError: the launcher has ended, or one of the processes.
     """
     end_with_launcher()
     place = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
@@ -90,11 +91,21 @@ def join(device: torch.device, patience: timedelta) -> None:
         except ConnectionRefusedError:
             raise RuntimeError(f"the launcher at {place[0]}:{place[1]} has ended") from None
     cuda = device.type == "cuda"
-    dist.init_process_group("nccl" if cuda else "gloo", timeout=patience,
-                            device_id=device if cuda else None)
-    GROUP["patient"] = dist.new_group(backend="gloo", timeout=WAITING)
-    GROUP["patience"] = patience.total_seconds()
-    GROUP["peers"] = Peers(gather((socket.gethostname(), os.getpid())), *place, patience)
+    set_timeout = getattr(dist, "set_timeout", None) or dist.distributed_c10d._set_pg_timeout
+    try:
+        dist.init_process_group("nccl" if cuda else "gloo", timeout=patience,
+                                device_id=device if cuda else None)
+        GROUP["patient"] = dist.new_group(backend="gloo", timeout=patience)
+        set_timeout(WAITING, GROUP["patient"])  # now that every rank is there
+        GROUP["patience"] = patience.total_seconds()
+        GROUP["peers"] = Peers(gather((socket.gethostname(), os.getpid())), *place, patience)
+    except RuntimeError as error:
+        if "EADDRINUSE" in str(error):
+            raise
+        if dist.is_initialized():
+            dist.destroy_process_group()
+        raise RuntimeError("the ranks have not come together: one of them, or the launcher, ended "
+                           f"meanwhile, or their network is cut ({reason(error)})") from None
 
 
 def cores() -> int:

@@ -30,6 +30,11 @@ def shown(path: PathLike) -> str:
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in os.fsdecode(path))
 
 
+def reason(error: Exception) -> str:
+    """What a library says of a file that it does not read, as far as it fits into a line."""
+    return shown(str(error)[:200])
+
+
 def check_regular(path: PathLike) -> None:
     """Raises OSError for a pipe, a socket or a device, whose writer would be waited for."""
     mode = os.stat(path).st_mode
@@ -118,7 +123,8 @@ def make_new(part: Path) -> None:
 def write_file(path: PathLike, data: bytes | memoryview, durable: bool = True) -> None:
     """Writes a file whole or not at all, as `replacing` does; into a pipe or a device at once."""
     given = Path(path)
-    if given.is_relative_to("/dev") or given.exists() and not (given.is_file() or given.is_dir()):
+    special = os.path.exists(given) and not (given.is_file() or given.is_dir())
+    if given.is_relative_to("/dev") or special:
         given.open("wb").write(data)
         return
     with replacing(path, len(data), durable) as part:

@@ -1,5 +1,6 @@
 """Pictures of label maps for people: colors, overlays, side by side, a legend."""
 
+import os
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -276,11 +277,21 @@ class Painter:
         Returns:
             The paths.
         """
-        train_ids = prediction.cpu().numpy()
-        paths = {kind: folder / f"{name}_{kind}.png" for kind in kinds or KINDS}
+        train_ids, paths = prediction.cpu().numpy(), picture_paths(folder, name, kinds)
         for kind, path in paths.items():
             write_png(path, self.draw(kind, image, train_ids))
         return list(paths.values())
+
+
+def picture_paths(folder: Path, name: str, kinds: Sequence[str] | None = None) -> dict[str, Path]:
+    """Where `Painter.write` writes each kind of picture."""
+    return {kind: folder / f"{name}_{kind}.png" for kind in kinds or KINDS}
+
+
+def replaced(paths: Iterable[Path]) -> str:
+    """What is to be said of the files that are there and will be written over; "" of none."""
+    there = sum(map(os.path.exists, paths))  # Path.exists stumbles over names that are too long
+    return f"{there} file{'s' * (there > 1)} of the same name replaced" if there else ""
 
 
 def class_shares(prediction: Tensor, dataset: dict[str, Any]) -> dict[str, float]:

@@ -9,7 +9,8 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from difflib import get_close_matches
 from io import TextIOWrapper
 from pathlib import Path
 from types import FrameType
@@ -40,6 +41,18 @@ class _Escaping:
     def write(self, text: str) -> int:
         """Writes a text, escaped."""
         return self.stream.write(text.translate(self.CODES))
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """"; did you mean NAME?" for a misspelled word, "" where nothing is near."""
+    near = get_close_matches(word, list(known), 1)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+def no_class(name: str, known: Iterable[str]) -> str:
+    """What is said of a class that there is not."""
+    known = list(known)
+    return f"{name!r}: no class; {', '.join(known)}{did_you_mean(name, known)}"
 
 
 def end_with_launcher() -> None:

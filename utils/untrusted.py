@@ -14,7 +14,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from utils.files import PathLike, patiently, shown
+from utils.files import PathLike, patiently, reason, shown
 
 # The names that files of weights ask for: only to word an error, torch decides what it loads.
 EXPECTED = re.compile(
@@ -63,8 +63,8 @@ def load_inert(path: Path) -> Any:
         if not zipfile.is_zipfile(path) and _foreign_names(path):
             raise ValueError(f"{path}: pickles a whole network as torch before 1.6 did; save its "
                              "state_dict() with that torch, and give that file") from None
-        reason = ascii(str(error).partition("\n")[0])[1:-1][:200]
-        raise ValueError(f"{path}: cannot be read as a pickle of PyTorch ({reason})") from None
+        raise ValueError(f"{path}: cannot be read as a pickle of PyTorch ({reason(error)})"
+                         ) from None
 
 
 def is_network(value: Any) -> bool:
@@ -102,8 +102,8 @@ def tensors_of(network: Inert, path: Path) -> Iterator[tuple[str, Tensor]]:
 def check_tensors(tensors: dict[str, Tensor], path: PathLike) -> None:
     """Refuses tensors that are not plain numbers in the file, each its own. Raises ValueError."""
     for name, tensor in tensors.items():
-        if not isinstance(name, str) or not isinstance(tensor, Tensor):
-            raise ValueError(f"{shown(path)}: {shown(str(name))} is no tensor with a name")
+        if not (_is_line(name) and isinstance(tensor, Tensor)):
+            raise ValueError(f"{shown(path)}: {shown(str(name)[:100])} is no tensor with a name")
         plain = tensor.layout == torch.strided and not tensor.is_quantized
         if not plain or tensor.device.type == "meta":
             kind = tensor.device.type if plain else str(tensor.layout)
@@ -119,8 +119,17 @@ def _is_list(value: Any, each: Callable[[Any], bool]) -> bool:
     return isinstance(value, list | tuple) and len(value) <= MOST_CLASSES and all(map(each, value))
 
 
+def _is_name(value: Any) -> bool:
+    return isinstance(value, str) and len(value) <= LONGEST_NAME
+
+
 def _is_number(value: Any, least: int, most: int) -> bool:
     return type(value) is int and least <= value <= most
+
+
+def _is_line(value: Any) -> bool:
+    """A text that messages can be made of."""
+    return _is_name(value) and value.isprintable()
 
 
 def _is_color(value: Any) -> bool:
@@ -137,14 +146,15 @@ def _is_json_object(text: Any) -> bool:
 _PARTS: tuple[dict[str, Callable[[Any], bool]], dict[str, Callable[[Any], bool]]] = ({
     "model": lambda value: isinstance(value, dict),
     "dataset": lambda value: isinstance(value, dict),
-    "model.arch": lambda value: isinstance(value, str),
+    "model.arch": _is_line,
     "model.num_classes": lambda value: _is_number(value, 0, MOST_CLASSES),
-    "model.options": lambda value: isinstance(value, dict) and all(
-        isinstance(key, str) for key in value),
+    "model.options": lambda value: isinstance(value, dict) and all(map(_is_line, value)),
 }, {
-    "dataset.name": lambda value: isinstance(value, str | None),
-    "dataset.class_names": lambda value: _is_list(value, lambda name: isinstance(name, str)
-                                                  and len(name) <= LONGEST_NAME),
+    "dataset.name": lambda value: value is None or _is_line(value),
+    "dataset.class_names": lambda value: _is_list(value, _is_name),
+    "dataset.class_map": lambda value: isinstance(value, dict) and all(
+        _is_list(names, _is_name) for names in ([*value], [*value.values()])),
+    "dataset.holdout_fraction": lambda value: isinstance(value, float) and 0 < value < 1,
     "dataset.palette": lambda value: _is_list(value, _is_color),
     "dataset.train_id_to_id": lambda value: _is_list(value, lambda i: _is_number(i, 0, 255)),
     "eval_size": lambda value: value is None or _is_number(value, 1, 1 << 16),
@@ -187,7 +197,7 @@ def load_safetensors(path: Path) -> dict[str, Tensor]:
     try:
         return dict(safetensors.torch.load_file(path))
     except (safetensors.SafetensorError, OSError) as error:
-        raise ValueError(f"{path}: damaged ({error}); fetch it again") from None
+        raise ValueError(f"{path}: damaged ({reason(error)}); fetch it again") from None
 
 
 def load_pickle(path: Path) -> Any:
@@ -252,8 +262,8 @@ def _find_zip_fault(path: Path) -> str:
                 return "compressed, which PyTorch never writes; fetch the original file"
             broken = archive.testzip()
     except Exception as error:  # zipfile raises six types for damaged files
-        return f"cut off or damaged ({error}); fetch or write it again"
-    return f"damaged (checksum of {broken!r}); fetch or write it again" if broken else ""
+        return f"cut off or damaged ({reason(error)}); fetch or write it again"
+    return f"damaged (checksum of {broken[:100]!r}); fetch or write it again" if broken else ""
 
 
 def explain_refusal(path: Path) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from enum import IntEnum
 from itertools import repeat, takewhile
-from multiprocessing import resource_tracker
+from multiprocessing import queues, resource_tracker
 from typing import Any
 
 import cv2
@@ -111,6 +111,15 @@ def _init_worker(_: int) -> None:
     distributed.keep_freed_memory()  # else each image takes milliseconds of page faults
     StopRequest(patience=0)
     _mask("SIG_UNBLOCK", STOP)
+    queues.Queue._on_queue_feeder_error = staticmethod(_end)  # type: ignore[attr-defined]
+
+
+def _end(*_: object) -> None:
+    """In a worker that has no room for a batch in shared memory: as if the kernel had said so.
+
+    Else the batch would be lost, and waited for.
+    """
+    os.kill(os.getpid(), getattr(signal, "SIGBUS", signal.SIGTERM))
 
 
 def map_in_threads(work: Callable, items: Iterable, threads: int) -> Generator[Any]:

@@ -106,7 +106,7 @@ def measure_label(
     colors: dict[int, Color] = {}
     if path.suffix.lower() == ".png" and read_colors(path):
         colors = used_colors(path, read_label(path, palette=True))
-        if {*colors.values()} & {*map(tuple, dataset.palette)} - {BLACK}:
+        if {*colors.values()} & {*map(tuple, dataset.own_classes.palette)} - {BLACK}:
             colors = {}
     return LabelFacts(path, image, ids.shape, present, dataset.lookup(path), colors=colors)
 
@@ -139,15 +139,16 @@ def _why_no_ids(dataset: SegmentationDataset, path: Path, image: Path, error: Ex
         return fault
     with path.open("rb") as file:
         stored = stored_as(file.read(26))
-    if dataset.lookup(path) is MERGED or fault.detail.startswith("its palette"):
-        return Fault("other-colors", path, fault.detail.partition(";")[0])
     kind = "lossy-label"
     if stored.endswith("PNG"):
         kind = next((kind for name, kind in LABEL_KINDS.items() if name in stored), "refused")
-    if kind == "refused":
-        return fault
     if kind in ("color-label", "lossy-label") and _holds_ids(image, dataset.id_to_train_id):
         return Fault("swapped", path, f"its image is {image.name}")
+    known = dataset.lookup(path) is MERGED or fault.detail.startswith(("its palette", "its color"))
+    if known:
+        return Fault("other-colors", path, fault.detail.partition(";")[0])
+    if kind == "refused":
+        return fault
     return Fault(kind, path, stored)
 
 

@@ -11,6 +11,7 @@ from datasets.base import SegmentationDataset
 from datasets.samples import Sample
 from datasets.sampling.class_uniform import ClassUniformLists, Item, find_centroids
 from utils import distributed
+from utils.stopping import no_class
 
 
 @dataclass(frozen=True)
@@ -134,7 +135,7 @@ def propagated(train: SegmentationDataset, root: str, skips: tuple[int, ...]) ->
 
 def _class_number(train: SegmentationDataset, name: str) -> int:
     if name not in train.class_names:
-        raise ValueError(f"--coarse-boost {name!r}: no class; {', '.join(train.class_names)}")
+        raise ValueError(f"--coarse-boost {no_class(name, train.class_names)}")
     return train.class_names.index(name)
 
 

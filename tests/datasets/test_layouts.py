@@ -275,6 +275,8 @@ def test_class_map(tmp_path: Path) -> None:
     assert match_classes(["a", "b", "void"], ["a", "b"], "x.pth") is None
     with pytest.raises(ValueError, match=r"x.pth: its 2 classes \(a, b, ...\).*--class-map"):
         match_classes(["a", "b"], ["b"], "x.pth")
+    with pytest.raises(ValueError, match=r"3 classes \(a, b, c, ...\) are not the data set's 2"):
+        match_classes(["a", "b", "c"], ["a", "b"], "x.pth")  # c is no void
     path = tmp_path / "map.txt"
     path.write_text("# comment\nb = road\n\nc = road\n")
     table = match_classes(["a", "b", "c"], ["sky", "road"], "x.pth", str(path))

@@ -1,6 +1,8 @@
 """What a machine does to a training, in one line: workers, memory, signals."""
 
+import faulthandler
 import os
+import resource
 import signal
 import sys
 import time
@@ -10,7 +12,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from conftest import forks
-from trainings import Trainings, at
+from trainings import SGD, Trainings, assert_same, at, step_of
 
 from utils import stopping, workers
 from utils.processes import failures
@@ -24,7 +26,7 @@ class Slow:
 
     root = "/mnt/gone"
 
-    def __init__(self, kill: bool = False) -> None:
+    def __init__(self, kill: int = 0) -> None:
         self.kill = kill
 
     def __len__(self) -> int:
@@ -32,7 +34,8 @@ class Slow:
 
     def __getitem__(self, index: int) -> int:
         if self.kill:
-            os.kill(os.getpid(), signal.SIGKILL)
+            faulthandler.disable()  # of the tests
+            os.kill(os.getpid(), self.kill)
         time.sleep(3)
         return index
 
@@ -51,14 +54,82 @@ def said(error: Exception, capsys: pytest.CaptureFixture) -> tuple[int, str]:
         return stopping.report(raised), capsys.readouterr().err
 
 
-def test_a_reader_that_is_killed(capsys: pytest.CaptureFixture) -> None:
+@pytest.mark.parametrize(("number", "words"), [
+    (signal.SIGKILL, "a process that reads images was killed"),
+    (signal.SIGSEGV, "a process that reads images was killed"),
+    (signal.SIGBUS, "/dev/shm, through which processes hand over images, is full"),
+])
+def test_a_reader_that_is_killed(number: int, words: str, capsys: pytest.CaptureFixture) -> None:
     with pytest.raises(RuntimeError) as error:
-        list(Loader(Slow(kill=True), 1, CPU, batch_size=None))
+        list(Loader(Slow(kill=number), 1, CPU, batch_size=None))
     assert stopping.report(error.value) == 1
     err = capsys.readouterr().err
-    assert err.startswith("error: a process that reads images was killed")
+    assert err.startswith(f"error: {words}")
     assert "--workers" in err
     assert err.count("\n") == 1
+
+
+def test_a_reader_of_a_training_that_is_killed(tmp_path: Path) -> None:
+    """It costs the steps since the last checkpoint, and nothing else."""
+    train, words = Trainings(tmp_path), [*SGD, "--workers", 2]
+    fault = at("datasets.base.SegmentationDataset.read_image", 9)  # five are read before, by main
+    done = train.start(tmp_path / "run", *words, faults=[fault])
+    assert done.returncode == 1, done.stderr
+    assert done.stderr.startswith("error: a process that reads images was killed")
+    assert done.stderr.count("\n") == 1
+    assert train.go_on(tmp_path / "run", *words).returncode == 0
+    assert_same(tmp_path / "run", train.undisturbed(*words))
+
+
+OUT_OF_MEMORY = """
+import torch, train
+from utils.stopping import run
+loss_of, calls = train.loss_of, []
+def greedy(*words):
+    calls.append(words)
+    if len(calls) == 4:  # the first one is in the rehearsal
+        {what}
+    return loss_of(*words)
+train.loss_of = greedy
+run(train.main)
+"""
+
+
+@pytest.mark.parametrize("what", [
+    "torch.empty(1 << 50)", "raise torch.OutOfMemoryError('CUDA out of memory. Tried\\nto')"])
+def test_memory_that_is_out(what: str, tmp_path: Path) -> None:
+    train, run = Trainings(tmp_path), tmp_path / "run"
+    (tmp_path / "greedy.py").write_text(OUT_OF_MEMORY.format(what=what))
+    done = forks()(tmp_path / "greedy.py", *train.base, "--run-dir", run, *SGD)
+    assert done.returncode == 1, done.stderr
+    assert done.stderr.startswith("error: out of memory (")
+    assert "it was --batch-size 2 of --crop-size 32 48; go on with --resume" in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert step_of(run / "last.pth") == 2
+    assert train("--resume", run).returncode == 0
+    assert_same(run, train.undisturbed(*SGD))
+
+
+class Large:
+    """Images for which there is no room any more in the memory that processes share."""
+
+    def __len__(self) -> int:
+        return 2
+
+    def __getitem__(self, index: int) -> torch.Tensor:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+        return torch.zeros(10**6)
+
+
+@pytest.mark.parametrize("size", [None, 2])
+def test_shared_memory_that_fills_up(size: int | None, monkeypatch: pytest.MonkeyPatch,
+                                     capfd: pytest.CaptureFixture) -> None:
+    monkeypatch.setattr(workers, "PATIENCE", 20)
+    with pytest.raises((RuntimeError, OSError)) as error:
+        list(Loader(Large(), 1, CPU, batch_size=size))
+    assert stopping.report(error.value) == 1
+    *_, last = capfd.readouterr().err.replace("\0", "").splitlines()  # PyTorch says it too
+    assert last.startswith("error: /dev/shm, through which processes hand over images, is full")
 
 
 @pytest.mark.parametrize(("error", "words"), [

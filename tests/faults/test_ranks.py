@@ -13,6 +13,8 @@ import torch
 from conftest import run_script
 from trainings import Trainings, at
 
+from datasets.sampling.epoch_lists import AllImages
+from datasets.sampling.sampler import TrainSampler
 from utils import checkpoint, distributed
 from utils.processes import peers
 from utils.processes.peers import Peers
@@ -74,12 +76,71 @@ def test_weights_that_drift_apart(train: Trainings, tmp_path: Path) -> None:
     assert not (tmp_path / "last.pth").exists()
 
 
-def test_a_rank_that_is_killed(train: Trainings, tmp_path: Path) -> None:
-    done = train.start(tmp_path, *WORDS, ranks=2, faults=[at("train.update", 2, rank=1)])
+@pytest.mark.parametrize("how", [
+    at("train.update", 2, rank=1), {"call": "train.update", "n": 2, "exit": 0, "rank": 1},
+    at("train.update", 2, rank=0),
+], ids=["killed", "left as if done", "main rank killed"])
+def test_a_rank_that_is_gone(how: dict, train: Trainings, tmp_path: Path) -> None:
+    done = train.start(tmp_path, *WORDS, ranks=2, faults=[how])
     assert done.returncode != 0
-    assert done.stderr.startswith("error: rank 1 (process ")
-    assert done.stderr.endswith(f"; go on with --resume {tmp_path}\n")
+    *_, last = done.stderr.splitlines()  # behind what PyTorch says of its lost store
+    assert last.startswith("error: rank 1")
+    cause = "ended without a word" if how["rank"] else "rank 0 ended, which the other ranks need"
+    assert cause in last
+    assert last.endswith(f"; go on with --resume {tmp_path}")
+    assert done.stderr.count("error: ") == 1
+    assert checkpoint.read(tmp_path / "last.pth")["step"] == 1
+
+
+@pytest.mark.parametrize("call", ["utils.distributed.dist.new_group", "utils.distributed.gather"])
+def test_a_rank_that_is_gone_before_all_are_there(
+    call: str, train: Trainings, tmp_path: Path
+) -> None:
+    words = [*WORDS, "--patience", 3]
+    done = train.start(tmp_path / "run", *words, ranks=2, faults=[at(call, 1, rank=1)])
+    assert done.returncode != 0
+    assert "error: the ranks have not come together: " in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_image_that_one_rank_cannot_read(train: Trainings, tmp_path: Path) -> None:
+    """The other has lost it and waits in vain, but the file is what there is to say."""
+    root, run = tmp_path / "data", tmp_path / "run"
+    shutil.copytree(train.base[3], root)
+    for path in root.rglob("aachen*leftImg8bit.png"):
+        path.write_bytes(path.read_bytes()[:-20])  # sizes can be read
+    words = [*train.base, "--run-dir", run, *WORDS]
+    done = run_script(other_for_rank_1(tmp_path, "--data-root", root), *words, ranks=2)
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.startswith(f"error: rank 1: {root}/leftImg8bit/train/aachen/aachen_")
+    assert "truncated or damaged PNG" in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(("option", "value"), [
+    ("--epochs", 3), ("--batch-size", 8), ("--save-every", 2), ("--seed", 5), ("--lr", 0.5),
+])
+def test_other_options(option: str, value: object, train: Trainings, tmp_path: Path) -> None:
+    """Two hosts, two command lines: one of them would wait at the end, or train something else."""
+    run = tmp_path / "run"
+    words = [*train.base, "--run-dir", run, *WORDS, "--lr", 0.01, "--seed", 0]
+    done = run_script(other_for_rank_1(tmp_path, option, value), *words, ranks=2)
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.startswith("error: options differ: rank 1 on ")
+    assert f"has another {option} than rank 0 on " in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert not run.exists()
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+@pytest.mark.parametrize("images", range(24, 31))
+def test_ranks_have_as_many_batches(images: int, accumulate: int) -> None:
+    lists = AllImages((images, images))
+    samplers = [TrainSampler(lists, 3, (accumulate, 3, 2), rank) for rank in range(3)]
+    batches = [[[key.position for key in batch] for batch in sampler] for sampler in samplers]
+    assert len({*map(len, batches), *map(len, samplers)}) == 1
+    assert all(len(batch) == 2 for rank in batches for batch in rank)
 
 
 def test_a_rank_that_hangs(train: Trainings, tmp_path: Path) -> None:

@@ -85,7 +85,7 @@ def test_a_bad_val_image(what: str, train: Trainings, tmp_path: Path) -> None:
     if what == "image":
         path.write_bytes(path.read_bytes()[:-20])
     else:
-        write_png(path, np.zeros((48, 64, 3), np.uint8))
+        write_png(path, np.full((48, 64, 3), 9, np.uint8) + np.arange(3, dtype=np.uint8))
     done = train(*TRAIN, "--data-root", root, "--run-dir", run)
     assert done.returncode == 2
     assert str(path) in done.stderr

@@ -101,6 +101,14 @@ def test_exported_network_in_the_demo(
     assert len(np.unique(masks[0])) > 1
 
 
+def test_axes_are_named(written: Path) -> None:
+    """Also of the logits, which are computed larger and cut."""
+    graph = importlib.import_module("onnx").load(str(written)).graph
+    axes = [[place.dim_param or place.dim_value for place in each.type.tensor_type.shape.dim]
+            for each in (graph.input[0], graph.output[0])]
+    assert axes == [["batch", 3, "height", "width"], ["batch", 19, "height", "width"]]
+
+
 @pytest.mark.usefixtures("write_again")
 def test_int8_says_what_it_costs(snapshot: Path, photos: Path, tmp_path: Path, call) -> None:
     output = tmp_path / "x.onnx"

@@ -146,3 +146,17 @@ def test_compiled_networks_find_the_same_labels() -> None:
         assert len(plain(image).unique()) > 1
         assert (plain(image) == compiled(image)).double().mean() > 0.999
     assert graphs["unique_graphs"] >= 1
+
+
+@pytest.mark.parametrize("pixels", [
+    np.random.default_rng(0).random((40, 48, 3), np.float32), np.zeros((3, 40, 48), np.uint8),
+    np.zeros((40, 48), np.uint8), np.zeros((40, 48, 3), np.int64),
+])
+@pytest.mark.parametrize("seen", [None, (64, 64)])
+def test_pixels_of_another_kind_are_refused(pixels: np.ndarray, seen: tuple | None) -> None:
+    """Floats in 0..1 would be seen as black, and all of it be one class."""
+    predictor = Predictor(model.build_model("sgcpnet", 3).eval())
+    if seen and (pixels.dtype == np.int64 or pixels.shape != (40, 48, 3)):
+        return  # cannot be resized
+    with pytest.raises(ValueError, match=r"expected uint8 \(H, W, 3\), RGB in 0..255"):
+        predictor.label_map(pixels, seen)

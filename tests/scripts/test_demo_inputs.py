@@ -56,8 +56,22 @@ def test_every_file_of_a_folder_is_segmented_or_named(
 
 def test_pictures_that_are_replaced_are_counted(demo: Callable, photos: Path) -> None:
     assert "replaced" not in demo("--demo-folder", photos, "--limit", 2).stdout
-    assert "out, 4 pictures of the same name replaced\n" in demo(
+    assert "out\n4 files of the same name replaced\n" in demo(
         "--demo-folder", photos, "--outputs", "id_mask", "overlay").stdout
+    image = ["--demo-image", photos / "2.png"]
+    said = demo(*image, "--outputs", "id_mask").stdout
+    assert said.endswith("2_id_mask.png\n1 file of the same name replaced\n")
+    (photos / "2.png").rename(photos / "new.png")
+    image = ["--demo-image", photos / "new.png"]
+    assert "replaced" not in demo(*image).stdout
+    assert demo(*image).stdout.endswith("\n3 files of the same name replaced\n")
+
+
+def test_a_video_that_is_replaced_is_said(demo: Callable, photos: Path) -> None:
+    said = [demo("--video", photos, *words).stdout for words in (
+        ["--limit", 1], ["--limit", 1], ["--limit", 1, "--show", "side-by-side"])]
+    assert [".mp4\n1 file of the same name replaced\n" in text for text in said] == [
+        False, True, False]
 
 
 def test_files_beside_the_frames_of_a_video(demo: Callable, photos: Path) -> None:

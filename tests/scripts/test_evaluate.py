@@ -165,6 +165,8 @@ def test_no_instances_no_instance_scores(
         path.unlink()
     result = scored(call, bare, predictions)
     assert result["averageScoreInstClasses"] is None
+    assert set(result["classInstScores"].values()) == {None}
+    assert "nIoU" not in result["said"]
     assert result["classScores"] == scored(call, city, predictions)["classScores"]
 
 
@@ -331,7 +333,20 @@ def test_other_data_sets(name: str, draw, split: str, tmp_path: Path, call) -> N
     assert set(np.unique(written)) >= set(dataset.train_id_to_id)  # its own ids, not train ids
     assert result["categoryScores"] == {}
     assert "categories" not in done.stdout
+    assert "nIoU" not in done.stdout
+    assert f"2 images of {name} val, mIoU 100.00 %, " in done.stdout
     assert list(result["classScores"]) == [*dataset.class_names, "void"]
+
+
+def test_classes_that_are_nowhere_have_no_line(tmp_path: Path, call) -> None:
+    """Of one's own data; the figures have null for them."""
+    root = draw_folder(tmp_path / "data")
+    with (root / "classes.txt").open("a") as file:
+        file.write("50 moon 9 9 9\n")
+    result = scored(call, root, root / "labels/val", "--dataset", "folder")
+    assert result["classScores"]["moon"] is None
+    assert "moon" not in result["said"]
+    assert "sky           : 1.000\n" in result["said"]
 
 
 def test_ids_of_ones_own_under_the_names_of_cityscapes(tmp_path: Path) -> None:

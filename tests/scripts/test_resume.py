@@ -1,7 +1,6 @@
 """A training that is killed, stopped or starved goes on as if nothing had been, bit for bit."""
 
 import json
-import random
 import re
 import shutil
 import signal
@@ -15,6 +14,8 @@ import pytest
 import torch
 from conftest import ROOT, draw_cityscapes
 from trainings import (
+    ADAMW,
+    SGD,
     Trainings,
     assert_same,
     at,
@@ -26,9 +27,6 @@ from trainings import (
 
 from utils import checkpoint
 
-ADAMW = ["--optimizer", "adamw", "--lr", 0.03, "--ema", 0.9, "--batch-size", 4, "--accumulate", 2,
-         "--class-weights", "enet", "--precision", "bf16"]
-SGD = ["--optimizer", "sgd", "--batch-size", 2, "--precision", "fp32", "--log-every", 3]
 CSPSG = [*SGD, "--nesterov", "--warmup-steps", 5, "--warmup-momentum", 0.5, "--schedule", "linear",
          "--ema", 0.9, "--ema-ramp", 3, "--loss", "bce", "--mosaic", 0.5]
 KILL, TERM, INT = signal.SIGKILL, signal.SIGTERM, signal.SIGINT
@@ -40,21 +38,9 @@ def train(tmp_path_factory: pytest.TempPathFactory) -> Trainings:
 
 
 @pytest.fixture(scope="module")
-def reference(train: Trainings, tmp_path_factory: pytest.TempPathFactory) -> Any:
+def reference(train: Trainings) -> Any:
     """reference(*words): the folder of that training, never disturbed."""
-    folders: dict[tuple, Path] = {}
-
-    def run(*words: object, ranks: int = 0) -> Path:
-        key = (*map(str, words), ranks)
-        if key not in folders:
-            folders[key] = tmp_path_factory.mktemp("reference")
-            done = train.start(folders[key], *words, ranks=ranks)
-            assert done.returncode == 0, done.stderr
-        return folders[key]
-
-    return run
-
-
+    return train.undisturbed
 
 
 def test_reference_is_worth_comparing(reference: Any) -> None:
@@ -67,7 +53,7 @@ def test_reference_is_worth_comparing(reference: Any) -> None:
     kinds = [(record["/kind"], record["/step"]) for record in records(run)]
     assert kinds == [("train", 1), ("train", 2), ("val", 2), ("train", 3), ("train", 4),
                      ("val", 4)]
-    assert len({record["/loss"] for record in records(run) if "/loss" in record}) == 4
+    assert len({record["/loss"] for record in records(run) if record["/kind"] == "train"}) == 4
     different = content(reference(*ADAMW, "--seed", 1) / "last.pth")
     same = [key for key, value in content(run / "last.pth").items()
             if key.startswith("/weights") and value == different[key] and "num_batches" not in key]
@@ -311,58 +297,6 @@ def test_ranks(train: Trainings, reference: Any, tmp_path: Path) -> None:
         done = train("--resume", run, ranks=2)
         assert done.returncode == 0, done.stderr
         assert_same(run, expected)
-
-
-def kill_at_random(train: Trainings, kills: int, words: list, expected: Path, folder: Path) -> str:
-    """Kills trainings until there were `kills`; each is resumed until it ends, and compared."""
-    seed = random.randrange(1 << 32)
-    rng = random.Random(seed)
-    print("seed", seed)
-    first = train.start(folder / "timed", *words)
-    assert first.returncode == 0, first.stderr
-    seen, number, steps = 0, 0, []
-    while seen < kills:
-        number += 1
-        run = folder / f"run{number}"
-        code = -KILL
-        while code == -KILL:
-            limit = rng.uniform(0, first.seconds) if seen < kills else None
-            done = train.go_on(run, *words, kill_after=limit)
-            code = done.returncode
-            seen += code == -KILL
-            if (run / "last.pth").exists():
-                steps.append(step_of(run / "last.pth"))
-        assert code == 0, done.stderr
-        assert_same(run, expected)
-    return f"{seen} kills in {number} trainings, after steps {steps}"
-
-
-@pytest.mark.parametrize("workers", [0, 2])
-def test_random_kills(workers: int, train: Trainings, reference: Any, tmp_path: Path) -> None:
-    words = [*ADAMW, "--workers", workers]
-    print(kill_at_random(train, 2, words, reference(*words), tmp_path))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("workers", [0, 2])
-@pytest.mark.parametrize("words", [ADAMW, SGD], ids=["adamw", "sgd"])
-def test_many_random_kills(words: list, workers: int, train: Trainings, reference: Any,
-                           tmp_path: Path) -> None:
-    words = [*words, "--workers", workers, "--arch", "deeplabv3_resnet18", "--crop-size", 64, 64]
-    print(kill_at_random(train, 20, words, reference(*words), tmp_path))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("call", ["os.fsync", "os.replace", "os.link"])
-def test_kill_at_every_write(call: str, train: Trainings, reference: Any, tmp_path: Path) -> None:
-    for n in range(1, 20):
-        run = tmp_path / str(n)
-        done = train.start(run, *ADAMW, faults=[at(call, n)])
-        if done.returncode == 0:
-            break
-        assert train.go_on(run, *ADAMW).returncode == 0
-        assert_same(run, reference(*ADAMW))
-    assert n > 3
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 import errno
 import importlib
 import json
+import resource
 import shutil
 import sys
 import zipfile
@@ -213,6 +214,34 @@ def test_half_a_run_leaves_no_package(
     assert "kitti_test.zip: no server would score this rightly; faults: 1" in done.stderr
     assert "semantic/000001_10.png: missing" in done.stderr
     assert {path.name for path in tmp_path.iterdir()} == {".lock", "pred", "settings.json"}
+    monkeypatch.setattr(ResultsFolder, "write", write)
+    assert "1 of 2" in call(*words).stdout
+    assert (tmp_path / "test.json").exists()
+
+
+def test_a_disk_that_fills_up(
+    snapshots, data_roots, call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No package of what could not be written, and nothing to do again where there is room."""
+    words = [*predict("kitti", snapshots, data_roots, tmp_path), "--skip-done"]
+    write, limits = ResultsFolder.write, resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def second_is_full(self: ResultsFolder, path: str, train_ids: np.ndarray) -> None:
+        if path.endswith("000001_10.png"):
+            resource.setrlimit(resource.RLIMIT_FSIZE, (50, limits[1]))
+        write(self, path, train_ids)
+
+    monkeypatch.setattr(ResultsFolder, "write", second_is_full)
+    try:
+        done = call(*words)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert done.returncode == 1, done.stderr
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("error: ")
+    assert "000001_10.png: not written (File too large)" in last
+    assert {path.name for path in tmp_path.iterdir()} == {".lock", "pred", "settings.json"}
+    assert [path.name for path in tmp_path.rglob("*.p*")] == ["000000_10.png"]
     monkeypatch.setattr(ResultsFolder, "write", write)
     assert "1 of 2" in call(*words).stdout
     assert (tmp_path / "test.json").exists()

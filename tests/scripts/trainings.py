@@ -12,6 +12,9 @@ from conftest import Done, draw_cityscapes, forks
 from utils import checkpoint
 
 KILL = signal.SIGKILL
+ADAMW = ["--optimizer", "adamw", "--lr", 0.03, "--ema", 0.9, "--batch-size", 4, "--accumulate", 2,
+         "--class-weights", "enet", "--precision", "bf16"]
+SGD = ["--optimizer", "sgd", "--batch-size", 2, "--precision", "fp32", "--log-every", 3]
 
 
 class Trainings:
@@ -22,6 +25,7 @@ class Trainings:
         self.base = ["--dataset", "cityscapes", "--data-root", folder / "data", "--arch", "tiny",
                      "--crop-size", 32, 48, "--epochs", 2, "--save-every", 1, "--log-every", 1,
                      "--workers", 0, "--threads", 1, "--precision", "fp32"]
+        self.folder, self.whole = folder, dict[tuple, Path]()
 
     def __call__(self, *words: object, **options: Any) -> Done:
         return forks()("train.py", *words, **options)
@@ -34,6 +38,15 @@ class Trainings:
         if any((run / name).exists() for name in ("last.pth", "last.prev.pth")):
             return self("--resume", run, **options)
         return self.start(run, *words, **options)
+
+    def undisturbed(self, *words: object, ranks: int = 0) -> Path:
+        """The folder of that training, from its start to its end."""
+        key = (*map(str, words), ranks)
+        if key not in self.whole:
+            self.whole[key] = self.folder / f"undisturbed{len(self.whole)}"
+            done = self.start(self.whole[key], *words, ranks=ranks)
+            assert done.returncode == 0, done.stderr
+        return self.whole[key]
 
 
 def flatten(value: Any, name: str = "") -> dict[str, Any]:

@@ -325,6 +325,7 @@ def test_default_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     ([*RELAXED, "--upstream-last-bin"], "an option of image_weighted"),
     ([*RELAXED, "--class-weights", "enet"], "weighs classes by each image already"),
     ([*RELAXED, "--strict-classes", "sky", "moon"], "'moon': no class; sky, building"),
+    ([*RELAXED, "--strict-classes", "sidwalk"], "; did you mean sidewalk?"),
     ([*RELAXED, "--strict-classes", 11], "or 0 to 10"),
     ([*RELAXED, "--relax-until", 3], "epochs are 0 to 2"),
     (["--restart-power", 2], "--restart-power: has no effect"),

@@ -1,6 +1,6 @@
 """From images to label maps."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -14,7 +14,6 @@ from utils.images import resize_image
 from utils.inference.cuda_graph import Replayed
 from utils.inference.label_map import best_class, largest_between
 from utils.inference.multiscale import Inference, Upsample, as_input, mean_scores
-from utils.inference.smoothing import Smoother
 from utils.precision import autocast, choose_precision
 
 BLOCK = {"cpu": 1 << 20, "cuda": 1 << 27}  # logits of the rows that are judged at a time
@@ -53,7 +52,7 @@ class Predictor:
     precision: str = "fp32"
     table: np.ndarray | None = None
     inference: Inference = Inference()
-    smoother: Smoother | None = None
+    smoother: Callable[[Tensor, Upsample, Tensor], Tensor] | None = None
     replayed: bool = False
 
     @property
@@ -63,7 +62,13 @@ class Predictor:
 
     @torch.inference_mode()
     def __call__(self, image: Tensor, size: tuple[int, int] | None = None) -> Tensor:
-        """(h, w, 3) uint8 RGB, on any device -> (H, W) uint8 at `size`, default the image's."""
+        """(h, w, 3) uint8 RGB, on any device -> (H, W) uint8 at `size`, default the image's.
+
+        Raises ValueError for other pixels, as floats in 0..1, which would be seen as black.
+        """
+        if image.dtype != torch.uint8 or image.ndim != 3 or image.shape[2] != 3:
+            raise ValueError(f"an image of {image.dtype} {tuple(image.shape)}; expected uint8 "
+                             "(H, W, 3), RGB in 0..255")
         height, width = image.shape[:2]
         images = as_input(image)
         if self.inference.plain and size in (None, (height, width)):

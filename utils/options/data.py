@@ -9,10 +9,11 @@ from typing import Any
 from utils import distributed
 from utils.files import check_folder
 from utils.images import DEPTHS
-from utils.options.parser import OneOrTwo, positive, whole
+from utils.options.parser import OneOrTwo, fraction, positive, whole
 
 # Segments streets out of the box; what demos take without a --snapshot.
-DEFAULT_SNAPSHOT = Path(__file__).resolve().parents[2] / "weights" / "camvid.pth"
+SHIPPED = "weights/camvid.pth"
+DEFAULT_SNAPSHOT = Path(__file__).resolve().parents[2] / SHIPPED
 
 
 def add_device(parser: argparse.ArgumentParser) -> None:
@@ -37,7 +38,11 @@ def add_data(
         help="folder of the data set (default: $NAME_DATASET, else data/NAME)")
     if split:
         add("--split", default=split, help="part of the data set")
-    add("--holdout", metavar="GROUP", help="city or sequence of train that becomes val")
+    add_held = group.add_mutually_exclusive_group().add_argument
+    add_held("--holdout", metavar="GROUP", help="city or sequence of train that becomes val")
+    add_held("--holdout-fraction", dest="holdout", type=fraction, metavar="F", help="part of train "
+             "that becomes val where there is none, chosen by the images' names alone" + (
+                 "" if default else " (default: as in the snapshot's training)"))
     add("--cv-split", type=whole, help="published cross-validation of train and val: 0, 1 or 2")
     add("--limit", type=positive, help="first N images of a split only")
     add("--exif", choices=("apply", "ignore"), help="whether labels were drawn on images as EXIF "
@@ -77,13 +82,20 @@ def add_class_map(group: Any) -> None:
 
 
 def add_snapshot(
-    parser: argparse.ArgumentParser, required: bool = True, datasets: Collection[str] = ()
+    parser: argparse.ArgumentParser, datasets: Collection[str] = (), default: str = ""
 ) -> None:
-    """Which network; `datasets` are those whose classes it may have without saying so."""
+    """Which network.
+
+    Args:
+        parser: gets the options.
+        datasets: those whose classes it may have without saying so.
+        default: what is taken without the option, in words.
+    """
     group = parser.add_argument_group("network")
-    group.add_argument("--snapshot", required=required, metavar="FILE|DIR|NAME",
+    group.add_argument("--snapshot", metavar="FILE|DIR|NAME",
                        help="checkpoint of train.py or a published one, folder of a training or "
-                       "of the model hub, or the hub's OWNER/NAME; says all about the network")
+                       "of the model hub, or the hub's OWNER/NAME; says all about the network"
+                       + f" (default: {default})" * bool(default))
     add_eval_size(group, "that of the snapshot's training, else no resize")
     add_bits(group)
     if datasets:
@@ -99,9 +111,9 @@ def choose_snapshot(args: argparse.Namespace) -> None:
     """
     if args.snapshot is None:
         if not DEFAULT_SNAPSHOT.is_file():
-            raise ValueError(f"--snapshot: give the network; {DEFAULT_SNAPSHOT} is not there")
+            raise FileNotFoundError(f"{DEFAULT_SNAPSHOT}: missing; give a network by --snapshot")
         args.snapshot = str(DEFAULT_SNAPSHOT)
-        distributed.say("network: weights/camvid.pth, 11 classes of streets (CamVid), for "
+        distributed.say(f"network: {SHIPPED}, 11 classes of streets (CamVid), for "
                         "research, terms in weights/README.md; --snapshot takes another")
 
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from utils.options.parser import SWITCH, at_least_zero, below_one, odd, positive, share, whole
+from utils.stopping import no_class
 from utils.training.schedules import SCHEDULES, Schedule, Shape
 
 
@@ -154,10 +155,10 @@ def loss_settings(args: argparse.Namespace, class_names: Sequence[str]) -> dict[
     """
     known = {str(number): number for number in range(len(class_names))}
     known |= {name: number for number, name in enumerate(class_names)}
+    numbers = f"or 0 to {len(class_names) - 1}"
     for word in args.strict_classes or ():
         if word not in known:
-            raise ValueError(f"--strict-classes {word!r}: no class; {', '.join(class_names)}, or "
-                             f"0 to {len(class_names) - 1}")
+            raise ValueError(f"--strict-classes {no_class(word, [*class_names, numbers])}")
     same = ("relax_until", "class_weight_bound", "batch_weighting", "upstream_batch_scale",
             "upstream_last_bin")
     settings = {"window": args.relax_window,

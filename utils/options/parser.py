@@ -4,12 +4,13 @@ import argparse
 import math
 import re
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from difflib import get_close_matches
 from fractions import Fraction
 from typing import Any, NoReturn
+
+from utils.stopping import did_you_mean
 
 SWITCH: dict[str, Any] = {"action": argparse.BooleanOptionalAction, "default": False}
 # option -> another one, and the values of that with which it has an effect
@@ -41,12 +42,6 @@ NEEDS = {
     "results": ("half",),
     "teacher_weight": ("teacher",),
 }
-
-
-def _suggest(words: Sequence[str], known: Iterable[str]) -> str:
-    """"; did you mean NAME?" for a misspelled word, "" where nothing is near."""
-    near = [name for word in words for name in get_close_matches(word, list(known), 1)]
-    return f"; did you mean {near[0]}?" if near else ""
 
 
 class Parser(argparse.ArgumentParser):
@@ -84,12 +79,12 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         if message.startswith("unrecognized arguments"):
             wrong = [word.partition("=")[0] for word in message.split() if word[:2] == "--"]
-            message += _suggest(wrong[:1], self._option_string_actions)
+            message += did_you_mean("".join(wrong[:1]), self._option_string_actions)
         elif found := re.match(r"argument (--[\w-]+).*: invalid choice: '(.*?)' ", message):
             choices = self._option_string_actions[found[1]].choices or ()
-            message += _suggest([found[2]], choices)
+            message += did_you_mean(found[2], choices)
         elif found := re.search(r"unknown \w+ '(.*?)'; known: (.*)", message):
-            message += _suggest([found[1]], found[2].split(", "))
+            message += did_you_mean(found[1], found[2].split(", "))
         self.exit(2, f"error: {message}; {self.prog} --help lists the options\n")
 
 
@@ -149,14 +144,15 @@ odd = Number("an odd number from 1", lambda n: n > 0 and n % 2 == 1, _digits, "N
 share = Number("a number from 0 to 1", lambda x: 0 <= x <= 1)
 below_one = Number("a number from 0, below 1", lambda x: 0 <= x < 1,
                    lambda text: float(Fraction(text) if "/" in text else text))
+fraction = Number("a number between 0 and 1", lambda x: 0 < x < 1)
 at_least_zero = Number("a number from 0", lambda x: 0 <= x < math.inf)
 above_zero = Number("a number above 0", lambda x: 0 < x < math.inf)
 
 
-def checked(check: Callable[[str], str]) -> Callable[[str], str]:
+def checked(check: Callable[[str], Any]) -> Callable[[str], Any]:
     """The type of an option whose words `check` refuses with a ValueError that says why."""
 
-    def word(text: str) -> str:
+    def word(text: str) -> Any:
         try:
             return check(text)
         except ValueError as error:

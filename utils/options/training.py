@@ -8,11 +8,15 @@ from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
-from utils import checkpoint
+from utils import checkpoint, distributed
 from utils.options.data import add_eval_crop, add_eval_size
 from utils.options.optimization import check_loss, check_optimization, check_schedule
 from utils.options.parser import SWITCH, Parser, Show, checked, positive, share
 from utils.training import run_folder
+
+# Options that may differ from host to host.
+OF_A_HOST = {"data_root", "run_dir", "resume", "init", "pretrained_encoder", "teacher", "workers",
+             "propagated_root", "motion_weights", "cache", "threads", "device", "debug"}
 
 
 def add_network(
@@ -55,12 +59,17 @@ def starting_network(args: argparse.Namespace, last: dict[str, Any] | None) -> d
     return given | {name: value for name, value in chosen.items() if value}
 
 
-def add_training_data(parser: argparse.ArgumentParser) -> None:
+def add_training_data(
+    parser: argparse.ArgumentParser, read_class_map: Callable[[str], Any]
+) -> None:
     """What an epoch consists of."""
     group = parser.add_argument_group("training data")
     add = group.add_argument
     add("--train-split", default="train", metavar="SPLIT", help="part of the data set to train on; "
         "trainval, or parts joined by +, as train+train_extra")
+    add("--class-map", type=checked(read_class_map), metavar="FILE", help="lines \"data set's "
+        "class = class\": the classes to learn; several may be one, those not listed are ignored, "
+        "color and id are those of the first")
     add("--class-uniform", type=share, default=0.0, help="share of an epoch that is crops around "
         "pixels of every class equally often, for example 0.5; 0 is none")
     add("--tile", type=positive, default=1024, metavar="PIXELS",
@@ -172,6 +181,17 @@ def parse_resumable(parser: Parser) -> tuple[argparse.Namespace, dict[str, Any] 
         args.precision = then.get("precision", "auto")
     parser.check_effects(args)
     return args, last
+
+
+def check_same_options(args: argparse.Namespace, last: dict[str, Any] | None) -> None:
+    """Refuses hosts with other options: one would wait for the other, or train something else.
+
+    Raises ValueError, on every rank.
+    """
+    own = {f"--{name.replace('_', '-')}": value for name, value in vars(args).items()
+           if name not in OF_A_HOST}
+    distributed.agree("options", own | {"--resume": bool(last)}, ValueError,
+                      "give every host the same command line")
 
 
 def add_augmentation(parser: argparse.ArgumentParser) -> None:

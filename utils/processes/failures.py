@@ -21,7 +21,7 @@ KNOWN = [
 
 def explain(error: Exception) -> str | None:
     """The line; "" if another process says it; None if nothing is known of such an error."""
-    text = f"{type(error).__name__}: {error}"
+    text = f"{type(error).__name__}: {error} {error.__cause__ or ''}"
     ranks = sys.modules.get("utils.distributed")  # else this is one process without PyTorch
     peers = ranks and ranks.GROUP.get("peers")
     if peers and (line := peers.blame(error)) is not None:

@@ -84,7 +84,8 @@ class Peers:
         if call.is_alive():  # it waits for an answer of the store
             return self._describe(0)
         if not present:
-            return "the launcher or rank 0 ended, which the other ranks need"
+            ended = "the launcher or rank 0 ended, which the other ranks need"
+            return "; ".join([ended, *getattr(error, "__notes__", ())])
         first = min(number for number, how in present.items() if how == "alone")
         if "failed" in present.values() or first != self.rank:
             return ""

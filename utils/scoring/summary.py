@@ -168,7 +168,11 @@ def image_table(images: Mapping[str, Figures]) -> str:
 
 
 def tables(scores: Scores, result: Mapping[str, Any]) -> str:
-    """Classes, then categories where there are any, as the official scorer prints them."""
+    """Classes, then categories where there are any, as the official scorer prints them.
+
+    Without known instances there is no column of them; where there are no categories, no line of a
+    class that is neither in labels nor in predictions.
+    """
     scored = {label.name for label in scores.labels if not label.ignored}
     categories = {x.category for x in scores.labels if x.category and not x.ignored}
     parts, line = [], "-" * 32
@@ -176,11 +180,14 @@ def tables(scores: Scores, result: Mapping[str, Any]) -> str:
         if not names:
             continue
         rows = [(name, iou, result[f"{one}InstScores"][name])
-                for name, iou in result[f"{one}Scores"].items() if name in names]
+                for name, iou in result[f"{one}Scores"].items()
+                if name in names and (categories or not math.isnan(iou))]
         rows.append(("Score Average", result[f"averageScore{title}"],
                      result[f"averageScoreInst{title}"]))
-        *lines, mean = [f"{name:<14}: {iou:>5.3f}    {inst:>5.3f}" for name, iou, inst in rows]
-        head = f"{title.lower():<10}       IoU      nIoU"
+        inst_known = not all(math.isnan(inst) for _, _, inst in rows)
+        *lines, mean = [f"{name:<14}: {iou:>5.3f}" + f"    {inst:>5.3f}" * inst_known
+                        for name, iou, inst in rows]
+        head = f"{title.lower():<10}       IoU" + "      nIoU" * inst_known
         parts.append("\n".join([head, line, *lines, line, mean, line]))
     return "\n\n\n".join(parts)
 

@@ -1,15 +1,18 @@
 """Validation: a network over a labelled split; integers until the last line."""
 
 import signal
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from utils import distributed
-from utils.inference.predictor import Predictor
+from utils.images import resize_image
+from utils.inference.predictor import BLOCK, Predictor
 from utils.labels import IGNORE
 from utils.pictures import colorize, side_by_side
 from utils.stopping import Stopped, StopRequest
@@ -32,6 +35,7 @@ class ConfusionMatrix:
         size = len(class_names)
         self.matrix = torch.zeros(size, size + 1, dtype=torch.int64, device=device)
         self.images = 0
+        self.loss: float | None = None  # cross entropy, where it was measured
 
     def update(self, target: Tensor, prediction: Tensor) -> None:
         """Counts one image.
@@ -68,13 +72,50 @@ class ConfusionMatrix:
             "pixel_accuracy": (matrix.diagonal().sum() / matrix.sum()).item(),
             "mean_accuracy": found.nanmean().item(),
             "iou": {name: None if value != value else value for name, value in pairs},
+            **({} if self.loss is None else {"loss": self.loss}),
         }
 
 
+class CrossEntropy:
+    """The `smoother` of a predictor that smooths nothing, but adds up the loss of its logits.
+
+    By rows, since those of a large image may not fit as a whole; in integers, so that any number of
+    ranks have the same sum.
+    """
+
+    UNITS = 1 << 16
+
+    def __init__(self, device: torch.device) -> None:
+        self.sums = torch.zeros(2, dtype=torch.int64, device=device)  # loss in units, pixels
+        self.target = torch.empty(0)  # of the next image, (H, W)
+
+    def __call__(
+        self, scores: Tensor, upsample: Callable[..., Tensor], images: Tensor
+    ) -> Tensor:
+        """(1, C, h, w) logits as they are; their loss is that of the size the network sees."""
+        size = images.shape[-2:]
+        target = F.interpolate(self.target[None, None], size)[0]
+        block = min(BLOCK.get(scores.device.type, 1 << 24), 1 << 24)
+        step = max(1, block // (scores.shape[1] * size[1]))
+        for top in range(0, size[0], step):
+            rows = slice(top, min(top + step, size[0]))
+            loss = F.cross_entropy(upsample(scores, size, rows), target[:, rows].long(),
+                                   ignore_index=IGNORE, reduction="sum")
+            self.sums[0] += (loss * self.UNITS).round().long()
+        self.sums[1] += (target != IGNORE).sum()
+        return scores
+
+    def mean(self) -> float | None:
+        """Over the counted pixels of all ranks, None without any."""
+        loss, pixels = distributed.sum_over_ranks(self.sums).tolist()
+        return loss / self.UNITS / pixels if pixels else None
+
+
 def validate(
-    predictor: Predictor, dataset: Any, workers: int = 0, stop: StopRequest | None = None
+    predictor: Predictor, dataset: Any, workers: int = 0, stop: StopRequest | None = None,
+    say: Callable[[int, int], None] = lambda done, total: None,
 ) -> ConfusionMatrix:
-    """Scores a network on a data set, each rank on its own part, summed over ranks.
+    """Scores a network on a data set, each rank on its own part, summed over ranks, with the loss.
 
     One image per forward: the figures do not depend on any batch size.
 
@@ -84,6 +125,7 @@ def validate(
             Logits beyond its classes are void.
         workers: processes that read, per rank.
         stop: asked before each image.
+        say: told before each image how many of all are done.
 
     Returns:
         The matrix over all ranks, the same on each.
@@ -93,10 +135,14 @@ def validate(
     """
     device = predictor.device
     confusion = ConfusionMatrix(dataset.class_names, device)
+    losses = CrossEntropy(device)
+    predictor = replace(predictor, smoother=losses)
     for image, target in read_shard(dataset, workers, device):
         if stop:
             break
-        confusion.update(target.to(device), predictor(image, tuple(target.shape)))
+        say(confusion.images * distributed.world(), len(dataset))
+        losses.target = target = target.to(device)
+        confusion.update(target, predictor(image, tuple(target.shape)))
     counts = torch.tensor([confusion.images, bool(stop)], device=device)
     distributed.sum_over_ranks(confusion.matrix)
     confusion.images, stopped = distributed.sum_over_ranks(counts).tolist()
@@ -104,16 +150,18 @@ def validate(
         raise Stopped((stop and stop.number) or signal.SIGTERM)
     if confusion.images != len(dataset):
         raise RuntimeError(f"{confusion.images} of {len(dataset)} images were scored")
+    confusion.loss = losses.mean()
     return confusion
 
 
 def compare(
     predictor: Predictor, dataset: Any, indices: Iterable[int]
 ) -> Iterator[tuple[str, np.ndarray]]:
-    """Name and picture (prediction, then label) of some samples of a data set."""
+    """Name and picture (image, prediction, label) of some samples of a data set."""
     for index in indices:
         image, target = dataset[index]
         prediction = predictor(image, tuple(target.shape))
         maps = (prediction.cpu().numpy(), target.numpy())
         pictures = [colorize(train_ids, dataset.palette) for train_ids in maps]
-        yield dataset.samples[index].name, side_by_side(*pictures)
+        seen = resize_image(image.numpy(), target.shape)
+        yield dataset.samples[index].name, side_by_side(seen, *pictures)

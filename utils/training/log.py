@@ -99,6 +99,16 @@ class Log:
             self.said = now
             self.line(f"step {step}/{self.total_steps}  loss {mean:.4f}  {rate:.1f} images/s")
 
+    def validating(self, done: int, total: int) -> None:
+        """Says how far a validation is, if it takes long."""
+        now = time.monotonic()
+        if not self.main or done and now - self.said < 10:
+            return
+        self.said, text = now, f"validating, {done} of {total} images"
+        self.bar.set_postfix_str(text)
+        if self.bar.disable and done:
+            self.line(text)
+
     def record(self, kind: str, step: int, figures: dict[str, Any]) -> None:
         """Writes figures to log.jsonl and TensorBoard, under the tag `kind`."""
         if not self.main:

@@ -164,6 +164,9 @@ def check_same_classes(then: dict[str, Any], now: dict[str, Any]) -> None:
 
     Raises ValueError with the first that differs.
     """
+    if then.get("class_map") != now.get("class_map"):
+        raise ValueError("--resume: --class-map was another one; leave it out, or start another "
+                         "training with --init")
     tables = [[f"{name} (id {number})" for name, number in
                zip(each.get("class_names", ()), each.get("train_id_to_id", ()), strict=False)]
               for each in (then, now)]

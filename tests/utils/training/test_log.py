@@ -45,3 +45,16 @@ def test_records_are_means_since_the_record_before(tmp_path: Path) -> None:
     records = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert [(record["step"], record["loss"], record["lr"]) for record in records] == [
         (2, 1.5, 0.2), (4, 6.0, 0.4), (5, 16.0, 0.5)]
+
+
+def test_a_long_validation_says_how_far_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    log, now = Log(tmp_path, 10), [100.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    for done in range(8):  # 4 s each
+        log.validating(done, 101)
+        now[0] += 4
+    assert capsys.readouterr().out.splitlines() == [
+        "validating, 3 of 101 images", "validating, 6 of 101 images"]
+    log.close()
