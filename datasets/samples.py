@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from utils import distributed
+from utils import distributed, files
 from utils.workers import map_in_threads
 
 if TYPE_CHECKING:  # it imports this file
@@ -23,6 +23,9 @@ class Sample:
     instance: Path | None
     name: str  # unique in its split; predictions are named after it
     group: str  # city or sequence
+
+    def __post_init__(self) -> None:
+        files.known.update(map(str, filter(None, (self.image, self.label, self.instance))))
 
     @property
     def truth(self) -> Path:
