@@ -252,11 +252,9 @@ def main() -> None:
             write_file(Path(args.csv), image_table(images).encode("utf-8", "surrogateescape"))
         if args.report:
             data = f"{scored.name} {args.split} in {scored.dataset.root}"
-            page = Report(
-                f"{scored.name} {args.split}", args.snapshot or args.predictions, scores, result,
-                [sample.name for sample in scored.dataset.samples], origin(args, data, about),
-                json.loads(about.get("args", "{}")), comparison,
-            )
+            page = Report(f"{scored.name} {args.split}", args.snapshot or args.predictions, scores,
+                          result, [sample.name for sample in samples], origin(args, data, about),
+                          json.loads(about.get("args", "{}")), comparison)
             scored.images = True
             again = read or partial(read_again, scored, outputs)
             lines.append(f"report: {write(args.report, page, again)}")

@@ -19,10 +19,8 @@ def unclear_orientation(image: Path, label: Path | None) -> int:
     a mirror image or a turned square have the size of both, and without a label nothing tells.
     """
     orientation = read_orientation(image)
-    if orientation == 1:
-        return 0
-    height, width = read_size(image)
-    return 0 if label and orientation >= 5 and height != width else orientation
+    height, width = read_size(image) if label and orientation >= 5 else (0, 0)
+    return 0 if orientation == 1 or height != width else orientation
 
 
 def check_exif(dataset: SegmentationDataset) -> None:
@@ -33,14 +31,9 @@ def check_exif(dataset: SegmentationDataset) -> None:
     """
     if dataset.exif:
         return
-
-    def unclear(sample: Sample) -> int:
-        return unclear_orientation(sample.image, sample.label)
-
-    found = [sample.image for sample, orientation in
-             zip(dataset.samples, map_in_threads(unclear, dataset.samples, THREADS), strict=True)
-             if orientation]
-    if found:
+    turns = map_in_threads(lambda each: unclear_orientation(each.image, each.label),
+                           dataset.samples, THREADS)
+    if found := [each.image for each, turn in zip(dataset.samples, turns, strict=True) if turn]:
         raise ValueError(f"{found[0]}: EXIF turns it, and {len(found)} of {len(dataset)} images of "
                          f"{dataset.split}; give --exif apply if labels are drawn on the "
                          "pictures as they are seen, --exif ignore if on the stored pixels")
