@@ -60,9 +60,11 @@ def test_a_listed_file_that_is_replaced(refused: Any, tmp_path: Path) -> None:
     loader = Loader(range(1), 1, torch.device("cpu"))
     init = pickle.loads(pickle.dumps(loader.worker_init_fn))
     if not (pid := os.fork()):
-        files.known.clear()
-        init(0)
-        os._exit(str(sample.label) in files.known)
+        try:
+            files.known.clear()
+            init(0)
+        finally:
+            os._exit(str(sample.label) in files.known)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 1
     refused(errno.ENOENT, 2)
     read_image(sample.image)

@@ -182,9 +182,10 @@ def test_who_leaves_does_not_wait_for_a_slow_disk() -> None:
 def test_who_leaves_meanwhile_has_said_all(tmp_path: Path) -> None:
     """What was printed is not lost in a buffer."""
     (tmp_path / "slow.py").write_text(
-        "import threading\nfrom utils.stopping import run\n\ndef main():\n    print('said')\n"
+        "import sys, threading\nfrom utils.stopping import run\n\ndef main():\n    print('said')\n"
         "    threading.Thread(target=threading.Event().wait, name='ThreadPoolExecutor',\n"
-        "                     daemon=True).start()\n    raise KeyboardInterrupt\n\nrun(main)\n")
+        "                     daemon=True).start()\n    raise KeyboardInterrupt\n\n"
+        "sys.stdout = open(1, 'w', closefd=False)  # with a buffer\nrun(main)\n")
     done = forks()(tmp_path / "slow.py")
     assert (done.returncode, done.stdout) == (130, "said\n")
 
