@@ -14,6 +14,7 @@ labels' own size, from sums over all images: the same for any number of processe
 import argparse
 import json
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -166,10 +167,8 @@ def open_outputs(args: argparse.Namespace, scored: ScoredSet) -> Outputs | None:
     if not args.save_dir and not (args.report and args.snapshot):
         return None
     names = [sample.name for sample in scored.dataset.samples]
-    outputs = Outputs(args.save_dir or args.report, scored.labels, names,
-                      OUTPUTS if args.save_dir else ("pred",))
-    distributed.barrier()  # before one writes, all have seen the empty folders
-    return outputs
+    return Outputs(args.save_dir or args.report, scored.labels, names,
+                   OUTPUTS if args.save_dir else ("pred",))
 
 
 def read_again(scored: ScoredSet, outputs: Outputs, index: int) -> Scored:
@@ -198,15 +197,19 @@ def check(args: argparse.Namespace) -> None:
 
 
 def check_overwriting(args: argparse.Namespace, scored: ScoredSet) -> None:
-    """Refuses a --json that holds figures of something else. Raises ValueError."""
-    if not args.json or args.overwrite or not Path(args.json).is_file():
+    """Refuses a --json that holds something else than figures of this. Raises ValueError."""
+    path = Path(args.json or "")
+    if args.overwrite or not path.is_file() or not path.stat().st_size:
         return
-    found = read_scores(args.json)
+    found: dict[str, Any] = {}
+    with suppress(ValueError):  # none of ours
+        found = read_scores(args.json)
     now = {"snapshot": args.snapshot, "predictions": args.predictions, "dataset": scored.name,
            "split": args.split}
     if differ := [key for key in now if found.get(key) != now[key]]:
-        raise ValueError(f"--json {args.json}: holds other figures, of another run "
-                         f"(not the same {', '.join(differ)}); give --overwrite, or another file")
+        what = (f"other figures, of another run (not the same {', '.join(differ)})" if found else
+                "something else than scores")
+        raise ValueError(f"--json {args.json}: holds {what}; give --overwrite, or another file")
 
 
 def main() -> None:
@@ -249,11 +252,9 @@ def main() -> None:
             write_file(Path(args.csv), image_table(images).encode("utf-8", "surrogateescape"))
         if args.report:
             data = f"{scored.name} {args.split} in {scored.dataset.root}"
-            page = Report(
-                f"{scored.name} {args.split}", args.snapshot or args.predictions, scores, result,
-                [sample.name for sample in scored.dataset.samples], origin(args, data, about),
-                json.loads(about.get("args", "{}")), comparison,
-            )
+            page = Report(f"{scored.name} {args.split}", args.snapshot or args.predictions, scores,
+                          result, [sample.name for sample in samples], origin(args, data, about),
+                          json.loads(about.get("args", "{}")), comparison)
             scored.images = True
             again = read or partial(read_again, scored, outputs)
             lines.append(f"report: {write(args.report, page, again)}")

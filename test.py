@@ -81,7 +81,7 @@ def check_zip(args: argparse.Namespace) -> None:
     dataset = build_dataset(args.dataset, find_root(args.dataset, args.data_root), args.split,
                             None, args.holdout, args.cv_split, args.limit)
     dataset.exif = args.exif
-    package = expected_package(args.dataset, dataset, dataset.sizes())
+    package = expected_package(args.dataset, dataset)
     findings = inspect(Path(args.check_zip), package)
     findings.raise_faults(Path(args.check_zip))
     print(findings.report(Path(args.check_zip), package))
@@ -124,7 +124,7 @@ def main() -> None:
     known = dataset_of(snapshot, describe(dataset, name))
     table = match_classes(known["class_names"], dataset.class_names, args.snapshot, args.class_map)
 
-    package = expected_package(name, dataset, dataset.sizes())
+    package = expected_package(name, dataset)
     results = ResultsFolder(Path(args.save_dir), package, f"{name}_{args.split}", args.pictures)
     settings = settings_of({**vars(args), "dataset": name, "snapshot": weights_file(args.snapshot)},
                            PASSING, ("snapshot", "class_map"))

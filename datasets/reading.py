@@ -16,13 +16,11 @@ def unclear_orientation(image: Path, label: Path | None) -> int:
     """The orientation of an image if EXIF turns it and the size of its label does not tell; or 0.
 
     Labels are drawn on the pixels as they are stored, or on the picture as it is seen. Half a turn,
-    a mirror image or a turned square have the size of both.
+    a mirror image or a turned square have the size of both, and without a label nothing tells.
     """
-    orientation = read_orientation(image) if label else 1
-    if orientation == 1:
-        return 0
-    height, width = read_size(image)
-    return 0 if orientation >= 5 and height != width else orientation
+    orientation = read_orientation(image)
+    height, width = read_size(image) if label and orientation >= 5 else (0, 0)
+    return 0 if orientation == 1 or height != width else orientation
 
 
 def check_exif(dataset: SegmentationDataset) -> None:
@@ -33,24 +31,23 @@ def check_exif(dataset: SegmentationDataset) -> None:
     """
     if dataset.exif:
         return
-
-    def unclear(sample: Sample) -> int:
-        return unclear_orientation(sample.image, sample.label)
-
-    found = [sample.image for sample, orientation in
-             zip(dataset.samples, map_in_threads(unclear, dataset.samples, THREADS), strict=True)
-             if orientation]
-    if found:
+    turns = map_in_threads(lambda each: unclear_orientation(each.image, each.label),
+                           dataset.samples, THREADS)
+    if found := [each.image for each, turn in zip(dataset.samples, turns, strict=True) if turn]:
         raise ValueError(f"{found[0]}: EXIF turns it, and {len(found)} of {len(dataset)} images of "
-                         f"{dataset.split}; give --exif apply if the labels were drawn on the "
+                         f"{dataset.split}; give --exif apply if labels are drawn on the "
                          "pictures as they are seen, --exif ignore if on the stored pixels")
 
 
 def find_bits(samples: Iterable[Sample]) -> int | None:
-    """The fewest of 8, 10, 12, 14, 16 bits that hold all 16-bit images; None if there is none."""
-    paths = {sample.image for sample in samples}
-    found = [bits for bits in map_in_threads(needed_bits, sorted(paths), THREADS) if bits]
-    return max(found, default=None)
+    """The fewest of 8, 10, 12, 14, 16 bits that hold all 16-bit images; None if there is none.
+
+    As they are decoded for that, each rank looks at a part of them.
+    """
+    paths = sorted({sample.image for sample in samples})
+    own = [paths[index] for index in distributed.shard(len(paths))]
+    found = max((bits or 0 for bits in map_in_threads(needed_bits, own, THREADS)), default=0)
+    return max(distributed.gather(found, patiently=True)) or None
 
 
 def settle(train: SegmentationDataset, val: SegmentationDataset, exif: str | None) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from utils import distributed
+from utils import distributed, files
 from utils.workers import map_in_threads
 
 if TYPE_CHECKING:  # it imports this file
@@ -23,6 +23,9 @@ class Sample:
     instance: Path | None
     name: str  # unique in its split; predictions are named after it
     group: str  # city or sequence
+
+    def __post_init__(self) -> None:
+        files.known.update(map(str, filter(None, (self.image, self.label, self.instance))))
 
     @property
     def truth(self) -> Path:
@@ -80,14 +83,15 @@ class Files:
 
 
 def files_below(folder: Path, suffixes: Collection[str]) -> Iterator[Path]:
-    """Files of these suffixes in a folder and those in it, each once; not in hidden ones."""
-    seen: set[str] = set()
+    """Files of these suffixes in a folder and those in it; not in hidden ones."""
+    chains: dict[str, list[Path]] = {}  # of each folder: where it is, behind those that it is in
     for place, inner, names in os.walk(folder, followlinks=True):
-        known = (real := os.path.realpath(place)) in seen  # a link that leads back
-        seen.add(real)
-        inner[:] = [] if known else [name for name in inner if not name.startswith(".")]
+        above, real = chains.get(os.path.dirname(place), []), Path(os.path.realpath(place))
+        back = any(each.is_relative_to(real) for each in above)  # a link that leads to a parent
+        chains[place] = [*above, real]
+        inner[:] = [] if back else [name for name in inner if not name.startswith(".")]
         yield from (Path(place, name) for name in names
-                    if not known and Path(name).suffix.lower() in suffixes)
+                    if not back and Path(name).suffix.lower() in suffixes)
 
 
 def by_name(

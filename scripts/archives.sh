@@ -14,7 +14,7 @@ read_options() {
     while [ $# -gt 0 ]; do
         case "$1" in
             -h | --help)
-                sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//;p;}' "$0"
+                print_header
                 exit 0
                 ;;
             --to) [ -n "${2:-}" ] || fail "--to: give a folder" && folder="$2" && shift ;;

@@ -57,6 +57,11 @@ find_python() {
     return 2
 }
 
+# usage: print_header   the comment that the running script begins with
+print_header() {
+    sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//;p;}' "$0"
+}
+
 # usage: explain SCRIPT.py OPTION...   what a launcher says of itself, with the options that it sets
 explain() {
     local word options=''
@@ -64,7 +69,7 @@ explain() {
         case "$word" in -h | --help) continue ;; --*) options+=$'\n '; esac
         options+=" $word"
     done
-    sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//;p;}' "$0"
+    print_header
     [ -z "$options" ] || printf '\noptions, which further ones replace:%s\n' "$options"
     printf '\nall options, with the defaults of those that are not set here: python %s --help\n' "$1"
     exit 0

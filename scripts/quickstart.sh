@@ -19,7 +19,7 @@ first=(--max-steps 1200 --batch-size 8) second=(--max-steps 540 --batch-size 4) 
 while [ $# -gt 0 ]; do
     case "$1" in
         -h | --help)
-            sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//;p}' "${BASH_SOURCE[0]}"
+            print_header
             exit 0
             ;;
         --long)

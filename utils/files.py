@@ -22,7 +22,8 @@ from utils.stopping import DISK_FAULTS
 PathLike = str | os.PathLike[str]
 T = TypeVar("T")
 TRIES, PAUSE = 3, 1.0  # of a network disk, and seconds between them
-_read_before: set[PathLike] = set()
+# Listed or read: may be missing for a moment, while another machine replaces them.
+known: set[str] = set()
 
 
 def shown(path: PathLike) -> str:
@@ -44,16 +45,18 @@ def check_regular(path: PathLike) -> None:
 
 def read_file(path: PathLike) -> bytes:
     """The bytes of a regular file. Raises OSError for what is none, or is not there."""
-    check_regular(path)
-    return patiently(path, Path(path).read_bytes)
+    def read() -> bytes:
+        check_regular(path)
+        return Path(path).read_bytes()
+
+    return patiently(path, read)
 
 
 def patiently(path: PathLike, read: Callable[[], T]) -> T:
     """What `read()` gives, tried three times where a network disk may refuse it for a moment.
 
     Args:
-        path: that is read. What has been read in this process before may be missing for a moment,
-            while another machine replaces it.
+        path: that is read; if it is `known`, it may be missing at first.
         read: opens it, or more.
     """
     name = os.fspath(path)
@@ -61,13 +64,13 @@ def patiently(path: PathLike, read: Callable[[], T]) -> T:
         try:
             result = read()
         except OSError as error:
-            missing = error.errno == errno.ENOENT and name in _read_before
+            missing = error.errno == errno.ENOENT and name in known
             if not left or not (missing or error.errno == errno.ESTALE):
                 raise
             time.sleep(PAUSE)
         else:
             break
-    _read_before.add(name)
+    known.add(name)
     return result
 
 
@@ -190,12 +193,12 @@ def check_room(folder: Path, need: int) -> None:
     """Refuses `need` bytes that the disk of a folder does not have.
 
     Raises:
-        ValueError: what is needed and what is free.
+        OSError: what is needed and what is free.
     """
     free = shutil.disk_usage(folder).free
     if need > free:
-        raise ValueError(f"{shown(folder)}: {need / 1e6:,.1f} MB are to be written, "
-                         f"{free / 1e6:,.1f} MB are free; make room, or choose another folder")
+        raise OSError(errno.ENOSPC, f"{shown(folder)}: {need / 1e6:,.1f} MB are to be written, "
+                      f"{free / 1e6:,.1f} MB are free; make room, or choose another folder")
 
 
 def settings_of(

@@ -91,7 +91,7 @@ class Lock:
 def hold_folder(folder: Path) -> Lock:
     """A folder that results are collected in, locked while this is kept; made if it is not there.
 
-    Ranks beside the main one hold nothing.
+    Ranks beside the main one hold nothing, but go on only where that has it.
 
     Raises:
         ValueError: another process collects there, or it cannot be written.
@@ -105,6 +105,7 @@ def hold_folder(folder: Path) -> Lock:
         if owner:
             raise ValueError(f"{shown(folder)}: in use by {owner}; wait until it is done, or "
                              "choose another folder")
+    distributed.barrier()  # before one writes, too, all have seen what was there
     return lock
 
 

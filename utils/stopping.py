@@ -127,6 +127,8 @@ def run(main: Callable[[], None]) -> NoReturn:
     except KeyboardInterrupt:
         code = 130
         if any(each.name.startswith("ThreadPoolExecutor") for each in threading.enumerate()):
+            with contextlib.suppress(OSError):
+                sys.stdout.flush()
             os._exit(code)  # else Python would wait for what they read
     except BrokenPipeError:  # | head
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

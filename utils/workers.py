@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from enum import IntEnum
+from functools import partial
 from itertools import repeat, takewhile
 from multiprocessing import queues, resource_tracker
 from typing import Any
@@ -19,7 +20,7 @@ import cv2
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from utils import distributed
+from utils import distributed, files
 from utils.stopping import StopRequest
 
 PATIENCE = 800.0  # seconds; most of them for a batch
@@ -54,8 +55,8 @@ class Loader(DataLoader):
         # Before the other ranks lose their patience: they do not know the cause.
         self.patience = 0.75 * distributed.GROUP.get("patience", PATIENCE)
         # With a generator of its own: else its start would draw from the global one.
-        super().__init__(dataset, num_workers=workers, worker_init_fn=_init_worker,
-                         timeout=self.patience if workers else 0,
+        super().__init__(dataset, num_workers=workers, timeout=self.patience if workers else 0,
+                         worker_init_fn=partial(_init_worker, files.known),
                          pin_memory=device.type == "cuda", generator=torch.Generator(), **how)
 
     def __iter__(self) -> Any:
@@ -74,7 +75,8 @@ class Loader(DataLoader):
         except RuntimeError as error:
             if "timed out" not in str(error):
                 raise
-            root = getattr(self.dataset, "root", "the data set")
+            source = getattr(self.dataset, "dataset", self.dataset)  # of which it is a part
+            root = getattr(source, "root", "the data set")
             raise RuntimeError(f"{root}: a process that reads there has not answered for "
                                f"{self.patience:.0f} s; is its disk there? --workers 0 reads "
                                "without processes") from None
@@ -105,8 +107,9 @@ def check_shared_memory(workers: int, size: int) -> None:
                           "give --workers 0 or fewer, or a larger one (docker run --shm-size 8g)")
 
 
-def _init_worker(_: int) -> None:
+def _init_worker(known: set[str], _: int) -> None:
     """In a worker: one thread, kept memory, and its own answer to the signals held back."""
+    files.known |= known  # nothing, where this is a fork
     cv2.setNumThreads(0)
     distributed.keep_freed_memory()  # else each image takes milliseconds of page faults
     StopRequest(patience=0)

@@ -101,8 +101,8 @@ def open_cache(dataset: SegmentationDataset, threads: int = 1, verify: bool = Fa
         verify: compare what is there with its checksums, and make again what differs.
 
     Raises:
-        ValueError: not enough room, or a file cannot be decoded.
-        OSError: it cannot be written.
+        ValueError: a file cannot be decoded.
+        OSError: not enough room, or it cannot be written.
     """
     return Cache(CacheFiles(dataset, threads).complete(verify))
 

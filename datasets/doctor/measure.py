@@ -64,7 +64,7 @@ def examine_image(dataset: SegmentationDataset, path: Path, label: Path | None) 
     try:
         bits = needed_bits(path)
         pixels = read_image(path, dataset.exif == "apply", bits, partial(size_of, dataset, label))
-        orientation = 0 if dataset.exif else unclear_orientation(path, label)
+        orientation = unclear_orientation(path, label) if label and not dataset.exif else 0
     except (FileNotFoundError, ValueError) as error:
         return ImageFacts(path, fault=why_not_read(path, error))
     digest = hashlib.blake2b(pixels.data, digest_size=16, key=repr(pixels.shape).encode()).digest()

@@ -4,8 +4,9 @@ import numpy as np
 
 from datasets.base import SegmentationDataset
 from datasets.classes import UNKNOWN
+from datasets.reading import check_exif
 from utils.labels import IGNORE
-from utils.submission.package import Package, Size
+from utils.submission.package import Package
 
 LAYOUTS = {  # folder of the files, whether a server looks into all; the others: NAME.png at the top
     "cityscapes": ("", True),  # CITY_SEQ_FRAME*.png
@@ -13,14 +14,17 @@ LAYOUTS = {  # folder of the files, whether a server looks into all; the others:
 }
 
 
-def expected_package(name: str, dataset: SegmentationDataset, sizes: list[Size]) -> Package:
+def expected_package(name: str, dataset: SegmentationDataset) -> Package:
     """The package of a split of data set `name`, in the order of its samples.
 
     Args:
         name: in DATASETS.
         dataset: of the split.
-        sizes: (H, W) of each of its images.
+
+    Raises:
+        ValueError: EXIF turns images, and nothing says whether that is wanted.
     """
+    check_exif(dataset)
     folder, anywhere = LAYOUTS.get(name, ("", False))
     table = dataset.id_to_train_id
     void = int(np.flatnonzero(table == IGNORE)[0])
@@ -30,7 +34,7 @@ def expected_package(name: str, dataset: SegmentationDataset, sizes: list[Size])
     legal[void] = True
     paths = [f"{folder}{sample.name}.png" for sample in dataset.samples]
     return Package(
-        sizes=dict(zip(paths, sizes, strict=True)),
+        sizes=dict(zip(paths, dataset.sizes(), strict=True)),
         legal=legal,
         train_id_to_id=dataset.train_id_to_id,
         void=void,

@@ -1,7 +1,7 @@
 """Names of segmentation_models_pytorch: its architectures, its encoders, those of timm.
 
 `smp:ARCHITECTURE:ENCODER` is a network of that package, which is optional: nothing here imports it
-before such a name is given. github.com/qubvel-org/segmentation_models.pytorch, MIT licence.
+before such a name is given. github.com/qubvel-org/segmentation_models.pytorch, MIT license.
 """
 
 import difflib

@@ -1,6 +1,6 @@
 """Networks of segmentation_models_pytorch, with normalization inside and any image size.
 
-github.com/qubvel-org/segmentation_models.pytorch, MIT licence; an optional package.
+github.com/qubvel-org/segmentation_models.pytorch, MIT license; an optional package.
 """
 
 import contextlib

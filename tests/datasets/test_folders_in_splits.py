@@ -41,6 +41,18 @@ def test_samples(root: Path) -> None:
     assert set(found(check("folder", root))) == {"hidden-file"}
 
 
+def test_two_links_to_one_folder_are_two_folders(root: Path) -> None:
+    """As of frames that are in two lists; only links that lead to a parent are passed over."""
+    for kind in ("images", "labels"):
+        shutil.move(root / kind / "train", root / kind / "all")
+        (root / kind / "train").mkdir()
+        for name in ("x", "y"):
+            (root / kind / "train" / name).symlink_to("../all/right")
+        (root / kind / "train/up").symlink_to("..")
+    samples = build_dataset("folder", root, "train").samples
+    assert [sample.name for sample in samples] == ["x/0", "x/far/4", "y/0", "y/far/4"]
+
+
 def test_a_label_in_another_folder_is_none(root: Path) -> None:
     (root / "labels/train/left/0.png").rename(root / "labels/train/left/1.png")
     with pytest.raises(ValueError, match=r"left/0\.png: no label; 1 of 5"):

@@ -1,6 +1,7 @@
 """How images are read: as EXIF turns them or as stored, and with the bits that they have."""
 
 import json
+import shutil
 import warnings
 from pathlib import Path
 
@@ -15,8 +16,9 @@ from datasets import build_dataset
 from datasets.base import SegmentationDataset
 from datasets.cache.decoded import open_cache
 from datasets.doctor import check
+from datasets.evaluation.submission import expected_package
 from datasets.reading import find_bits, settle
-from utils import checkpoint
+from utils import checkpoint, distributed
 from utils.images import needed_bits, read_image, read_label, read_orientation, write_png
 
 TURN = {2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180,
@@ -78,6 +80,19 @@ def test_images_fit_their_labels(
     assert "exif" not in found(check("folder", root, exif="apply"))
 
 
+def test_without_labels_nothing_tells(tmp_path: Path) -> None:
+    """What is predicted for a benchmark is not as it is stored in silence."""
+    root = photos(tmp_path, 6, SIZE, True, "jpg")
+    shutil.copytree(root / "images/val", root / "images/test")
+    dataset = build_dataset("folder", root, "test")
+    with pytest.raises(ValueError, match="1 of 1 images of test; give --exif apply if labels are"):
+        expected_package("folder", dataset)
+    for exif, size in (("apply", SIZE), ("ignore", SIZE[::-1])):
+        dataset.exif = exif
+        assert [*expected_package("folder", dataset).sizes.values()] == [size]
+    assert "exif" not in found(check("folder", root))
+
+
 def test_a_cache_of_images_read_otherwise_is_another(tmp_path: Path) -> None:
     root = photos(tmp_path, 3, SIZE, True, "png")
     pixels = []
@@ -115,6 +130,19 @@ def test_bits_that_hold_all_images(bits: int, suffix: str, tmp_path: Path) -> No
     for index, pixels in enumerate(before):
         assert np.abs(train.read_image(index).astype(int) - pixels).max() <= 1
     assert ("dark-image" in found(check("folder", root))) == (bits < 16)
+
+
+def test_each_rank_looks_at_a_part_of_the_bits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, own = draw_folder(tmp_path), []
+    deepen(root, 12)
+    monkeypatch.setattr(distributed, "shard", lambda length: range(1, length, 2))
+    monkeypatch.setattr(distributed, "gather", lambda part, patiently: own.append(part) or [14, 0])
+    for path in sorted((root / "images/train").iterdir())[::2]:
+        path.write_bytes(b"damaged")  # of the other rank
+    assert find_bits(build_dataset("folder", root, "train").samples) == 14
+    assert own == [12]
 
 
 def test_other_images_have_no_bits(tmp_path: Path) -> None:

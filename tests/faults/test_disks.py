@@ -3,6 +3,7 @@
 import errno
 import io
 import os
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from model.snapshot import load_model, read_snapshot
 from utils import checkpoint, files
 from utils.images import read_image, read_size
 from utils.options.data import check_output
+from utils.workers import Loader
 
 
 @pytest.fixture
@@ -50,6 +52,22 @@ def test_a_stale_handle(read: Any, refused: Any, tmp_path: Path) -> None:
     refused(errno.ESTALE, 3)
     with pytest.raises((ValueError, OSError), match="Stale file handle|cannot be read"):
         read(path)
+
+
+def test_a_listed_file_that_is_replaced(refused: Any, tmp_path: Path) -> None:
+    """In workers, too, that are no forks of this process."""
+    sample = build_dataset("folder", draw_folder(tmp_path), "train").samples[0]
+    loader = Loader(range(1), 1, torch.device("cpu"))
+    init = pickle.loads(pickle.dumps(loader.worker_init_fn))
+    if not (pid := os.fork()):
+        try:
+            files.known.clear()
+            init(0)
+        finally:
+            os._exit(str(sample.label) in files.known)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 1
+    refused(errno.ENOENT, 2)
+    read_image(sample.image)
 
 
 def test_a_file_that_was_never_there(refused: Any, tmp_path: Path, monkeypatch: Any) -> None:

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from conftest import forks
+from torch.utils.data import Subset
 from trainings import SGD, Trainings, assert_same, at, step_of
 
 from utils import stopping, workers
@@ -44,7 +45,7 @@ def test_a_disk_that_has_gone_silent(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workers, "PATIENCE", 4 / 3)
     with pytest.raises(RuntimeError, match="/mnt/gone: a process that reads there has not "
                                            "answered for 1 s"):
-        list(Loader(Slow(), 1, CPU, batch_size=None))
+        list(Loader(Subset(Slow(), range(2)), 1, CPU, batch_size=None))
 
 
 def said(error: Exception, capsys: pytest.CaptureFixture) -> tuple[int, str]:
@@ -176,6 +177,17 @@ def test_who_leaves_does_not_wait_for_a_slow_disk() -> None:
     with pytest.raises(KeyboardInterrupt):
         list(jobs)
     assert time.monotonic() - before < 2
+
+
+def test_who_leaves_meanwhile_has_said_all(tmp_path: Path) -> None:
+    """What was printed is not lost in a buffer."""
+    (tmp_path / "slow.py").write_text(
+        "import sys, threading\nfrom utils.stopping import run\n\ndef main():\n    print('said')\n"
+        "    threading.Thread(target=threading.Event().wait, name='ThreadPoolExecutor',\n"
+        "                     daemon=True).start()\n    raise KeyboardInterrupt\n\n"
+        "sys.stdout = open(1, 'w', closefd=False)  # with a buffer\nrun(main)\n")
+    done = forks()(tmp_path / "slow.py")
+    assert (done.returncode, done.stdout) == (130, "said\n")
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, -15)])

@@ -26,9 +26,13 @@ def train(tmp_path_factory: pytest.TempPathFactory) -> Trainings:
 
 
 def kill_and_resume(
-    train: Trainings, kills: int, words: list, draw: Draw, folder: Path, ranks: int = 0
+    train: Trainings, kills: int, words: list, draw: Draw, folder: Path, ranks: int = 0,
+    workers: int = 0,
 ) -> None:
-    """Kills trainings until there were `kills`; each is resumed until it ends, and compared."""
+    """Kills trainings until there were `kills`; each is resumed until it ends, and compared.
+
+    What they are compared with has no `workers`, on which nothing depends.
+    """
     seed = random.randrange(1 << 32)
     rng, seen, number, steps = random.Random(seed), 0, 0, []
     print("seed", seed)
@@ -38,7 +42,7 @@ def kill_and_resume(
         run, code = folder / f"run{number}", 1
         while code:
             how = draw(rng) if seen < kills else {}
-            done = train.go_on(run, *words, ranks=ranks, **how)
+            done = train.go_on(run, *words, "--workers", workers, ranks=ranks, **how)
             code = done.returncode
             assert not code or how and "Traceback" not in done.stderr, done.stderr
             seen += code != 0
@@ -62,7 +66,7 @@ for step in range(int(sys.argv[2]), 10**6):
 """
 
 
-@pytest.mark.parametrize("kills", few_or_many(5, 60))
+@pytest.mark.parametrize("kills", few_or_many(3, 60))
 def test_kills_of_what_does_nothing_but_save(kills: int, tmp_path: Path) -> None:
     """Of files that take a while to be written."""
     (tmp_path / "saves.py").write_text(SAVES)
@@ -97,26 +101,25 @@ def test_kills_while_saving(kills: int, train: Trainings, tmp_path: Path) -> Non
     kill_and_resume(train, kills, ADAMW, draw, tmp_path)
 
 
-@pytest.mark.parametrize("kills", few_or_many(2, 50))
+@pytest.mark.parametrize("kills", few_or_many(1, 50))
 @pytest.mark.parametrize("workers", [0, 2])
 def test_kills_at_random(kills: int, workers: int, train: Trainings, tmp_path: Path) -> None:
-    words = [*ADAMW, "--workers", workers]
-    first = train.start(tmp_path / "timed", *words)
+    seconds = train.seconds[train.undisturbed(*ADAMW)]
 
     def draw(rng: random.Random) -> dict[str, Any]:
-        return {"kill_after": rng.uniform(0, first.seconds)}
+        return {"kill_after": rng.uniform(0, seconds)}
 
-    kill_and_resume(train, kills, words, draw, tmp_path)
+    kill_and_resume(train, kills, ADAMW, draw, tmp_path, workers=workers)
 
 
 @pytest.mark.parametrize("kills", few_or_many(1, 20))
 def test_kills_on_two_ranks(kills: int, train: Trainings, tmp_path: Path) -> None:
     """Of a rank or of their launcher, which the others have to notice."""
     words = [*ADAMW, "--accumulate", 1, "--patience", 15]
-    first = train.start(tmp_path / "timed", *words, ranks=2)
+    whole = train.seconds[train.undisturbed(*words, ranks=2)]
 
     def draw(rng: random.Random) -> dict[str, Any]:
-        seconds, victim = rng.uniform(0, first.seconds), rng.choice(("launcher", 0, 1))
+        seconds, victim = rng.uniform(0, whole), rng.choice(("launcher", 0, 1))
         if victim == "launcher":
             return {"kill_after": seconds}
         return {"faults": [{"call": "train.main", "n": 1, "alarm": seconds, "rank": victim}]}
@@ -127,13 +130,13 @@ def test_kills_on_two_ranks(kills: int, train: Trainings, tmp_path: Path) -> Non
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 2])
 def test_kills_of_a_larger_network(workers: int, train: Trainings, tmp_path: Path) -> None:
-    words = [*SGD, *LARGER, "--workers", workers]
-    first = train.start(tmp_path / "timed", *words)
+    words = [*SGD, *LARGER]
+    seconds = train.seconds[train.undisturbed(*words)]
 
     def draw(rng: random.Random) -> dict[str, Any]:
-        return {"kill_after": rng.uniform(0, first.seconds)}
+        return {"kill_after": rng.uniform(0, seconds)}
 
-    kill_and_resume(train, 20, words, draw, tmp_path)
+    kill_and_resume(train, 20, words, draw, tmp_path, workers=workers)
 
 
 @pytest.mark.slow

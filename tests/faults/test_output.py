@@ -95,6 +95,7 @@ def test_a_damaged_log(tmp_path: Path) -> None:
     ours = [json.dumps({"kind": kind, "step": step})
             for kind, step in (("train", 2), ("val", 2), ("train", 4), ("val", 4), ("train", 5))]
     lines = [b"\xff\xfe", b"[1]", b"7", b'{"step": "x"}', b'{"kind": "train"}', b"null",
+             b"[" * 99_999, b'{"kind": "val", "step": Infinity}',
              *(line.encode() for line in ours), b'{"kind": "train", "step": 1']
     (tmp_path / "log.jsonl").write_bytes(b"\n".join(lines))
     Log(tmp_path, total_steps=9, start_step=4, validated=2).close()

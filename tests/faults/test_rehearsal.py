@@ -102,7 +102,7 @@ def test_no_room(train: Trainings, tmp_path: Path) -> None:
         "10**12)\nrun(train.main)\n")
     run = tmp_path / "run"
     done = forks()(script, *train.base, *WORDS, "--run-dir", run)
-    assert done.returncode == 2
+    assert done.returncode == 1  # as of any disk that is full
     assert "MB are to be written, 0.0 MB are free; make room" in done.stderr
     assert steps(run) == 0
     assert not list(run.glob("*.part"))

@@ -43,6 +43,8 @@ def test_nothing_is_near(call: Callable) -> None:
                          "python train.py --help"]),
     ("evaluate.sh", ["Scores a checkpoint", "python evaluate.py --help"]),
     ("submit.sh", ["python test.py --help"]),
+    ("run_tests.sh", ["Sets up Python and runs the tests"]),
+    ("quickstart.sh", ["From nothing to pictures"]),
 ])
 def test_help_of_launchers(name: str, said: list[str]) -> None:
     """The recipe's own options, not the defaults of what it starts; nothing is installed."""
@@ -61,6 +63,7 @@ def test_figures_of_another_network_stay(
     mine, file = tmp_path / "mine.pth", tmp_path / "scores.json"
     shutil.copy(snapshots["camvid"], mine)
     words = ["evaluate.py", "--data-root", data_roots["camvid"], "--workers", 0, "--json", file]
+    file.touch()  # holds nothing that could be lost
     for snapshot, more, code in ((mine, [], 0), (mine, [], 0), (snapshots["camvid"], [], 2),
                                  (mine, ["--limit", 1], 0), (snapshots["camvid"], [], 2),
                                  (snapshots["camvid"], ["--overwrite"], 0)):
@@ -70,6 +73,10 @@ def test_figures_of_another_network_stay(
         if code:
             assert "figures, of another run (not the same snapshot); give --overwr" in done.stderr
             assert file.read_bytes() == before
+    file.write_text("my notes")
+    done = call(*words, "--snapshot", mine)
+    assert (done.returncode, file.read_text()) == (2, "my notes")
+    assert f"{file}: holds something else than scores; give --overwrite, or ano" in done.stderr
 
 
 def test_figures_of_every_image(

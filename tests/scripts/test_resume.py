@@ -179,7 +179,7 @@ def test_a_longer_training_is_the_same_as_one_begun_so(
     assert train.start(tmp_path, *words, "--max-steps", 2).returncode == 0
     done = train("--resume", tmp_path, "--max-steps", 99)
     assert done.returncode == 0, done.stderr
-    assert "note: steps were 2, are 8" in done.stdout
+    assert "note: steps were 2, are 8\n" in done.stdout
     whole, longer = (checkpoint.read(run / "last.pth")
                      for run in (reference(*words), tmp_path))
     assert longer["step"] == whole["step"] == 8
@@ -195,6 +195,7 @@ def test_another_course_of_the_rate_is_asked_for(
     assert done.returncode == 0, done.stderr
     last = checkpoint.read(tmp_path / "run/last.pth")
     assert (last["step"], last["epoch"], last["complete"]) == (6, 3, True)
+    assert "note: steps were 4, are 6: the learning-rate course is a new one\n" in done.stdout
     assert "extend" not in json.loads(last["args"])
 
 

@@ -20,6 +20,7 @@ from model import build_model
 from utils import checkpoint
 from utils.files import replacing
 from utils.images import read_image, read_label, write_png
+from utils.options.data import SHIPPED
 from utils.submission.folder import ResultsFolder
 
 FAST = ["--workers", 0, "--threads", 1, "--precision", "fp32"]
@@ -268,8 +269,8 @@ def test_wrong_inference_writes_nothing(snapshots, data_roots, call, tmp_path: P
 
 
 @pytest.mark.parametrize(("words", "said"), [
-    ([], "give --snapshot FILE and --save-dir DIR, or --check-zip FILE"),
-    (["--snapshot", "x.pth"], "give --snapshot FILE and --save-dir DIR"),
+    ([], f"give --snapshot FILE, as {SHIPPED}, and --save-dir DIR, or --check-zip FILE"),
+    (["--snapshot", "x.pth"], "and --save-dir DIR, or --check-zip FILE"),
     (["--check-zip", "x.zip"], "--check-zip: give --dataset NAME"),
 ])
 def test_what_must_be_given(words: list[str], said: str, call) -> None:

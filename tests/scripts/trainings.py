@@ -26,6 +26,7 @@ class Trainings:
                      "--crop-size", 32, 48, "--epochs", 2, "--save-every", 1, "--log-every", 1,
                      "--workers", 0, "--threads", 1, "--precision", "fp32"]
         self.folder, self.whole = folder, dict[tuple, Path]()
+        self.seconds: dict[Path, float] = {}  # that the undisturbed ones took
 
     def __call__(self, *words: object, **options: Any) -> Done:
         return forks()("train.py", *words, **options)
@@ -46,6 +47,7 @@ class Trainings:
             self.whole[key] = self.folder / f"undisturbed{len(self.whole)}"
             done = self.start(self.whole[key], *words, ranks=ranks)
             assert done.returncode == 0, done.stderr
+            self.seconds[self.whole[key]] = done.seconds
         return self.whole[key]
 
 
@@ -58,9 +60,10 @@ def flatten(value: Any, name: str = "") -> dict[str, Any]:
 
 
 def content(path: Path) -> dict[str, Any]:
-    """What must be equal after a resume: all but the folder and how often it saves."""
+    """What must be equal after a resume: all but the folder, how often it saves, who reads."""
     content = checkpoint.read(path)
-    content["args"] = {**json.loads(content["args"]), "run_dir": None, "save_every": None}
+    content["args"] = {**json.loads(content["args"]), "run_dir": None, "save_every": None,
+                       "workers": None}
     return {
         name: value.contiguous().numpy().tobytes() if isinstance(value, torch.Tensor) else value
         for name, value in flatten(content).items()

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, forks
 
 from utils import locks
 from utils.locks import Lock, hold_folder
@@ -60,6 +60,19 @@ def test_one_process_at_a_time(path: Path, capsys: pytest.CaptureFixture) -> Non
     lock.release()
     with held_by_another(path):
         assert Lock(path).take()
+
+
+def test_no_rank_goes_on_where_the_main_one_was_refused(tmp_path: Path) -> None:
+    (tmp_path / "hold.py").write_text(
+        "import os, sys\nfrom pathlib import Path\nfrom utils import distributed\n"
+        "from utils.locks import hold_folder\nfrom utils.stopping import run\n\ndef main():\n"
+        "    distributed.start('cpu')\n    hold_folder(Path(sys.argv[1]))\n"
+        "    Path(sys.argv[1], os.environ['RANK']).touch()\n\nrun(main)\n")
+    with held_by_another(tmp_path / ".lock"):
+        done = forks()(tmp_path / "hold.py", tmp_path, ranks=2)
+    assert done.returncode
+    assert "in use by process" in done.stderr
+    assert not [path for path in tmp_path.iterdir() if path.name in "01"]
 
 
 def test_marks_of_other_hosts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,8 @@ import train
 from model import layers
 from model.losses import LOSSES
 from utils import checkpoint, distributed
-from utils.options.parser import below_one, odd, positive
+from utils.options.parser import Parser, below_one, odd, positive
+from utils.options.training import add_run_folder
 from utils.scoring.validation import validate
 
 
@@ -377,3 +378,17 @@ def test_below_one(text: str) -> None:
     assert below_one("1/4") == 0.25
     with pytest.raises(Exception, match="below 1"):
         below_one(text)
+
+
+def test_help_is_without_colors() -> None:
+    """On a terminal, where Python 3.14 has some: a script's streams would show their escapes."""
+    assert Parser(None).color is False
+
+
+def test_extend_needs_resume() -> None:
+    parser = Parser(None)
+    add_run_folder(parser.add_argument, "DATASET")
+    with pytest.raises(ValueError, match="--extend: has no effect without --resume; give both"):
+        parser.parse_args(["--extend"])
+    for words in (["--resume"], ["--resume", "run"]):
+        parser.check_effects(parser.parse_args([*words, "--extend"]))

@@ -33,7 +33,7 @@ def split_of(name: str) -> str:
 
 def package_of(name: str, root: Path, split: str | None = None):
     dataset = build_dataset(name, root, split or split_of(name))
-    return expected_package(name, dataset, dataset.sizes())
+    return expected_package(name, dataset)
 
 
 def right_files(name: str, root: Path, split: str | None = None) -> Files:

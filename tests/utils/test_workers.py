@@ -6,6 +6,7 @@ import signal
 from collections.abc import Iterator
 from functools import partial
 from multiprocessing import forkserver
+from typing import Any
 
 import pytest
 import torch
@@ -19,13 +20,13 @@ CPU = torch.device("cpu")
 hear = workers._init_worker
 
 
-def hear_after(number: int, worker: int) -> None:
+def hear_after(number: int, *given: Any) -> None:
     os.kill(os.getpid(), number)
-    hear(worker)
+    hear(*given)
 
 
-def hear_before_two(number: int, worker: int) -> None:
-    hear(worker)
+def hear_before_two(number: int, *given: Any) -> None:
+    hear(*given)
     for _ in range(2):
         os.kill(os.getpid(), number)
 

@@ -41,6 +41,7 @@ NEEDS = {
     "verify": ("cache",),
     "results": ("half",),
     "teacher_weight": ("teacher",),
+    "extend": ("resume",),
 }
 
 
@@ -51,6 +52,7 @@ class Parser(argparse.ArgumentParser):
         description, _, examples = (doc or "").partition("\n\n")
         super().__init__(description=description, epilog=examples, formatter_class=_Formatter,
                          allow_abbrev=False)
+        self.color = False  # of --help in Python 3.14: the streams of a script take no escapes
         self.add_argument("--debug", action="store_true", help="show the traceback of an error")
 
     def parse_known_args(  # type: ignore[override]
@@ -71,7 +73,7 @@ class Parser(argparse.ArgumentParser):
                 raise ValueError(f"{_option(name)}: has no effect with {_option(owner)} "
                                  f"{values[owner]}; it is an option of {' and '.join(wanted)}")
         for name, others in NEEDS.items():
-            if name in given and not any(values.get(other, True) for other in others):
+            if name in given and all(values.get(other, True) in (None, False) for other in others):
                 words = " or ".join(map(_option, others))
                 raise ValueError(f"{_option(name)}: has no effect without {words}; give both, or "
                                  "leave it out")

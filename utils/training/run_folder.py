@@ -210,7 +210,7 @@ class Run:
                 "torch": str(torch.__version__), "precision": args.precision,
                 "processor": processor(next(state.network.parameters()).device)}}
         if last:
-            self._go_on(last, args.extend or args.schedule == "constant")
+            self._go_on(last, args)
         if self.complete:
             distributed.say(f"{args.run_dir}: already complete, step {state.step} of {self.steps}")
             return
@@ -222,11 +222,12 @@ class Run:
                        main, last.get("validated", last["step"]) if last else 0)
         self.log.losses = last["losses"] if last else []
 
-    def _go_on(self, last: dict[str, Any], longer: bool) -> None:
+    def _go_on(self, last: dict[str, Any], args: argparse.Namespace) -> None:
         """Makes the state that of `last`, if it is of this training and the same on all ranks."""
         check_same_classes(last["dataset"], self.constant["dataset"])
         then, now = last["run"], self.constant["run"]
-        check_same_training(then, now, longer)
+        constant = args.schedule == "constant"
+        check_same_training(then, now, args.extend or constant)
         distributed.agree("checkpoints to resume from", {"step": last["step"], "state":
                           checkpoint.fingerprint(last)}, ValueError,
                           "copy the newest run folder to every host, or share it")
@@ -234,7 +235,8 @@ class Run:
         self.complete = last["complete"]
         if then["steps"] != now["steps"]:
             self.complete = False
-            distributed.say(f"note: steps were {then['steps']}, are {now['steps']}")
+            distributed.say(f"note: steps were {then['steps']}, are {now['steps']}"
+                            + ("" if constant else ": the learning-rate course is a new one"))
 
     @contextlib.contextmanager
     def until_stopped(self, what: str, settings: Settings) -> Iterator[None]:
