@@ -124,7 +124,7 @@ def write_file(path: PathLike, data: bytes | memoryview, durable: bool = True) -
     """Writes a file whole or not at all, as `replacing` does; into a pipe or a device at once."""
     given = Path(path)
     special = os.path.exists(given) and not (given.is_file() or given.is_dir())
-    if given.is_relative_to("/dev") or special:
+    if special or os.fspath(path).startswith(("/dev/std", "/dev/fd/")):
         given.open("wb").write(data)
         return
     with replacing(path, len(data), durable) as part:
