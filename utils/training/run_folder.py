@@ -160,13 +160,17 @@ def check_same_training(then: dict[str, Any], now: dict[str, Any], longer: bool 
 
 
 def check_same_classes(then: dict[str, Any], now: dict[str, Any]) -> None:
-    """Refuses to continue with other classes than those of a checkpoint's `dataset`, or moved ones.
+    """Refuses to continue with other classes than those of a checkpoint's `dataset`, or moved ones,
+    or with images that are read in another way.
 
     Raises ValueError with the first that differs.
     """
-    if then.get("class_map") != now.get("class_map"):
-        raise ValueError("--resume: --class-map was another one; leave it out, or start another "
-                         "training with --init")
+    for key, what in (("class_map", "--class-map"), ("exif", "--exif"),
+                      ("bits", "the number of bits in 16-bit images")):
+        was, is_ = (shown(str(each.get(key)))[:100] for each in (then, now))
+        if then.get(key) != now.get(key):
+            raise ValueError(f"--resume: {what} was another one ({was}, now {is_}); leave it as it "
+                             "was, or start another training with --init")
     tables = [[f"{name} (id {number})" for name, number in
                zip(each.get("class_names", ()), each.get("train_id_to_id", ()), strict=False)]
               for each in (then, now)]

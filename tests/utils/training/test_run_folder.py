@@ -1,7 +1,9 @@
 """The folder of a training: one owner, always a whole checkpoint, nothing overwritten."""
 
 import os
+import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -282,6 +284,18 @@ def test_other_classes(names: list, ids: list, message: str) -> None:
     check_same_classes(TABLE, dict(TABLE))
     with pytest.raises(ValueError, match=message):
         check_same_classes(TABLE, {"class_names": names, "train_id_to_id": ids})
+
+
+@pytest.mark.parametrize(("key", "was", "is_", "what"), [
+    ("exif", "apply", "ignore", "--exif was another one (apply, now ignore)"),
+    ("exif", None, "apply", "--exif was another one (None, now apply)"),
+    ("bits", 12, 16, "the number of bits in 16-bit images was another one (12, now 16)"),
+])
+def test_images_that_are_read_otherwise(key: str, was: Any, is_: Any, what: str) -> None:
+    then, now = ({**TABLE, key: each} if each else TABLE for each in (was, is_))
+    check_same_classes(then, dict(then))
+    with pytest.raises(ValueError, match=re.escape(f"--resume: {what}")):
+        check_same_classes(then, now)
 
 
 def test_older_checkpoints_do_not_say_their_precision(capsys: pytest.CaptureFixture) -> None:
