@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 
 from utils.stopping import DISK_FAULTS
 
@@ -113,6 +113,14 @@ def replacing(path: PathLike, need: int = 0, durable: bool = True) -> Iterator[P
                 os.fsync(folder)
             finally:
                 os.close(folder)
+
+
+def open_own(path: Path, mode: str) -> IO[Any]:
+    """As open(), of a file that stays in a folder of results; OSError for a link in its place."""
+    def opener(name: str, flags: int) -> int:
+        return os.open(name, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)
+
+    return open(path, mode, encoding=None if "b" in mode else "utf-8", opener=opener)
 
 
 def make_new(part: Path) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from utils import checkpoint, distributed
-from utils.files import check_room, shown, sweep
+from utils.files import check_room, open_own, shown, sweep, write_file
 from utils.locks import Lock
 from utils.precision import processor
 from utils.processes.failures import MEMORY
@@ -56,12 +56,14 @@ class RunFolder:
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock()
             sweep(self.path)
-            with (self.path / "command.txt").open("ab") as file:
+            with open_own(self.path / "command.txt", "ab") as file:
                 command = shlex.join([Path(sys.executable).name, *sys.argv])
                 file.write(os.fsencode(command) + b"\n")
-            (self.path / LAUNCH).write_text(os.environ.get("TORCHELASTIC_RUN_ID", ""))
+            launch = os.environ.get("TORCHELASTIC_RUN_ID", "").encode()
+            write_file(self.path / LAUNCH, launch, durable=False)
         except OSError as error:
-            raise OSError(error.errno, f"{self.path}: cannot be written ({error.strerror}); choose "
+            where = shown(error.filename or self.path)
+            raise OSError(error.errno, f"{where}: cannot be written ({error.strerror}); choose "
                           "another --run-dir") from None
 
     def _lock(self) -> None:

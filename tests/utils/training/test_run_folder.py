@@ -11,6 +11,7 @@ from conftest import run_script
 
 from utils import checkpoint
 from utils.training import run_folder
+from utils.training.log import Log
 from utils.training.run_folder import (
     BEST,
     LAST,
@@ -142,6 +143,20 @@ def test_checkpoints_are_not_overwritten(name: str, tmp_path: Path) -> None:
 def test_command_is_kept(folder: RunFolder) -> None:
     RunFolder(folder.path, resume=True)
     assert len((folder.path / "command.txt").read_text().splitlines()) == 2
+
+
+@pytest.mark.parametrize("name", [".lock", "command.txt", ".launch", "log.jsonl"])
+def test_links_in_the_way_are_not_followed(name: str, tmp_path: Path) -> None:
+    victim, path = tmp_path / "victim", tmp_path / "run"
+    victim.write_text("precious")
+    path.mkdir()
+    (path / name).symlink_to(victim)
+    try:
+        folder = RunFolder(path, resume=False)
+        Log(folder.path, 10, 0, 1, 1, main=True).record("train", 1, {})
+    except OSError as error:
+        assert str(path / name) in str(error)
+    assert victim.read_text() == "precious"
 
 
 def test_rests_of_killed_processes_are_swept(tmp_path: Path) -> None:
