@@ -2,6 +2,7 @@
 
 import os
 import re
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -147,16 +148,19 @@ def test_command_is_kept(folder: RunFolder) -> None:
 
 @pytest.mark.parametrize("name", [".lock", "command.txt", ".launch", "log.jsonl"])
 def test_links_in_the_way_are_not_followed(name: str, tmp_path: Path) -> None:
-    victim, path = tmp_path / "victim", tmp_path / "run"
+    """Whether there is a file at their other end or not."""
+    path, victim, missing = tmp_path / "run", tmp_path / "victim", tmp_path / "missing"
     victim.write_text("precious")
     path.mkdir()
-    (path / name).symlink_to(victim)
-    try:
-        folder = RunFolder(path, resume=False)
-        Log(folder.path, 10, 0, 1, 1, main=True).record("train", 1, {})
-    except OSError as error:
-        assert str(path / name) in str(error)
+    for target in (victim, missing):
+        (path / name).unlink(missing_ok=True)
+        (path / name).symlink_to(target)
+        refused = pytest.raises(OSError, match=f"{path / name}: cannot be written")
+        with refused if name in (".lock", "command.txt") else nullcontext():
+            RunFolder(path, resume=False)
+        Log(path, 10, 0, 1, 1, main=True).record("train", 1, {})
     assert victim.read_text() == "precious"
+    assert not missing.exists()
 
 
 def test_rests_of_killed_processes_are_swept(tmp_path: Path) -> None:
