@@ -17,6 +17,7 @@ what is written.
 
 import argparse
 import sys
+from collections import Counter
 from collections.abc import Callable, Generator, Iterable
 from contextlib import closing, suppress
 from dataclasses import replace
@@ -31,7 +32,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from datasets import DATASETS, dataset_of, find_root
-from datasets.folder import list_images
+from datasets.folder import is_image, list_images
 from datasets.video.sequences import find_sequence
 from model.snapshot import open_predictor, read_snapshot
 from utils import distributed
@@ -105,7 +106,7 @@ def open_video(args: argparse.Namespace) -> Video:
     if path.is_dir():
         files = list_images(path)
         video = open_frames(files[: args.limit], path.resolve().name, upright=True, bits=args.bits)
-        others = [other for other in list_images(path, every_file=True) if other not in files]
+        others = [other for other in list_images(path, every_file=True) if not is_image(other)]
         video.left_out = [] if args.limit else others
         return video
     if path.exists() or path.suffix:
@@ -178,8 +179,10 @@ def segment_folder(args: argparse.Namespace, device: torch.device, stop: StopReq
     if folder.resolve() == save_dir.resolve():
         raise ValueError("--save-dir is --demo-folder: the next run would take its own pictures")
     check_folder(save_dir)
-    alone = len({path.stem for path in files}) == len(files)  # pictures of a.png and a.jpg differ
-    names = {path: path.stem if alone else path.name for path in files}
+    often, images = Counter(path.stem for path in files), list(filter(is_image, files))
+    alone = len({path.stem for path in images}) == len(images)  # pictures of a.png and a.jpg differ
+    names = {path: path.stem if alone and (is_image(path) or often[path.stem] == 1) else path.name
+             for path in files}
     below = [path.name for path in folder.iterdir()
              if path.is_dir() and path.name[0] != "." and path.resolve() != save_dir.resolve()]
     if below:

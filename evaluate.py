@@ -29,9 +29,10 @@ from datasets.evaluation.scored_set import ScoredSet
 from datasets.reading import check_exif
 from datasets.transforms import EvalTransform
 from model import count_parameters
+from model.hub import weights_file
 from model.snapshot import from_snapshot, read_snapshot
 from utils import distributed
-from utils.files import write_file
+from utils.files import settings_of, write_file
 from utils.inference.predictor import Predictor, Workload
 from utils.options.data import (
     SHIPPED,
@@ -129,6 +130,7 @@ def open_network(
     predictor = predictor.with_precision(args.precision, workload)
     about |= {"parameters": count_parameters(network), **network.config,
               "precision": predictor.precision}
+    about |= settings_of({"weights": weights_file(args.snapshot)}, (), ["weights"])
     return scored, predictor, about
 
 
@@ -144,7 +146,7 @@ def predict_all(predictor: Predictor, scored: ScoredSet, workers: int) -> Iterat
 def open_predictions(args: argparse.Namespace) -> tuple[ScoredSet, Callable[[int], Scored]]:
     """The data set, and a function that reads the prediction of a sample of it."""
     scored = open_dataset(args, args.dataset, {})
-    found = find_predictions(args.predictions, [sample.name for sample in scored.dataset.samples])
+    found = find_predictions(args.predictions, scored.dataset.names)
     paths = list(found.values())
     kind = args.prediction_kind
     if kind == "auto":
@@ -166,8 +168,7 @@ def open_outputs(args: argparse.Namespace, scored: ScoredSet) -> Outputs | None:
     """What writes predictions; for a report a network's ids at least, to draw the worst later."""
     if not args.save_dir and not (args.report and args.snapshot):
         return None
-    names = [sample.name for sample in scored.dataset.samples]
-    return Outputs(args.save_dir or args.report, scored.labels, names,
+    return Outputs(args.save_dir or args.report, scored.labels, scored.dataset.names,
                    OUTPUTS if args.save_dir else ("pred",))
 
 
@@ -196,17 +197,19 @@ def check(args: argparse.Namespace) -> None:
         check_folder(args.report)
 
 
-def check_overwriting(args: argparse.Namespace, scored: ScoredSet) -> None:
-    """Refuses a --json that holds something else than figures of this. Raises ValueError."""
+def check_overwriting(args: argparse.Namespace, now: dict[str, Any]) -> None:
+    """Refuses a --json that holds something else than figures of `now`. Raises ValueError.
+
+    Older files say less of what they are of.
+    """
     path = Path(args.json or "")
     if args.overwrite or not path.is_file() or not path.stat().st_size:
         return
     found: dict[str, Any] = {}
     with suppress(ValueError):  # none of ours
         found = read_scores(args.json)
-    now = {"snapshot": args.snapshot, "predictions": args.predictions, "dataset": scored.name,
-           "split": args.split}
-    if differ := [key for key in now if found.get(key) != now[key]]:
+    differ = [key for key in now if found.get(key, now[key]) != now[key]]
+    if differ or not found:
         what = (f"other figures, of another run (not the same {', '.join(differ)})" if found else
                 "something else than scores")
         raise ValueError(f"--json {args.json}: holds {what}; give --overwrite, or another file")
@@ -225,7 +228,10 @@ def main() -> None:
     else:
         scored, read = open_predictions(args)
         items = distributed.shard(len(scored))
-    check_overwriting(args, scored)
+    facts = {"snapshot": args.snapshot, "weights": about.get("weights"),
+             "predictions": args.predictions, "dataset": scored.name, "split": args.split,
+             "root": str(scored.dataset.root)}
+    check_overwriting(args, facts)
     before = read_scores(args.compare, scored.labels) if args.compare else {}
     scores = Scores(scored.labels, scored.sizes, args.boundary_ratio * args.boundary)
     outputs = open_outputs(args, scored)
@@ -234,17 +240,15 @@ def main() -> None:
     if len(scores.images) != len(scored):
         raise RuntimeError(f"{len(scores.images)} of {len(scored)} images were scored")
     if distributed.rank() == 0:
-        result = {"snapshot": args.snapshot, "predictions": args.predictions,
-                  "dataset": scored.name, "split": args.split,
-                  "settings": settings(args, about)} | summarize(scores)
+        result = facts | {"settings": settings(args, about)} | summarize(scores)
         comparison = Comparison(args.compare, before, result, scored.labels) if before else None
         lines = [tables(scores, result), *([change_table(comparison)] if comparison else [])]
         lines.append(f"{len(scored)} images of {scored.name} {args.split}, mIoU "
                      f"{100 * result['averageScoreClasses']:.2f} %, "
                      f"{args.snapshot or args.predictions}")
         # Files before the tables, which may go into a pipe that breaks.
-        samples = scored.dataset.samples
-        images = {samples[index].name: ious for index, ious in image_ious(scores).items()}
+        names = scored.dataset.names
+        images = {names[index]: ious for index, ious in image_ious(scores).items()}
         if args.json:
             content = plain(result | {"imageScores": images})
             write_file(Path(args.json), json.dumps(content, indent=1).encode())
@@ -253,7 +257,7 @@ def main() -> None:
         if args.report:
             data = f"{scored.name} {args.split} in {scored.dataset.root}"
             page = Report(f"{scored.name} {args.split}", args.snapshot or args.predictions, scores,
-                          result, [sample.name for sample in samples], origin(args, data, about),
+                          result, names, origin(args, data, about),
                           json.loads(about.get("args", "{}")), comparison)
             scored.images = True
             again = read or partial(read_again, scored, outputs)

@@ -1,5 +1,7 @@
 """What every data set is: a list of files, a class table, and how a sample is read."""
 
+import re
+from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -121,6 +123,15 @@ class SegmentationDataset(Dataset):
     def sizes(self) -> list[tuple[int, int]]:
         """(H, W) of every image, from the headers; ValueError if a label has another."""
         return check_sizes(self)
+
+    @property
+    def names(self) -> list[str]:
+        """Of all samples; those that parts of the split share are behind the part: train/0."""
+        often = Counter(sample.name for sample in self.samples)
+        paths = ((sample.label or sample.image).relative_to(self.root).with_suffix("").as_posix()
+                 for sample in self.samples)
+        return [sample.name if often[sample.name] == 1 else re.sub("^(labels|images)/", "", path)
+                for sample, path in zip(self.samples, paths, strict=True)]
 
     def __len__(self) -> int:
         return len(self.samples)

@@ -59,7 +59,8 @@ def used_colors(path: Path, ids: np.ndarray) -> dict[int, Color]:
     if not (colors := read_colors(path)):
         return {}
     used = {int(i): colors.get(int(i), BLACK) for i in np.flatnonzero(histogram(ids))}
-    plain = all(color in ((i, i, i), voc_color(i)) for i, color in used.items())
+    telling = used if any(used) else colors  # black at 0 is in every such palette
+    plain = len(colors) > 1 and all(c in ((i, i, i), voc_color(i)) for i, c in telling.items())
     return {} if plain else used
 
 
@@ -67,7 +68,8 @@ def read_indexed(path: Path, colors: Mapping[int, Color]) -> np.ndarray:
     """(H, W) uint8 ids of a label: gray values, or indices of a palette.
 
     Some tools give every file a palette of its own. Where the color of an index is that of another
-    id, ids are taken by color; black, if it is of no id, is an id that is not in use.
+    id, ids are taken by color; black, if it is of no id, is an id that is not in use. Palettes are
+    filled up with black: at an index that is no id it says nothing.
 
     Args:
         path: a gray or palette PNG.
@@ -79,8 +81,8 @@ def read_indexed(path: Path, colors: Mapping[int, Color]) -> np.ndarray:
     ids = read_label(path, palette=True)
     used = used_colors(path, ids)
     by_color = {tuple(color): i for i, color in [*colors.items()][::-1]}
-    if not any(color in by_color and tuple(colors.get(i, ())) != color
-               for i, color in used.items() if color != BLACK):
+    if not any(color in by_color and tuple(colors.get(i, BLACK)) != color
+               for i, color in used.items()):
         return ids
     by_color.setdefault(BLACK, max({*range(256)} - {*colors}))
     strange = [(i, color) for i, color in used.items() if color not in by_color]

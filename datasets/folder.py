@@ -21,6 +21,11 @@ SUFFIXES = {  # of images
     ".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".heic", ".heif"}
 
 
+def is_image(path: Path) -> bool:
+    """Whether a file is one by its name."""
+    return path.suffix.lower() in SUFFIXES
+
+
 def list_images(folder: Path, every_file: bool = False) -> list[Path]:
     """The images in a folder in order, 9 before 10.
 
@@ -34,7 +39,7 @@ def list_images(folder: Path, every_file: bool = False) -> list[Path]:
     if not folder.is_dir():
         raise FileNotFoundError(f"{shown(folder)}: no such folder")
     files = [path for path in folder.iterdir() if not path.name.startswith(".")
-             and (path.suffix.lower() in SUFFIXES or every_file and not path.is_dir())]
+             and (is_image(path) or every_file and not path.is_dir())]
     if not files:
         raise FileNotFoundError(f"{shown(folder)}: no images in it")
     return sorted(files, key=lambda path: [

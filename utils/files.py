@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 
 from utils.stopping import DISK_FAULTS
 
@@ -118,6 +118,14 @@ def replacing(path: PathLike, need: int = 0, durable: bool = True) -> Iterator[P
                 os.close(folder)
 
 
+def open_own(path: Path, mode: str) -> IO[Any]:
+    """As open(), of a file that stays in a folder of results; OSError for a link in its place."""
+    def opener(name: str, flags: int) -> int:
+        return os.open(name, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)
+
+    return open(path, mode, encoding=None if "b" in mode else "utf-8", opener=opener)
+
+
 def make_new(part: Path) -> None:
     """An empty file; what is there under its name, a link too, is an error. Raises OSError."""
     part.open("xb").close()
@@ -127,7 +135,7 @@ def write_file(path: PathLike, data: bytes | memoryview, durable: bool = True) -
     """Writes a file whole or not at all, as `replacing` does; into a pipe or a device at once."""
     given = Path(path)
     special = os.path.exists(given) and not (given.is_file() or given.is_dir())
-    if given.is_relative_to("/dev") or special:
+    if special or os.fspath(path).startswith(("/dev/std", "/dev/fd/")):
         given.open("wb").write(data)
         return
     with replacing(path, len(data), durable) as part:

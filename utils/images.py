@@ -45,7 +45,6 @@ _FORMATS: list[tuple[str, bytes | tuple[bytes, ...], Callable[..., ImageFile]]] 
 _PNG_COLORS = {0: "gray", 2: "RGB", 3: "palette", 4: "gray with alpha", 6: "RGBA"}
 
 DEPTHS = (8, 10, 12, 14, 16)  # bits of cameras
-ENDS = 1 << 14  # bytes at the beginning and at the end of a PNG, between which there is no EXIF
 
 Palette = Sequence[Sequence[int]] | np.ndarray
 Size = tuple[int, int]
@@ -92,7 +91,7 @@ def read_image(
         pixels = np.minimum(pixels, full).astype(np.uint32)
         pixels = ((pixels * 255 + full // 2) // full).astype(np.uint8)
     if upright or label_size:
-        orientation = _orientation(image, data[:ENDS] + data[ENDS:][-ENDS:])
+        orientation = _orientation(image, BytesIO(data))
         if _turns(orientation, pixels.shape[:2], upright, label_size):
             pixels = _turn(pixels, orientation)
     return pixels
@@ -177,26 +176,31 @@ def read_orientation(path: PathLike) -> int:
     """1 to 8, EXIF 2.32, of the pixels as `read_image` finds them: 1 is upright, or not known."""
     with open_image(path) as file:
         image = _read_header(path, file)
-        if image.format != "PNG":
-            return _orientation(image, b"")
-        file.seek(0)
-        data = file.read(ENDS)
-        file.seek(max(ENDS, os.fstat(file.fileno()).st_size - ENDS))
-        return _orientation(image, data + file.read())
+        return _orientation(image, file)
 
 
-def _orientation(image: ImageFile, ends: bytes) -> int:
-    """From the header, or the EXIF in the `ENDS` of a PNG; a broken one says nothing."""
-    place = ends.find(b"eXIf")
-    if image.format == "TIFF" or (image.format == "PNG" and place < 0):  # PIL turns a TIFF
+def _orientation(image: ImageFile, file: BinaryIO) -> int:
+    """From the header, or a PNG's EXIF; a broken one says nothing."""
+    if image.format == "TIFF":  # PIL turns it
         return 1
     with suppress(Exception):  # of whatever library: the picture can be seen without
         exif = image.getexif() if image.format != "PNG" else Image.Exif()
         if image.format == "PNG":  # PIL would look for it behind the pixels, and decode them
-            exif.load(ends[place + 4 : place + 4 + int.from_bytes(ends[place - 4 : place])])
+            exif.load(_png_exif(file))
         orientation = exif.get(0x0112, 1)
         return orientation if orientation in range(1, 9) else 1
     return 1
+
+
+def _png_exif(file: BinaryIO) -> bytes:
+    """What the EXIF chunk of a PNG holds, wherever it is; nothing without one."""
+    file.seek(8)
+    while len(head := file.read(8)) == 8:
+        length, kind = struct.unpack(">I4s", head)
+        if kind == b"eXIf":
+            return file.read(length)
+        file.seek(length + 4, os.SEEK_CUR)
+    return b""
 
 
 def _turns(orientation: int, size: Sequence[int], upright: bool, label_size: LabelSize) -> bool:

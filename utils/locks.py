@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from utils import distributed
-from utils.files import blaming, shown
+from utils.files import blaming, open_own, shown
 
 fcntl: Any = None
 with contextlib.suppress(ImportError):  # not on Windows
@@ -38,7 +38,7 @@ class Lock:
 
     def take(self) -> str:
         """"" if this process has it now, until `release` or its end; else who has it."""
-        file = self.path.open("a+")
+        file = open_own(self.path, "a+")
         taken = _try_system(file)
         if taken is None:
             file.close()
@@ -64,8 +64,8 @@ class Lock:
                 if owner := self._owner():
                     return owner
         stop = threading.Event()
-        threading.Thread(target=_keep, args=(self.mark, stop), daemon=True).start()
-        self.release = weakref.finalize(self, _remove, self.mark, os.getpid(), stop)
+        threading.Thread(target=_keep, args=(self.mark, me, stop), daemon=True).start()
+        self.release = weakref.finalize(self, _remove, self.mark, me, os.getpid(), stop)
         return ""
 
     def _owner(self) -> str:
@@ -136,13 +136,21 @@ def _start(number: int) -> str:
         return "?"
 
 
-def _keep(mark: Path, stop: threading.Event) -> None:
+def _has(mark: Path, me: str) -> bool:
+    """Whether a mark is still of its maker: one that slept for long has lost it to another."""
+    with contextlib.suppress(OSError, ValueError):
+        return mark.read_text() == me
+    return False
+
+
+def _keep(mark: Path, me: str, stop: threading.Event) -> None:
     while not stop.wait(TOUCHED):
         with contextlib.suppress(OSError):
-            os.utime(mark)
+            if _has(mark, me):
+                os.utime(mark)
 
 
-def _remove(mark: Path, number: int, stop: threading.Event) -> None:
+def _remove(mark: Path, me: str, number: int, stop: threading.Event) -> None:
     stop.set()
-    if number == os.getpid():  # not a fork of it
+    if number == os.getpid() and _has(mark, me):  # not a fork of it
         mark.unlink(missing_ok=True)

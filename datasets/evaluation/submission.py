@@ -32,7 +32,7 @@ def expected_package(name: str, dataset: SegmentationDataset) -> Package:
     if (table == UNKNOWN).any():  # else whatever is not listed is ignored, and is no answer
         legal |= (table == IGNORE) & (np.arange(256) < IGNORE)
     legal[void] = True
-    paths = [f"{folder}{sample.name}.png" for sample in dataset.samples]
+    paths = [f"{folder}{name}.png" for name in dataset.names]
     return Package(
         sizes=dict(zip(paths, dataset.sizes(), strict=True)),
         legal=legal,

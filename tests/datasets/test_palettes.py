@@ -11,7 +11,7 @@ from PIL import Image
 
 from datasets import build_dataset
 from datasets.base import SegmentationDataset
-from datasets.classes import voc_color
+from datasets.classes import read_indexed, voc_color
 from datasets.doctor import check
 from datasets.evaluation.predictions import read_prediction
 from datasets.evaluation.scored_set import ScoredSet
@@ -48,6 +48,21 @@ def test_ids(
 ) -> None:
     label = save(data.samples[0].truth, indices, colors)
     assert data.read_label(label).tolist() == [ids]
+
+
+@pytest.mark.parametrize(("indices", "colors", "ids"), [
+    ([0, 1], (ROAD, VOID), [0, 2]),
+    ([1, 1], (ROAD, VOID), [2, 2]),
+    ([0, 0], (VOID,), [2, 2]),
+    ([0, 0], (VOID, SKY), [2, 2]),
+    ([0, 1, 2, 255], (ROAD, SKY, *[VOID] * 254), [0, 1, 2, 255]),  # filled up with black
+    ([0, 0], [voc_color(i) for i in range(8)], [0, 0]),
+])
+def test_black_of_a_class(
+    indices: list[int], colors: Colors, ids: list[int], tmp_path: Path
+) -> None:
+    label = save(tmp_path / "a.png", indices, colors)
+    assert read_indexed(label, {0: ROAD, 1: SKY, 2: VOID}).tolist() == [ids]
 
 
 def test_colors_that_are_half_known_are_refused(data: SegmentationDataset) -> None:

@@ -19,7 +19,14 @@ from datasets.doctor import check
 from datasets.evaluation.submission import expected_package
 from datasets.reading import find_bits, settle
 from utils import checkpoint, distributed
-from utils.images import needed_bits, read_image, read_label, read_orientation, write_png
+from utils.images import (
+    needed_bits,
+    read_image,
+    read_label,
+    read_orientation,
+    read_size,
+    write_png,
+)
 
 TURN = {2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180,
         4: Image.Transpose.FLIP_TOP_BOTTOM, 5: Image.Transpose.TRANSPOSE,
@@ -205,6 +212,16 @@ def test_exif_that_is_none_stops_nothing(tmp_path: Path) -> None:
         assert read_orientation(path) == 1
         for label_size in (None, lambda: (8, 8)):
             assert np.array_equal(read_image(path, True, None, label_size), pixels)
+
+
+def test_exif_of_a_png_between_long_chunks(tmp_path: Path) -> None:
+    exif, path, random = Image.Exif(), tmp_path / "a.png", np.random.default_rng(0)
+    exif[0x0112] = 6
+    pixels = random.integers(0, 256, (100, 200, 3), np.uint8)
+    Image.fromarray(pixels).save(path, exif=exif, icc_profile=random.bytes(60_000))
+    assert read_orientation(path) == 6
+    assert read_size(path, upright=True) == (200, 100)
+    assert np.array_equal(read_image(path, upright=True), np.rot90(pixels, -1))
 
 
 def test_nothing_is_scored_before_it_was_said_what_exif_means(tmp_path: Path, call) -> None:

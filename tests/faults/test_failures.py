@@ -151,6 +151,11 @@ def test_known(error: Exception, words: str, capsys: pytest.CaptureFixture) -> N
     assert line.endswith("; go on with --resume runs/a\n")
 
 
+@pytest.mark.parametrize("where", ["/dev/shm/run", "/data/torch_1/run", "shared memory"])
+def test_names_of_shared_memory_in_other_faults(where: str) -> None:
+    assert failures.explain(RuntimeError(f"{where}: weights differ")) is None
+
+
 def test_unknown(capsys: pytest.CaptureFixture) -> None:
     assert failures.explain(KeyError("a")) is None
     code, text = said(KeyError("a"), capsys)

@@ -11,6 +11,7 @@ import pytest
 import test_demo_folder
 from PIL import Image, JpegImagePlugin
 
+import demo_folder
 from utils import images
 from utils.images import read_image, write_png
 
@@ -52,6 +53,34 @@ def test_every_file_of_a_folder_is_segmented_or_named(
         *["not an image of a known kind, expected PNG, JPEG, WEBP, BMP or TIFF"] * 2]
     assert [Path(line.split(": ")[1]).name for line in lines] == [
         "IMG_1.HEIC", "a.gif", "notes.txt"]
+
+
+def test_only_images_share_the_name_of_a_picture(
+    demo: Callable, tmp_path: Path
+) -> None:
+    """Unless what is named otherwise is an image too."""
+    folder = tmp_path / "mixed"
+    for name, kind in (("a.jpg", "jpeg"), ("b.jpg", "jpeg"), ("b.photo", "png")):
+        folder.mkdir(exist_ok=True)
+        Image.new("RGB", (64, 48)).save(folder / name, kind)
+    (folder / "a.txt").write_text("notes")
+    assert "3 of 4 files" in demo("--demo-folder", folder, "--outputs", "overlay").stdout
+    assert sorted(path.name for path in (tmp_path / "out").glob("*.png")) == [
+        "a_overlay.png", "b.photo_overlay.png", "b_overlay.png"]
+
+
+def test_a_folder_as_video_is_looked_through_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(300):
+        (tmp_path / f"{number}.{'png' if number % 2 else 'txt'}").touch()
+    compared = []
+    monkeypatch.setattr(demo_folder, "open_frames", lambda *_, **__: SimpleNamespace())
+    monkeypatch.setattr(type(tmp_path), "__eq__",
+                        lambda a, b: compared.append(a) or str(a) == str(b))
+    args = SimpleNamespace(timelapse=False, video=str(tmp_path), limit=None, bits=None)
+    assert len(demo_folder.open_video(args).left_out) == 150
+    assert len(compared) < 300
 
 
 def test_pictures_that_are_replaced_are_counted(demo: Callable, photos: Path) -> None:

@@ -361,3 +361,22 @@ def test_ids_of_ones_own_under_the_names_of_cityscapes(tmp_path: Path) -> None:
     assert np.array_equal(own[0][1], ids)
     assert own.from_train_ids[:19].tolist() == list(range(19))
     assert [label.name for label in own.labels] == [*TABLE.class_names, "void"]
+
+
+def test_parts_with_equal_names(tmp_path: Path, call) -> None:
+    """Every image has its figures and its files; predictions are found by their part."""
+    root, file = draw_folder(tmp_path / "data"), tmp_path / "s.json"
+    dataset = build_dataset("folder", root, "train+val")
+    assert len({*dataset.names}) == len(dataset) > len({each.name for each in dataset.samples})
+    for index, sample in enumerate(dataset.samples):
+        part = sample.truth.relative_to(root.resolve() / "labels")
+        write_png(tmp_path / "pred" / part, dataset.read_ids(index))
+    done = call("evaluate.py", "--predictions", tmp_path / "pred", "--dataset", "folder",
+                "--data-root", root, "--split", "train+val", "--json", file,
+                "--save-dir", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    result = json.loads(file.read_text())
+    assert result["averageScoreClasses"] == 1
+    assert list(result["imageScores"]) == dataset.names
+    assert {"train/0", "val/0"} <= {*dataset.names}
+    assert len([*(tmp_path / "out/pred").rglob("*.png")]) == len(dataset)

@@ -10,9 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import test_submission
+import torch
 from conftest import ROOT
 
 from datasets import build_dataset
+from utils import checkpoint
 from utils.images import write_png
 
 snapshots = test_submission.snapshots  # a fixture
@@ -77,6 +79,21 @@ def test_figures_of_another_network_stay(
     done = call(*words, "--snapshot", mine)
     assert (done.returncode, file.read_text()) == (2, "my notes")
     assert f"{file}: holds something else than scores; give --overwrite, or ano" in done.stderr
+
+
+def test_figures_of_another_root_or_other_weights_stay(
+    snapshots: dict, data_roots: dict, call: Callable, tmp_path: Path
+) -> None:
+    roots, file, mine = [], tmp_path / "s.json", tmp_path / "mine.pth"
+    for name in "ab":
+        roots.append(shutil.copytree(data_roots["camvid"], tmp_path / name))
+    content = checkpoint.read(snapshots["camvid"])
+    for root, step, fault in ((0, 1, ""), (1, 1, "root"), (0, 2, "weights"), (0, 1, "")):
+        torch.save({**content, "step": step}, mine)
+        done = call("evaluate.py", "--snapshot", mine, "--data-root", roots[root], "--workers", 0,
+                    "--json", file)
+        assert done.returncode == 2 * bool(fault), done.stderr
+        assert not fault or f"(not the same {fault}); give --overwrite" in done.stderr
 
 
 def test_figures_of_every_image(

@@ -102,6 +102,32 @@ def test_a_mark_is_touched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert lock.mark.stat().st_mtime > 1
 
 
+def test_a_mark_that_was_taken_over_is_of_the_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its first owner, which slept for long, neither touches nor removes it."""
+    monkeypatch.setattr(locks, "fcntl", None)
+    monkeypatch.setattr(locks, "TOUCHED", 0.01)
+    lock = Lock(tmp_path / ".lock")
+    assert not lock.take()
+    other = tmp_path / "other"
+    other.write_text("process 1 on elsewhere, started 5")
+    os.utime(other, (1, 1))
+    other.replace(lock.mark)
+    locks.time.sleep(0.1)
+    assert lock.mark.stat().st_mtime == 1
+    lock.release()
+    assert lock.mark.read_text().startswith("process 1 on elsewhere")
+
+
+def test_a_folder_whose_lock_is_a_link_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "victim").write_text("precious")
+    (tmp_path / ".lock").symlink_to(tmp_path / "victim")
+    with pytest.raises(ValueError, match=r"\.lock: not written .*or choose another folder"):
+        hold_folder(tmp_path)
+    assert (tmp_path / "victim").read_text() == "precious"
+
+
 def test_scripts_start_where_unix_modules_are_missing(tmp_path: Path) -> None:
     """As on Windows: fcntl, resource and some signals."""
     code = """import sys, signal

@@ -4,6 +4,7 @@ import os
 import stat
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -52,6 +53,17 @@ def test_what_is_wanted_is_read_and_written(pipe: Path, tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, cwd=ROOT)
     assert (done.returncode, done.stdout) == (0, b"figures"), done.stderr
     assert Path("/dev/stdout").is_symlink()
+
+
+@pytest.mark.skipif(not os.access("/dev/shm", os.W_OK), reason="has no such disk in memory")
+def test_a_disk_below_dev_is_a_disk() -> None:
+    """Folders are made there, and files replaced."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        path = Path(folder) / "new/x"
+        write_file(path, b"first")
+        with path.open("rb") as file:
+            write_file(path, b"second")
+            assert (file.read(), path.read_bytes()) == (b"first", b"second")
 
 
 def test_a_link_in_the_way_is_not_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

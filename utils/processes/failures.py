@@ -8,7 +8,7 @@ READERS = "a process that reads images"
 MEMORY = re.compile(r"out of memory|OutOfMemoryError|MemoryError|can't allocate memory|"
                     r"not enough memory|Insufficient memory")
 KNOWN = [
-    (re.compile(r"/dev/shm|shared memory|shm_open|Bus error|/torch_\d+"),
+    (re.compile(r"</torch_\d+|out of shared memory|shm_open|Bus error"),  # of PyTorch alone
      "/dev/shm, through which processes hand over images, is full; give --workers 0 or fewer, or "
      "a larger one (docker run --shm-size 8g)"),
     (re.compile(r"DataLoader worker \(pid.*(killed by signal|exited unexpectedly)"),

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from utils.files import shown, write_file
+from utils.files import open_own, shown, write_file
 from utils.scoring.validation import ConfusionMatrix
 from utils.training.optimization import TrainingState
 
@@ -118,7 +118,7 @@ class Log:
         self._try("TensorBoard", lambda: self._add_scalars(kind, step, figures))
 
     def _append(self, line: str) -> None:
-        with self.file.open("a", encoding="utf-8") as file:
+        with open_own(self.file, "a") as file:
             file.write(line)
 
     def _add_scalars(self, kind: str, step: int, figures: dict[str, Any]) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from utils import checkpoint, distributed
-from utils.files import check_room, shown, sweep
+from utils.files import check_room, open_own, shown, sweep, write_file
 from utils.locks import Lock
 from utils.precision import processor
 from utils.processes.failures import MEMORY
@@ -56,12 +56,14 @@ class RunFolder:
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock()
             sweep(self.path)
-            with (self.path / "command.txt").open("ab") as file:
+            with open_own(self.path / "command.txt", "ab") as file:
                 command = shlex.join([Path(sys.executable).name, *sys.argv])
                 file.write(os.fsencode(command) + b"\n")
-            (self.path / LAUNCH).write_text(os.environ.get("TORCHELASTIC_RUN_ID", ""))
+            launch = os.environ.get("TORCHELASTIC_RUN_ID", "").encode()
+            write_file(self.path / LAUNCH, launch, durable=False)
         except OSError as error:
-            raise OSError(error.errno, f"{self.path}: cannot be written ({error.strerror}); choose "
+            where = shown(error.filename or self.path)
+            raise OSError(error.errno, f"{where}: cannot be written ({error.strerror}); choose "
                           "another --run-dir") from None
 
     def _lock(self) -> None:
@@ -160,13 +162,17 @@ def check_same_training(then: dict[str, Any], now: dict[str, Any], longer: bool 
 
 
 def check_same_classes(then: dict[str, Any], now: dict[str, Any]) -> None:
-    """Refuses to continue with other classes than those of a checkpoint's `dataset`, or moved ones.
+    """Refuses to continue with other classes than those of a checkpoint's `dataset`, or moved ones,
+    or with images that are read in another way.
 
     Raises ValueError with the first that differs.
     """
-    if then.get("class_map") != now.get("class_map"):
-        raise ValueError("--resume: --class-map was another one; leave it out, or start another "
-                         "training with --init")
+    for key, what in (("class_map", "--class-map"), ("exif", "--exif"),
+                      ("bits", "the number of bits in 16-bit images")):
+        was, is_ = (shown(str(each.get(key)))[:100] for each in (then, now))
+        if then.get(key) != now.get(key):
+            raise ValueError(f"--resume: {what} was another one ({was}, now {is_}); leave it as it "
+                             "was, or start another training with --init")
     tables = [[f"{name} (id {number})" for name, number in
                zip(each.get("class_names", ()), each.get("train_id_to_id", ()), strict=False)]
               for each in (then, now)]

@@ -1,7 +1,10 @@
 """The folder of a training: one owner, always a whole checkpoint, nothing overwritten."""
 
 import os
+import re
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -9,6 +12,7 @@ from conftest import run_script
 
 from utils import checkpoint
 from utils.training import run_folder
+from utils.training.log import Log
 from utils.training.run_folder import (
     BEST,
     LAST,
@@ -140,6 +144,23 @@ def test_checkpoints_are_not_overwritten(name: str, tmp_path: Path) -> None:
 def test_command_is_kept(folder: RunFolder) -> None:
     RunFolder(folder.path, resume=True)
     assert len((folder.path / "command.txt").read_text().splitlines()) == 2
+
+
+@pytest.mark.parametrize("name", [".lock", "command.txt", ".launch", "log.jsonl"])
+def test_links_in_the_way_are_not_followed(name: str, tmp_path: Path) -> None:
+    """Whether there is a file at their other end or not."""
+    path, victim, missing = tmp_path / "run", tmp_path / "victim", tmp_path / "missing"
+    victim.write_text("precious")
+    path.mkdir()
+    for target in (victim, missing):
+        (path / name).unlink(missing_ok=True)
+        (path / name).symlink_to(target)
+        refused = pytest.raises(OSError, match=f"{path / name}: cannot be written")
+        with refused if name in (".lock", "command.txt") else nullcontext():
+            RunFolder(path, resume=False)
+        Log(path, 10, 0, 1, 1, main=True).record("train", 1, {})
+    assert victim.read_text() == "precious"
+    assert not missing.exists()
 
 
 def test_rests_of_killed_processes_are_swept(tmp_path: Path) -> None:
@@ -282,6 +303,18 @@ def test_other_classes(names: list, ids: list, message: str) -> None:
     check_same_classes(TABLE, dict(TABLE))
     with pytest.raises(ValueError, match=message):
         check_same_classes(TABLE, {"class_names": names, "train_id_to_id": ids})
+
+
+@pytest.mark.parametrize(("key", "was", "is_", "what"), [
+    ("exif", "apply", "ignore", "--exif was another one (apply, now ignore)"),
+    ("exif", None, "apply", "--exif was another one (None, now apply)"),
+    ("bits", 12, 16, "the number of bits in 16-bit images was another one (12, now 16)"),
+])
+def test_images_that_are_read_otherwise(key: str, was: Any, is_: Any, what: str) -> None:
+    then, now = ({**TABLE, key: each} if each else TABLE for each in (was, is_))
+    check_same_classes(then, dict(then))
+    with pytest.raises(ValueError, match=re.escape(f"--resume: {what}")):
+        check_same_classes(then, now)
 
 
 def test_older_checkpoints_do_not_say_their_precision(capsys: pytest.CaptureFixture) -> None:
