@@ -54,6 +54,8 @@ SPARSE = torch.sparse_coo_tensor(torch.zeros(1, 1, dtype=torch.long), torch.ones
     ("dataset.class_map", {"a": 1}), ("dataset.holdout_fraction", 2.0),
     ("dataset.class_names", ["a" * 10**4, "b", "c"]), ("dataset.class_names", [1, 2, 3]),
     ("dataset.palette", [[0, 0, 0]] * 2), ("dataset.palette", [[0, 0, 300]] * 3),
+    ("dataset", {"name": "folder", "palette": []}), ("model.num_classes", 5),
+    ("model.num_classes", 2), ("dataset.bits", 9), ("dataset.bits", torch.zeros(2)), ("dataset.exif", "x"),
     ("dataset.palette", 5), ("dataset.train_id_to_id", [1, 2]),
     ("dataset.train_id_to_id", None), ("dataset.train_id_to_id", [1, 2, -3]),
     ("weights", None), ("weights", [1]), (f"weights.{FIRST}", 5), (f"weights.{FIRST}", SPARSE),
