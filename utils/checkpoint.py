@@ -131,6 +131,11 @@ def check_format(content: dict[str, Any], path: str | Path) -> None:
         raise ValueError(f"{path}: format {shown(given[:100])}; this version reads format {FORMAT},"
                          " as train.py writes it")
     check_about(content, path)
+    check_weights(content, path)
+
+
+def check_weights(content: dict[str, Any], path: str | Path) -> None:
+    """Refuses weights that are no plain tensors with names. Raises ValueError."""
     for key in ("weights", "raw_weights"):
         tensors = content.get(key) or {}  # a training without a running mean has no raw ones
         if not isinstance(tensors, dict):

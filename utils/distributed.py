@@ -16,7 +16,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from utils.files import reason
+from utils.files import reason, shown
 from utils.processes.peers import Peers
 from utils.processes.waiting_threads import sleep_beside_others
 from utils.stopping import end_with_launcher
@@ -24,6 +24,8 @@ from utils.stopping import end_with_launcher
 PATIENCE = 600.0  # seconds
 WAITING = timedelta(days=30)  # for what one rank prepares for all, as long as it lives
 LAUNCHED = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+NUMBERS = {  # the least that they are
+    "RANK": 0, "WORLD_SIZE": 1, "MASTER_PORT": 0, "LOCAL_RANK": 0, "LOCAL_WORLD_SIZE": 1}
 GROUP: dict[str, Any] = {}  # of this process, once it has joined others
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 MOST = 2**30  # bytes; larger pieces go back to the system still
@@ -66,15 +68,22 @@ def is_launched() -> bool:
     Raises:
         ValueError: by halves, as what a cluster's shell leaves behind.
     """
-    if not {"RANK", "WORLD_SIZE"} & os.environ.keys():
-        return False
-    missing = [name for name in LAUNCHED if not os.environ.get(name)]
-    numbers = [os.environ.get(name, "0") for name in ("RANK", "WORLD_SIZE", "MASTER_PORT")]
-    if missing or not all(number.isdecimal() for number in numbers):
-        fault = f"without {', '.join(missing)}" if missing else "of which one is no number"
-        raise ValueError(f"RANK or WORLD_SIZE is set, as by a launcher, but {fault}; start with "
-                         "python -m torch.distributed.run, or unset RANK and WORLD_SIZE")
-    return True
+    launched = bool({"RANK", "WORLD_SIZE"} & os.environ.keys())
+    missing = [name for name in LAUNCHED if launched and not os.environ.get(name)]
+    number = {name: os.environ.get(name, str(least)) for name, least in NUMBERS.items()
+              if launched or name.startswith("LOCAL_")}
+    wrong = [name for name, text in number.items()
+             if not text.isdecimal() or int(text) < NUMBERS[name]]
+    if launched and not missing and not wrong:
+        ends = {"MASTER_PORT": 1 << 16, "RANK": int(number["WORLD_SIZE"])}
+        wrong = [name for name, end in ends.items() if int(number[name]) >= end]
+    if missing or wrong:
+        fault = (f"without {', '.join(missing)}" if missing else
+                 f"{wrong[0]} cannot be {shown(number[wrong[0]])}")
+        raise ValueError(f"RANK, WORLD_SIZE or LOCAL_RANK is set, as by a launcher, but {fault}; "
+                         "start with python -m torch.distributed.run, or unset RANK and WORLD_SIZE "
+                         "and what begins with LOCAL_")
+    return launched
 
 
 def join(device: torch.device, patience: timedelta) -> None:

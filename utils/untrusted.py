@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from utils.files import PathLike, patiently, reason, shown
+from utils.images import DEPTHS
 
 # The names that files of weights ask for: only to word an error, torch decides what it loads.
 EXPECTED = re.compile(
@@ -156,6 +157,8 @@ _PARTS: tuple[dict[str, Callable[[Any], bool]], dict[str, Callable[[Any], bool]]
         _is_list(names, _is_name) for names in ([*value], [*value.values()])),
     "dataset.holdout_fraction": lambda value: isinstance(value, float) and 0 < value < 1,
     "dataset.palette": lambda value: _is_list(value, _is_color),
+    "dataset.bits": lambda value: type(value) is int and value in DEPTHS,
+    "dataset.exif": lambda value: _is_name(value) and value in ("apply", "ignore"),
     "dataset.train_id_to_id": lambda value: _is_list(value, lambda i: _is_number(i, 0, 255)),
     "eval_size": lambda value: value is None or _is_number(value, 1, 1 << 16),
     "args": _is_json_object,
@@ -177,7 +180,8 @@ def check_about(about: Any, path: PathLike) -> None:
                 raise _not_ours(path, place)
     dataset = about["dataset"]
     keys = "class_names", "palette", "train_id_to_id"
-    if "palette" in dataset and len({len(dataset.get(key, ())) for key in keys}) > 1:
+    lengths = {len(dataset.get(key, ())) for key in keys}
+    if "palette" in dataset and lengths != {about["model"]["num_classes"]}:
         raise _not_ours(path, "dataset")
 
 

@@ -166,6 +166,12 @@ def test_a_rank_that_fails_says_it_alone(train: Trainings, tmp_path: Path) -> No
 @pytest.mark.parametrize("given", [
     {"RANK": "0"}, {"WORLD_SIZE": "2"}, {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "a"},
     {"RANK": "x", "WORLD_SIZE": "2", "MASTER_ADDR": "a", "MASTER_PORT": "1"},
+    {"RANK": "2", "WORLD_SIZE": "2", "MASTER_ADDR": "a", "MASTER_PORT": "1"},
+    {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "a", "MASTER_PORT": "99999"},
+    {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "a", "MASTER_PORT": "1", "LOCAL_RANK": "x"},
+    {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "a", "MASTER_PORT": "1",
+     "LOCAL_WORLD_SIZE": ""},
+    {"LOCAL_RANK": "x"}, {"LOCAL_WORLD_SIZE": "0"},
 ])
 def test_half_a_launcher(given: dict, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in distributed.LAUNCHED:

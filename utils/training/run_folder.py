@@ -123,6 +123,7 @@ def read_last(folder: Path) -> dict[str, Any]:
     for name in names:
         try:
             content = checkpoint.read(folder / name)
+            checkpoint.check_weights(content, folder / name)
             for key in ("weights", "raw_weights"):
                 checkpoint.check_finite(content.get(key) or {}, folder / name)
             break

@@ -75,6 +75,18 @@ def test_spare_is_used(damage: object, folder: RunFolder, capsys: pytest.Capture
         assert (folder.path / LAST).exists()  # nothing is deleted
 
 
+@pytest.mark.parametrize("weights", [
+    [1, 2], {"a": 1}, {"a": torch.zeros(2, 2).to_sparse()}, {1: torch.zeros(1)}])
+def test_spare_is_used_where_weights_are_none(
+    weights: Any, folder: RunFolder, capsys: pytest.CaptureFixture
+) -> None:
+    folder.save(content(1))
+    folder.save(content(2))
+    torch.save({**content(2), "weights": weights}, folder.path / LAST)
+    assert read_last(folder.path)["step"] == 1
+    assert f"; {SPARE} is used" in capsys.readouterr().err
+
+
 def test_both_damaged(folder: RunFolder, capsys: pytest.CaptureFixture) -> None:
     folder.save(content(1))
     folder.save(content(2))
