@@ -34,7 +34,7 @@ from datasets.cache.per_label import count_class_pixels
 from datasets.classes import read_class_map
 from datasets.doctor.start import check_labels
 from datasets.reading import settle
-from datasets.samples import shared_images
+from datasets.samples import note_small, shared_images
 from datasets.sampling.epoch_lists import EpochLists, ListOptions, lists_digest, make_lists
 from datasets.sampling.mixing import Mosaic, Paste
 from datasets.sampling.sampler import TrainSampler
@@ -47,7 +47,6 @@ from model.losses.label_relaxation import IMAGE_WEIGHTED, LossOptions
 from model.snapshot import build_with_weights, from_snapshot, read_snapshot
 from utils import distributed
 from utils.checkpoint import fingerprint
-from utils.images import seen_size
 from utils.inference.predictor import Predictor
 from utils.options.data import add_data, add_device
 from utils.options.optimization import (
@@ -175,11 +174,7 @@ def build_data(
     if args.cache:  # the ranks wait for one of them, longer than a barrier would
         train.cache = open_cache(train, args.workers)
     sizes = [dataset.sizes() for dataset in (train, val)]
-    height, width = args.crop_size
-    seen = [seen_size(size, args.pre_size and [args.pre_size]) for size in sizes[0]]
-    if small := sum(h < height or w < width for h, w in seen):
-        distributed.say(f"note: {small} of {len(seen)} training images are smaller than --crop-size"
-                        f" {height} {width}, whose rest is padding, from which nothing is learned")
+    note_small(sizes[0], args.crop_size, args.pre_size)
     images = args.batch_size // (args.accumulate * distributed.world())
     pixels = images * math.prod(args.crop_size) + max(map(math.prod, sizes[1]))
     check_shared_memory(args.workers, 2 * 4 * pixels)  # two batches of RGB and train ids

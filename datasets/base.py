@@ -1,7 +1,5 @@
 """What every data set is: a list of files, a class table, and how a sample is read."""
 
-import re
-from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -13,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from datasets.classes import ClassTable, map_ids, merge_classes
-from datasets.samples import Files, Sample, check_sizes, choose
+from datasets.samples import Files, Sample, check_sizes, choose, distinct_names
 from utils.images import read_image, read_label, read_size
 
 
@@ -126,12 +124,8 @@ class SegmentationDataset(Dataset):
 
     @property
     def names(self) -> list[str]:
-        """Of all samples; those that parts of the split share are behind the part: train/0."""
-        often = Counter(sample.name for sample in self.samples)
-        paths = ((sample.label or sample.image).relative_to(self.root).with_suffix("").as_posix()
-                 for sample in self.samples)
-        return [sample.name if often[sample.name] == 1 else re.sub("^(labels|images)/", "", path)
-                for sample, path in zip(self.samples, paths, strict=True)]
+        """Of all samples, each another one."""
+        return distinct_names(self.samples, self.root)
 
     def __len__(self) -> int:
         return len(self.samples)

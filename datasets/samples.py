@@ -2,12 +2,15 @@
 
 import hashlib
 import os
+import re
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from utils import distributed, files
+from utils.images import seen_size
 from utils.workers import map_in_threads
 
 if TYPE_CHECKING:  # it imports this file
@@ -214,6 +217,23 @@ def held_fraction(samples: list[Sample], fraction: float, has_val: bool) -> set[
         raise ValueError(f"--holdout-fraction {fraction:g}: would make {len(chosen)} of the "
                          f"{len(samples)} images of train val; give another")
     return chosen
+
+
+def distinct_names(samples: list[Sample], root: Path) -> list[str]:
+    """Names of all samples; those that parts of the split share are behind the part: train/0."""
+    often = Counter(sample.name for sample in samples)
+    paths = ((sample.label or sample.image).relative_to(root).with_suffix("").as_posix()
+             for sample in samples)
+    return [sample.name if often[sample.name] == 1 else re.sub("^(labels|images)/", "", path)
+            for sample, path in zip(samples, paths, strict=True)]
+
+
+def note_small(sizes: Sequence[Size], crop: Size, pre_size: int | None) -> None:
+    """Says how many images of a training, as they are seen, are smaller than its crops."""
+    seen = [seen_size(size, [pre_size] if pre_size else None) for size in sizes]
+    if small := sum(height < crop[0] or width < crop[1] for height, width in seen):
+        distributed.say(f"note: {small} of {len(seen)} training images are smaller than --crop-size"
+                        f" {crop[0]} {crop[1]}; the rest is padding, from which nothing is learned")
 
 
 def shared_images(first: Iterable[Sample], second: Iterable[Sample]) -> int:

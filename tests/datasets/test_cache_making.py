@@ -111,7 +111,7 @@ def test_a_file_system_without_locks(root: Path, monkeypatch: pytest.MonkeyPatch
 
 def test_no_room(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=5 * 60 * 80 * 4 - 1))
-    with pytest.raises(ValueError, match=r"0\.1 MB are to be written"):
+    with pytest.raises(OSError, match=r"0\.1 MB are to be written"):
         cached(root)
     assert not data_files(root)
 

@@ -77,7 +77,8 @@ def accepts(command: list[str], monkeypatch: pytest.MonkeyPatch) -> bool:
 ])
 def test_launchers(name: str, words: list[str], recorded, monkeypatch) -> None:
     (command,) = recorded(name, *words, "--workers", "7")
-    assert command[:2] == ["-m", "torch.distributed.run"]
+    hosts = name == "train_multi_node.sh"
+    assert command[:2] == ["-m", "utils.processes.launcher" if hosts else "torch.distributed.run"]
     assert command[command.index("--nproc-per-node") + 1] == "2"
     assert command[-2:] == ["--workers", "7"]
     assert accepts(command, monkeypatch)

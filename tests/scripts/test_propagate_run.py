@@ -40,7 +40,7 @@ def test_room_is_that_of_what_is_missing(
 
     def needs(need: int, *words: object) -> None:
         usage.free = need - 1
-        assert "MB are free; make room" in refused(propagate(*words))
+        assert "MB are free; make room" in refused(propagate(*words), 1)
         usage.free = need
         assert propagate(*words).returncode == 0
 
