@@ -161,10 +161,12 @@ def leave() -> None:
 
     Who has given up an exchange ends here: PyTorch would wait for it.
     """
-    if dist.is_initialized():
-        if GROUP["peers"].gave_up:
+    if peers := GROUP.pop("peers", None):
+        if peers.gave_up:
             sys.stderr.flush()
             os._exit(1)
+        peers.end()
+    if dist.is_initialized():
         dist.destroy_process_group()
 
 

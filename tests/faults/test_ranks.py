@@ -191,14 +191,16 @@ def test_a_launcher_that_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 WAITS = """
+import threading
 import time
 from utils import distributed
 distributed.start("cpu", 1, patience=1)
 with distributed.main_first():
     if distributed.rank() == 0:
         time.sleep(3)
-print("done", flush=True)
 distributed.stop()
+assert threading.active_count() == 1  # none that PyTorch could be in while Python ends
+print("done", flush=True)
 """
 
 

@@ -252,6 +252,7 @@ def test_teacher(run, tmp_path: Path) -> None:
     assert same(plain, run("--teacher", teacher, "--teacher-weight", 0)[0])
     content = checkpoint.read(teacher)
     content["model"]["num_classes"] = 5
+    content["dataset"] = {"name": "folder"}
     for name in ("classifier.weight", "classifier.bias"):
         content["weights"][name] = content["weights"][name][:5]
     checkpoint.write(tmp_path / "other.pth", content)

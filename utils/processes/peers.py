@@ -36,19 +36,25 @@ class Peers:
         self.patience, self.gave_up = patience.total_seconds(), False
         heard = range(1, self.world) if self.rank == 0 else range(1)
         self.last = dict.fromkeys(heard, time.monotonic())
-        threading.Thread(target=self._beat, daemon=True).start()
+        self.ended = threading.Event()
+        self.thread = threading.Thread(target=self._beat, daemon=True)
+        self.thread.start()
 
     def _beat(self) -> None:
         beats: dict[int, bytes] = {}
         with suppress(RuntimeError):  # the store is gone: nobody is heard any more
-            while True:
+            while not self.ended.wait(min(BEAT, self.patience / 4)):
                 self.store.set(f"beat/{self.rank}", str(time.time_ns()))
                 for number in self.last:
                     name = f"beat/{number}"
                     beat = self.store.get(name) if self.store.check([name]) else None
                     if beat is not None and beat != beats.get(number):
                         beats[number], self.last[number] = beat, time.monotonic()
-                time.sleep(min(BEAT, self.patience / 4))
+
+    def end(self) -> None:
+        """Beats no more: a thread in PyTorch while Python ends takes the process down with it."""
+        self.ended.set()
+        self.thread.join(ROLL_CALL)
 
     def attend(self, work: dist.Work) -> None:
         """Waits for an exchange, however long, as long as those live whom this rank hears.
