@@ -60,7 +60,7 @@ class Hosts:
                "NPROC": "1", "JOB": "1", "WAIT": str(WAIT), "OMP_NUM_THREADS": "1"}
         with (self.folder / f"{name}.txt").open("a") as output:
             self.launched[name] = subprocess.Popen(
-                ["nsenter", "-t", str(self.keepers[name].pid), "-a", f"--wdns={ROOT}",
+                ["nsenter", "-t", str(self.keepers[name].pid), "-n", "-u", "-m", f"--wdns={ROOT}",
                  "scripts/train_multi_node.sh", *map(str, words)],
                 cwd=ROOT, env=env, stdout=output, stderr=output, start_new_session=True)
 
