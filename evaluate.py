@@ -33,6 +33,7 @@ from model.hub import weights_file
 from model.snapshot import from_snapshot, read_snapshot
 from utils import distributed
 from utils.files import settings_of, write_file
+from utils.inference.compiled import compile_where_it_pays
 from utils.inference.predictor import Predictor, Workload
 from utils.options.data import (
     SHIPPED,
@@ -45,7 +46,7 @@ from utils.options.data import (
     see_as_trained,
 )
 from utils.options.parser import Parser, share
-from utils.options.prediction import add_inference, build_inference
+from utils.options.prediction import add_compile, add_inference, build_inference
 from utils.report.page import Report, check_folder, origin, settings, write
 from utils.scoring.comparison import Comparison, change_table, read_scores
 from utils.scoring.counts import Scores
@@ -71,6 +72,7 @@ def parse_args() -> argparse.Namespace:
     add_eval_crop(parser)
     add_class_map(parser)
     add_inference(parser)
+    add_compile(parser)
     group = parser.add_argument_group("output")
     group.add_argument("--json", metavar="FILE", help="write all figures there")
     group.add_argument("--csv", metavar="FILE", help="write the IoU of every class in every image "
@@ -127,9 +129,11 @@ def open_network(
     about = {key: value for key, value in snapshot.items() if key in ("step", "best", "args")}
     predictor = Predictor(network, table=table, inference=build_inference(args))
     workload = Workload(scored.dataset[0][0].shape[:2], len(scored))
-    predictor = predictor.with_precision(args.precision, workload)
+    predictor = compile_where_it_pays(predictor.with_precision(args.precision, workload),
+                                      args.compile, workload)
     about |= {"parameters": count_parameters(network), **network.config,
-              "precision": predictor.precision}
+              "precision": predictor.precision,
+              "compiled": bool(args.compile or predictor.forward)}
     about |= settings_of({"weights": weights_file(args.snapshot)}, (), ["weights"])
     return scored, predictor, about
 

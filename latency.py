@@ -155,8 +155,9 @@ def open_network(args: argparse.Namespace, name: str, stored: bool) -> tuple[Pre
         torch.manual_seed(0)
         network = build_model(name, CLASSES)
         snapshot = {"model": network.config, "weights": network.state_dict()}
-    return open_predictor(snapshot, device, args.precision, Inference(), compiled=args.compile,
-                          workload=Workload(args.size, args.runs)), network
+    workload = Workload(args.size, args.runs)
+    return open_predictor(snapshot, device, args.precision, Inference(),
+                          compiled=bool(args.compile), workload=workload), network
 
 
 def draw(count: int, size: tuple[int, int]) -> Tensor:

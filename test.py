@@ -134,15 +134,18 @@ def main() -> None:
     main_rank = distributed.rank() == 0
     workload = Workload(dataset[0][0].shape[:2], len(dataset))
     predictor = open_predictor(snapshot, device, settings["precision"], inference, table,
-                               args.compile, workload)
+                               settings["compile"], workload)
+    compiled = bool(settings["compile"] or predictor.forward)
+    settings |= {"precision": predictor.precision, "compile": compiled}
     if main_rank:
-        results.start({**settings, "precision": predictor.precision})
+        results.start(settings)
     distributed.barrier()
     predict(predictor, dataset, missing, results, args.workers)
     distributed.stop()  # all predictions are there, and the others need not wait for the package
     if main_rank:
         findings = results.pack()
         results.finish({"snapshot": args.snapshot, "precision": predictor.precision,
+                        "compile": compiled,
                         "dataset": name, "split": args.split, "images": len(dataset),
                         "package": results.zip.name})
         print(f"{len(missing)} of {len(dataset)} images of {name} {args.split} predicted now")

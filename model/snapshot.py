@@ -16,6 +16,7 @@ from model.segformer import form_name
 from model.smp.names import is_smp
 from model.smp.weights import fit_encoder, imagenet_weights
 from utils import checkpoint
+from utils.inference.compiled import compile_where_it_pays
 from utils.inference.multiscale import Inference
 from utils.inference.predictor import FEW_IMAGES, Predictor, Workload
 
@@ -223,7 +224,7 @@ def open_predictor(
     precision: str = "fp32",
     inference: Inference | None = None,
     table: np.ndarray | None = None,
-    compiled: bool = False,
+    compiled: bool | None = False,
     workload: Workload = FEW_IMAGES,
 ) -> Predictor:
     """The network of a snapshot on a device, its batch norms fused; the rest as of `Predictor`.
@@ -231,8 +232,8 @@ def open_predictor(
     Args:
         precision: fp32, bf16, fp16, or auto.
         compiled: the network is compiled when it meets a new size, its weights as constants, in
-            the precision that is fast without.
-        workload: what auto is chosen for.
+            the precision that is fast without; None: on a CPU, where it pays.
+        workload: what precision and compiling are chosen for.
 
     Raises:
         ValueError: the snapshot is an ONNX file and `compiled` asked for.
@@ -246,8 +247,4 @@ def open_predictor(
     predictor = Predictor(network, table=table, inference=inference or Inference(),
                           replayed=torch.device(device).type == "cuda" and ours and not compiled)
     predictor = predictor.with_precision(precision, workload)
-    if compiled:
-        if exported:
-            raise ValueError("--compile: an ONNX file is run by onnxruntime; leave it out")
-        network.compile(dynamic=False, options={"freezing": True})
-    return predictor
+    return compile_where_it_pays(predictor, compiled, workload)

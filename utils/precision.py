@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable
 from contextlib import suppress
 from copy import deepcopy
+from functools import partial
 from pathlib import Path
 from statistics import median
 from time import perf_counter
@@ -92,7 +93,7 @@ def _choose_on_cpu(
 ) -> tuple[str, str]:
     """The precision, and why."""
     config: Any = network.config
-    machine = _processor(), str(torch.__version__), torch.get_num_threads()
+    machine = processor_facts(), str(torch.__version__), torch.get_num_threads()
     decisive = json.dumps([machine, config, about], sort_keys=True, default=str)
     key = f"{config['arch']} {hashlib.sha256(decisive.encode()).hexdigest()[:16]}"
     kept = _read_kept()
@@ -102,7 +103,7 @@ def _choose_on_cpu(
         return "fp32", f"bf16 is not timed for fewer than {FEW} forwards"
     copy = deepcopy(network)
     with torch.random.fork_rng(devices=()):
-        seconds = _time(lambda precision: run(copy, precision))
+        seconds = time_by_turns({choice: partial(run, copy, choice) for choice in CHOICES})
     gain = seconds["fp32"] / seconds["bf16"]
     chosen = "bf16" if gain >= GAIN else "fp32"
     with suppress(OSError, RuntimeError):  # without it, it is timed again
@@ -111,35 +112,36 @@ def _choose_on_cpu(
     return chosen, f"bf16 is {gain:.2f} times as fast as fp32 on this CPU"
 
 
-def _time(run: Callable[[str], object]) -> dict[str, float]:
-    """Median seconds of a run in each precision, by turns.
+def time_by_turns(works: dict[str, Callable[[], object]]) -> dict[str, float]:
+    """Median seconds of each, by turns.
 
-    The first turn is to warm up, and counts only where it alone takes the time there is.
+    The first turn is to warm up, and counts only where it alone takes the time there is. It ends
+    soon where the last one is hopeless beside the first, as bf16 where it is emulated.
     """
-    seconds: dict[str, list[float]] = {precision: [] for precision in CHOICES}
-    first = perf_counter()
-    run(CHOICES[0])  # loads what both need: in a turn it would count against fp32 alone
+    seconds: dict[str, list[float]] = {name: [] for name in works}
+    begin, (first, *_, last) = perf_counter(), [*works, *works]
+    works[first]()  # loads what all need: in a turn it would count against this one alone
     for turn in range(1 + ROUNDS):
-        for precision, each in seconds.items():
+        for name, work in works.items():
             start = perf_counter()
-            run(precision)
-            each.append(perf_counter() - start)
-        hopeless = turn and seconds["bf16"][-1] > 2 * seconds["fp32"][-1]  # as where it is emulated
-        if hopeless or perf_counter() - first > LIMIT:
+            work()
+            seconds[name].append(perf_counter() - start)
+        hopeless = turn and seconds[last][-1] > 2 * seconds[first][-1]
+        if hopeless or perf_counter() - begin > LIMIT:
             break
-    return {precision: median(each[1:] or each) for precision, each in seconds.items()}
+    return {name: median(each[1:] or each) for name, each in seconds.items()}
 
 
 def processor(device: torch.device) -> str:
     """What computes, as far as last digits depend on it."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    model = re.search(r"^model name\s*: (.*)", _processor(), re.MULTILINE)
+    model = re.search(r"^model name\s*: (.*)", processor_facts(), re.MULTILINE)
     name = model[1] if model else platform.machine()
     return f"{name}, {torch.backends.cpu.get_cpu_capability()}"
 
 
-def _processor() -> str:
+def processor_facts() -> str:
     """Model and abilities of the CPU."""
     try:
         lines = Path("/proc/cpuinfo").read_text(errors="replace").split("\n\n")[0].splitlines()

@@ -46,6 +46,7 @@ class Predictor:
         smoother: averages its scores with those of the frames before; of a video alone.
         replayed: the kernels of a size that comes again are launched together; on a CUDA device,
             of a network that never looks at what it computes.
+        forward: compiled, from images to coarse logits, in place of the network's own.
     """
 
     network: Any
@@ -54,6 +55,7 @@ class Predictor:
     inference: Inference = Inference()
     smoother: Callable[[Tensor, Upsample, Tensor], Tensor] | None = None
     replayed: bool = False
+    forward: Callable[[Tensor], Tensor] | None = None
 
     @property
     def device(self) -> torch.device:
@@ -88,6 +90,8 @@ class Predictor:
         return torch.from_numpy(self.table).to(self.device)[channels.int()]
 
     def _coarse(self, images: Tensor) -> Tensor:
+        if self.forward:
+            return self.forward(images)
         with autocast(self.device, self.precision):
             return self.network(images.to(self.device), full_size=False)
 

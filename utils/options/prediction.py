@@ -31,9 +31,9 @@ def add_inference(parser: argparse.ArgumentParser) -> None:
 def add_compile(parser: argparse.ArgumentParser) -> None:
     """Whether time is spent on becoming faster."""
     add = parser.add_argument_group("speed").add_argument
-    add("--compile", **SWITCH, help="torch.compile the network: the first image of every size "
-        "takes up to a minute longer, the others less; for many images of few sizes on a CPU (on a "
-        "GPU small networks are faster without)")
+    add("--compile", action=argparse.BooleanOptionalAction, help="compile the network for each "
+        "size of images, which takes up to a minute once and is kept for later runs (default: on a "
+        "CPU, where the number of images pays for it; on a GPU small networks are faster without)")
 
 
 def build_inference(args: argparse.Namespace) -> Inference:

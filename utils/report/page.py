@@ -252,7 +252,7 @@ def settings(args: argparse.Namespace, about: dict[str, Any]) -> dict[str, Any]:
     chosen = {name: getattr(args, name) for name in DATA + (NETWORK if about else ())}
     if args.boundary:
         chosen["boundary_ratio"] = args.boundary_ratio
-    return chosen | ({"precision": about["precision"]} if about else {})
+    return chosen | {key: about[key] for key in ("precision", "compiled") if about}
 
 
 def origin(args: argparse.Namespace, data: str, about: dict[str, Any]) -> dict[str, Any]:

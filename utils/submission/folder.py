@@ -58,7 +58,7 @@ class ResultsFolder:
             go_on: whether predictions may be there, made with the same settings.
 
         Returns:
-            The settings; where predictions are there, with their precision instead of auto.
+            The settings; where predictions are there, with theirs for what is left open.
 
         Raises:
             ValueError: what is there, and what to do.
@@ -69,15 +69,16 @@ class ResultsFolder:
             raise ValueError(f"{self.folder / PRED}: holds predictions; --skip-done goes on with "
                              "them, and another --save-dir keeps two networks apart")
         record = self.folder / SETTINGS
-        if settings["precision"] != "auto":
-            check_settings(record, settings, "predictions")
-            return settings
-        known = _read_settings(record).get("precision")
-        if known not in ("fp32", "bf16", "fp16"):  # old records say auto, which may be either
-            known = "unknown"
-        settings = {**settings, "precision": known}
+        known, auto = _read_settings(record), settings["precision"] == "auto"
+        precision = known.get("precision") if auto else settings["precision"]
+        if precision not in ("fp32", "bf16", "fp16"):  # old records say auto, which may be either
+            precision = "unknown"
+        compiled = settings["compile"]
+        settings = {**settings, "precision": precision,
+                    "compile": known.get("compile") if compiled is None else compiled}
         check_settings(record, settings, "predictions")
-        distributed.say(f"precision: {known}, as of the predictions in {self.folder}")
+        if auto:
+            distributed.say(f"precision: {precision}, as of the predictions in {self.folder}")
         return settings
 
     def unfinished(self, device: torch.device) -> list[int]:

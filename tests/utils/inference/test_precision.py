@@ -33,7 +33,7 @@ def nothing_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def bf16_takes(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
     """Sets the seconds of a run in bf16; one in fp32 takes 1."""
     def take(seconds: float) -> None:
-        monkeypatch.setattr(precision, "_time", lambda _: {"fp32": 1.0, "bf16": seconds})
+        monkeypatch.setattr(precision, "time_by_turns", lambda _: {"fp32": 1.0, "bf16": seconds})
 
     return take
 
@@ -101,7 +101,7 @@ def test_kept_choice(timed, capsys, monkeypatch: pytest.MonkeyPatch, nothing_kep
     assert network.choose(size=[3, 2]) == "fp32"
     network.config["options"] = {"width": 2}
     elsewhere()
-    monkeypatch.setattr(precision, "_processor", lambda: "another")
+    monkeypatch.setattr(precision, "processor_facts", lambda: "another")
     elsewhere()
     monkeypatch.setattr(torch, "__version__", "9.9")
     elsewhere()
@@ -154,7 +154,7 @@ import torch
 from utils import distributed, precision
 device = distributed.start("cpu", 1)
 rank = distributed.rank()
-precision._time = lambda run: {"fp32": 1.0, "bf16": (0.5, 2.0)[rank]}
+precision.time_by_turns = lambda works: {"fp32": 1.0, "bf16": (0.5, 2.0)[rank]}
 network = torch.nn.Linear(1, 1)
 network.config = {"arch": "x"}
 chosen = precision.choose_precision(device, "auto", network, {}, None, print)
