@@ -12,10 +12,7 @@ import argparse
 from pathlib import Path
 
 from datasets import TABLES, dataset_of
-from model.snapshot import open_predictor, read_snapshot
-from utils import distributed
 from utils.images import allow_pixels, read_image, seen_size
-from utils.inference.predictor import Workload
 from utils.options.data import (
     SHIPPED,
     add_device,
@@ -41,6 +38,11 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
+    # Here, for PyTorch takes longer than all the rest: not before a word of help.
+    from model.snapshot import open_predictor, read_snapshot
+    from utils import distributed
+    from utils.inference.predictor import Workload
+
     allow_pixels(args.max_pixels)
     device = distributed.start(args.device, args.threads)
     choose_snapshot(args)

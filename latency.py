@@ -34,9 +34,9 @@ from model.snapshot import from_snapshot, open_predictor, read_snapshot
 from utils import distributed
 from utils.files import write_file
 from utils.inference.cuda_graph import SETTLED
-from utils.inference.multiscale import Inference
 from utils.inference.pipeline import synchronize
 from utils.inference.predictor import Predictor, Workload
+from utils.inference.settings import Inference
 from utils.options.data import SHIPPED, add_device, check_output
 from utils.options.parser import Parser, checked, positive
 from utils.options.prediction import add_compile

@@ -3,12 +3,14 @@
   python -m benchmarks.latency [--arch sgcpnet] [--size 1024 2048] [--no-compile]
   python -m benchmarks.latency --device cuda --size 512 1024
   python -m benchmarks.latency --snapshot runs/NAME/best.pth --image street.jpg
+  python -m benchmarks.latency --peers --arch cspsg_s --size 512 1024
 
 The published way: eager float32, planes of pixels, logits of every class at the image's size,
 argmax; on a CPU in a process of its own, whose memory is handed out as it is by default. Ours: what
 the demos do, in float32 and bfloat16, as it is and with --compile. Every side takes turns. The
 sides' labels are compared first; weights are random, so that classes nearly tie and bfloat16 agrees
-less than with a trained network.
+less than with a trained network. --peers has onnxruntime and OpenVINO instead, as far as installed,
+on files of export.py, beside ours in float32 and as demo_folder.py has it with many images.
 """
 
 import argparse
@@ -19,20 +21,25 @@ from functools import partial
 from multiprocessing import get_context
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from benchmarks import engines
 from benchmarks.timing import Times, machine, table, take_turns
 from latency import draw
 from model import MODELS, build_model
 from model.snapshot import from_snapshot, open_predictor, read_snapshot
 from utils import distributed
 from utils.images import read_image, resize_image
-from utils.inference.multiscale import Inference
 from utils.inference.pipeline import synchronize
+from utils.inference.predictor import Workload
+from utils.inference.settings import Inference
 from utils.options.parser import positive
 
 PEER = "published, fp32"
+ENGINE, DEFAULT = "onnxruntime, fp32", "ours, as demo_folder.py has it"
+MANY = 1_000_000  # images, for which everything pays
 
 
 def published(network: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
@@ -115,6 +122,7 @@ def main() -> None:
         default=True,
         help="measure compiled networks too, which takes a minute",
     )
+    parser.add_argument("--peers", action="store_true", help="beside onnxruntime and OpenVINO")
     args = parser.parse_args()
     device = distributed.start(args.device, args.threads)
     images = draw(1, tuple(args.size))
@@ -124,6 +132,12 @@ def main() -> None:
     trained = args.snapshot and from_snapshot(read_snapshot(args.snapshot, weights=True))
     network = trained or build_random(args.arch)
     snapshot = {"model": network.config, "weights": network.state_dict()}
+    height, width = args.size
+    title = f"{args.snapshot or args.arch}, {width}x{height}, {device}; {machine()}"
+    if args.peers:
+        print(title, table(beside_engines(network, images, args.rounds), "images", {
+            "onnxruntime": ENGINE, "default": DEFAULT}), sep="\n")
+        return
     with ExitStack() as stack:
         if device.type == "cpu":
             peer = stack.enter_context(apart(snapshot, torch.get_num_threads()))
@@ -131,9 +145,28 @@ def main() -> None:
             peer = published(network.to(device))
         sides = {PEER: peer} | build_ours(snapshot, device, args.compile)
         compare(sides, images.to(device))
-        height, width = args.size
-        print(f"{args.snapshot or args.arch}, {width}x{height}, {device}; {machine()}")
+        print(title)
         print(table(race(sides, images.to(device), args.rounds), "images", {"published": PEER}))
+
+
+def beside_engines(network: nn.Module, images: Tensor, rounds: int) -> Times:
+    """Seconds of ours and of the engines on the CPU, whose labels are compared first."""
+    if ENGINE not in engines.available():
+        raise ValueError("--peers needs pip install onnx onnxscript onnxruntime openvino")
+    snapshot = {"model": network.config, "weights": network.state_dict()}
+    plain = open_predictor(snapshot, "cpu", "fp32").label_maps
+    default = open_predictor(snapshot, "cpu", "auto", compiled=None,
+                             workload=Workload(tuple(images.shape[-2:]), MANY)).label_maps
+    pixels = np.ascontiguousarray(images.numpy())
+    ours = plain(images).numpy()
+    works: dict[str, Callable[[int], object]] = {
+        DEFAULT: lambda _: default(images), "ours, fp32, not compiled": lambda _: plain(images)}
+    with ExitStack() as stack:
+        for name in engines.available():
+            works[name], labels = stack.enter_context(
+                engines.apart(name, network, pixels, torch.get_num_threads()))
+            print(f"{name}: {100 * (labels() == ours).mean():.3f} % of the labels as ours")
+        return take_turns(works, rounds)
 
 
 def compare(sides: dict[str, Callable[[Tensor], Tensor]], images: Tensor) -> None:

@@ -26,8 +26,9 @@ from torch import Tensor, nn
 
 from benchmarks.timing import machine, resident
 from utils.images import resize_image
-from utils.inference.multiscale import Inference, starts
+from utils.inference.multiscale import starts
 from utils.inference.predictor import Predictor
+from utils.inference.settings import Inference
 
 CLASSES, OVERLAP, SCALES = 19, 1 / 3, (0.5, 1.0, 2.0)
 

@@ -33,8 +33,8 @@ from model.flow import MOTIONS
 from model.snapshot import open_predictor, read_snapshot
 from utils import distributed
 from utils.images import read_image, read_label
-from utils.inference.multiscale import Inference
 from utils.inference.predictor import Predictor
+from utils.inference.settings import Inference
 from utils.labels import IGNORE
 from utils.options.data import add_class_map, add_device
 from utils.options.parser import Parser, at_least_zero, positive

@@ -1,34 +1,50 @@
 """Data sets: files on disk to uint8 images and train ids. `DATASETS` is the list."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from datasets import camvid, cityscapes_labels, mapillary
-from datasets.base import SegmentationDataset
-from datasets.camvid import CamVid
-from datasets.cityscapes import Cityscapes
 from datasets.classes import ClassTable, named_classes
-from datasets.folder import Folder
-from datasets.kitti import Kitti
-from datasets.mapillary import Mapillary, MapillaryV2
-from datasets.samples import split_parts
 
-DATASETS: dict[str, type[SegmentationDataset]] = {
-    "cityscapes": Cityscapes,
-    "camvid": CamVid,
-    "kitti": Kitti,
-    "mapillary": Mapillary,
-    "mapillary_v2": MapillaryV2,
-    "folder": Folder,
-}
-TABLES = {  # known without the data; the others learn theirs from it
-    "cityscapes": cityscapes_labels.TABLE,
-    "camvid": camvid.TABLE,
-    "kitti": cityscapes_labels.TABLE,
-    "mapillary": mapillary.TABLE,
-}
+if TYPE_CHECKING:
+    from datasets.base import SegmentationDataset
+
+T = TypeVar("T")
+
+
+class _Named(Mapping[str, T]):
+    """Name -> what a module has, imported when it is asked for: names alone need no PyTorch."""
+
+    def __init__(self, **places: str) -> None:
+        self.places = places
+
+    def __getitem__(self, name: str) -> T:
+        module, _, attribute = self.places[name].partition(":")
+        return getattr(import_module(f"datasets.{module}"), attribute)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.places)
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+
+DATASETS: Mapping[str, "type[SegmentationDataset]"] = _Named(
+    cityscapes="cityscapes:Cityscapes",
+    camvid="camvid:CamVid",
+    kitti="kitti:Kitti",
+    mapillary="mapillary:Mapillary",
+    mapillary_v2="mapillary:MapillaryV2",
+    folder="folder:Folder",
+)
+TABLES: Mapping[str, ClassTable] = _Named(  # known without data; the others learn theirs
+    cityscapes="cityscapes_labels:TABLE",
+    camvid="camvid:TABLE",
+    kitti="cityscapes_labels:TABLE",
+    mapillary="mapillary:TABLE",
+)
 
 
 def find_root(name: str, root: str | None) -> Path:
@@ -44,7 +60,7 @@ def build_dataset(
     holdout: str | float | None = None,
     cv_split: int | None = None,
     limit: int | None = None,
-) -> SegmentationDataset:
+) -> "SegmentationDataset":
     """A data set by its name in DATASETS, or the first `limit` samples of it.
 
     Raises:
@@ -65,7 +81,7 @@ def build_dataset(
 def build_as_trained(
     known: dict[str, Any], name: str, root: Path, split: str, transform: Callable | None,
     chosen: tuple[str | float | None, int | None, int | None],
-) -> SegmentationDataset:
+) -> "SegmentationDataset":
     """A data set with the classes, and the part of train that is val, of a network's training.
 
     Args:
@@ -73,6 +89,8 @@ def build_as_trained(
             its share of train where there is no other val.
         chosen: `holdout`, `cv_split` and `limit` as of `build_dataset`, which raises the same.
     """
+    from datasets.samples import split_parts
+
     held, cv_split, limit = chosen
     if known.get("holdout_fraction") and held is cv_split is None and root.is_dir():
         source = DATASETS[name](root, "")
@@ -85,7 +103,7 @@ def build_as_trained(
     return dataset
 
 
-def describe(dataset: SegmentationDataset, name: str) -> dict[str, Any]:
+def describe(dataset: "SegmentationDataset", name: str) -> dict[str, Any]:
     """What a checkpoint keeps of its data set: enough to color and to submit predictions, and how
     images were read and chosen and labels mapped, where that is not the usual way.
     """

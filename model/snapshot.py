@@ -17,8 +17,8 @@ from model.smp.names import is_smp
 from model.smp.weights import fit_encoder, imagenet_weights
 from utils import checkpoint
 from utils.inference.compiled import compile_where_it_pays
-from utils.inference.multiscale import Inference
 from utils.inference.predictor import FEW_IMAGES, Predictor, Workload
+from utils.inference.settings import Inference
 
 # Options that weights expect and --arch does not say.
 FORM = (*STATISTICS, "align_corners", "eps", "parts", "package_options")

@@ -7,15 +7,17 @@ from dataclasses import dataclass
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
-from torch import Tensor
 
 from utils.images import Palette, write_png
 from utils.labels import histogram, to_ids
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 # of a class: told apart by the color-blind too
 RIGHT, MISSED, FALSE = (176, 184, 196), (230, 97, 1), (94, 60, 153)
@@ -262,7 +264,7 @@ class Painter:
         return side_by_side(picture, strip[:height])
 
     def write(
-        self, folder: Path, name: str, image: np.ndarray, prediction: Tensor,
+        self, folder: Path, name: str, image: np.ndarray, prediction: "Tensor",
         kinds: Sequence[str] | None = None,
     ) -> list[Path]:
         """Writes NAME_KIND.png of each kind.
@@ -294,7 +296,7 @@ def replaced(paths: Iterable[Path]) -> str:
     return f"{there} file{'s' * (there > 1)} of the same name replaced" if there else ""
 
 
-def class_shares(prediction: Tensor, dataset: dict[str, Any]) -> dict[str, float]:
+def class_shares(prediction: "Tensor", dataset: dict[str, Any]) -> dict[str, float]:
     """Part of the pixels of every class that occurs, the largest first."""
     counts = prediction.flatten().bincount(minlength=len(dataset["class_names"])).double()
     shares = (counts / counts.sum()).tolist()

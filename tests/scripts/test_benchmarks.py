@@ -187,6 +187,17 @@ def test_latency(call: Callable, threads: None) -> None:
     assert figures(lines[-3], 2)[1] == 1
 
 
+@pytest.mark.slow
+def test_latency_beside_engines(call: Callable, threads: None) -> None:
+    pytest.importorskip("onnxruntime")
+    done = call("benchmarks.latency", "--peers", "--size", 64, 128, "--rounds", 1, "--threads", 1)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    agreement = next(line for line in lines if line.startswith("onnxruntime"))
+    assert float(agreement.split(": ")[1].split()[0]) > 99
+    assert "onnxruntime, fp32" in lines[-1] or "OpenVINO" in lines[-1]
+
+
 @pytest.mark.parametrize(("precision", "optimizer", "loss"), [
     *product(["fp32"], ["sgd", "adamw"], ["cross_entropy", "label_relaxation"]),
     ("bf16", "sgd", "cross_entropy"),

@@ -12,7 +12,7 @@ from datasets.transforms import TrainTransform
 from model.losses import ohem
 from model.losses.binary import focal
 from model.losses.label_relaxation import LossOptions
-from utils.inference.multiscale import Inference
+from utils.inference.settings import Inference
 from utils.options.optimization import build_schedule, loss_settings
 from utils.options.prediction import build_inference
 from utils.scoring.counts import Scores

@@ -4,6 +4,7 @@ import csv
 import json
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -56,6 +57,15 @@ def test_help_of_launchers(name: str, said: list[str]) -> None:
     assert not done.stderr
     assert all(words in done.stdout for words in said), done.stdout
     assert "set -euo" not in done.stdout
+
+
+def test_help_of_a_demo_does_not_wait_for_pytorch() -> None:
+    code = ("import runpy, sys; sys.argv = ['demo.py', '--help']\n"
+            "try: runpy.run_path('demo.py', run_name='__main__')\n"
+            "finally: print('torch' in sys.modules)")
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout.startswith("usage: "), done.stderr
+    assert done.stdout.endswith("\nFalse\n")
 
 
 def test_figures_of_another_network_stay(

@@ -15,8 +15,8 @@ from datasets import build_dataset, describe
 from model import snapshot as snapshot_file
 from utils import checkpoint
 from utils.images import read_image, read_label
-from utils.inference.multiscale import Inference
 from utils.inference.predictor import Predictor
+from utils.inference.settings import Inference
 
 ALL = ["--scales", "0.5,1", 1.5, "--flip", "--window", 40, "--sliding_overlap", "1/4",
        "--average", "probabilities", "--window-batch", 2]

@@ -13,7 +13,8 @@ from torch import Tensor
 from utils.images import resize_image
 from utils.inference.cuda_graph import Replayed
 from utils.inference.label_map import best_class, largest_between
-from utils.inference.multiscale import Inference, Upsample, as_input, mean_scores
+from utils.inference.multiscale import Upsample, as_input, mean_scores
+from utils.inference.settings import Inference
 from utils.precision import autocast, choose_precision
 
 BLOCK = {"cpu": 1 << 20, "cuda": 1 << 27}  # logits of the rows that are judged at a time

@@ -6,7 +6,6 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-from utils import distributed
 from utils.files import check_folder
 from utils.images import DEPTHS
 from utils.options.parser import OneOrTwo, fraction, positive, whole
@@ -113,8 +112,8 @@ def choose_snapshot(args: argparse.Namespace) -> None:
         if not DEFAULT_SNAPSHOT.is_file():
             raise FileNotFoundError(f"{DEFAULT_SNAPSHOT}: missing; give a network by --snapshot")
         args.snapshot = str(DEFAULT_SNAPSHOT)
-        distributed.say(f"network: {SHIPPED}, 11 classes of streets (CamVid), for "
-                        "research, terms in weights/README.md; --snapshot takes another")
+        _say(f"network: {SHIPPED}, 11 classes of streets (CamVid), for "
+             "research, terms in weights/README.md; --snapshot takes another")
 
 
 def see_as_trained(args: argparse.Namespace, snapshot: dict[str, Any]) -> None:
@@ -123,8 +122,14 @@ def see_as_trained(args: argparse.Namespace, snapshot: dict[str, Any]) -> None:
         setattr(args, name, getattr(args, name, None) or snapshot["dataset"].get(name))
     if args.eval_size is None and (longer := snapshot.get("eval_size")):
         args.eval_size = [longer]
-        distributed.say(f"images are seen with {longer} pixels on their longer side, as in the "
-                        "network's training (--eval-size)")
+        _say(f"images are seen with {longer} pixels on their longer side, as in the network's "
+             "training (--eval-size)")
+
+
+def _say(text: str) -> None:
+    from utils import distributed  # PyTorch, which --help does without
+
+    distributed.say(text)
 
 
 def check_output(path: str | None) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Collection
 from typing import Any
 
 from utils.images import MAX_PIXELS
-from utils.inference.multiscale import AVERAGES, Inference
+from utils.inference.settings import AVERAGES, Inference
 from utils.options.parser import SWITCH, above_zero, below_one, positive, share
 from utils.pictures import KINDS, SHOWS
 

@@ -17,8 +17,8 @@ from datasets import build_dataset, describe
 from utils import checkpoint
 from utils.inference import compiled
 from utils.inference.compiled import CompiledForwards
-from utils.inference.multiscale import Inference
 from utils.inference.predictor import FEW_IMAGES, Predictor, Workload
+from utils.inference.settings import Inference
 
 SIZE = (40, 64)
 SHAPE = (1, 3, *SIZE)

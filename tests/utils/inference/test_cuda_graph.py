@@ -10,8 +10,8 @@ import model
 from model.snapshot import open_predictor
 from utils.inference import cuda_graph
 from utils.inference.cuda_graph import AGAIN, Replayed
-from utils.inference.multiscale import Inference
 from utils.inference.predictor import Predictor
+from utils.inference.settings import Inference
 
 CPU = torch.device("cpu")
 

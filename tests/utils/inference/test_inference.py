@@ -20,8 +20,9 @@ from model.layers import IMAGENET_MEAN, IMAGENET_STD, Normalize, resize
 from utils.images import resize_image
 from utils.inference import multiscale, predictor
 from utils.inference.label_map import best_class
-from utils.inference.multiscale import Inference, as_input, mean_scores, starts
+from utils.inference.multiscale import as_input, mean_scores, starts
 from utils.inference.predictor import Predictor
+from utils.inference.settings import Inference
 
 REFERENCE = np.load(FIXTURES / "inference/sliding.npz")
 

@@ -15,8 +15,8 @@ import demo_folder
 from model import build_model
 from utils.images import write_png
 from utils.inference import smoothing
-from utils.inference.multiscale import Inference
 from utils.inference.predictor import Predictor
+from utils.inference.settings import Inference
 from utils.inference.smoothing import Smoother, follow
 from utils.pictures import Painter
 from utils.video.reader import open_file
