@@ -12,7 +12,7 @@ import warnings
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from functools import partial
+from functools import lru_cache, partial
 from io import BytesIO
 from typing import Any, BinaryIO
 
@@ -131,7 +131,9 @@ def _read_pixels(path: PathLike) -> tuple[bytes, ImageFile, np.ndarray]:
             pixels = cv2.cvtColor(_decode(data, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
         elif image.format in ("PNG", "JPEG") and image.mode != "CMYK" and not animated:
             # 1.2 times (PNG) and 1.4 times (JPEG) as fast as PIL, with equal pixels.
-            pixels = _decode(data, cv2.IMREAD_COLOR_RGB)
+            opaque = stored_as(data) == "8-bit RGB PNG" and "transparency" not in image.info
+            fast = _png_decoder() if opaque else None
+            pixels = fast(data) if fast else _decode(data, cv2.IMREAD_COLOR_RGB)
         elif image.mode.startswith("I;16"):
             pixels = cv2.cvtColor(np.asarray(image).astype(np.uint16), cv2.COLOR_GRAY2RGB)
         else:
@@ -332,6 +334,15 @@ def _check_png(data: bytes) -> None:
         if struct.unpack_from(">I", data, end)[0] != zlib.crc32(data[position + 4 : end]):
             raise ValueError(f"wrong checksum at byte {end}")
         position = end + 4
+
+
+@lru_cache(1)
+def _png_decoder() -> Callable[[bytes], np.ndarray] | None:
+    """imagecodecs', where it is installed: 1.5 times as fast as OpenCV's, with equal pixels."""
+    try:
+        return importlib.import_module("imagecodecs").png_decode
+    except ImportError:
+        return None
 
 
 def _decode(data: bytes, color: int) -> np.ndarray:

@@ -6,11 +6,13 @@ import resource
 import stat
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
 from test_images import DEEP, IDS, SMOOTH
 
+from utils import images
 from utils.images import read_label, write_png
 
 
@@ -92,3 +94,29 @@ def test_target_that_cannot_be_written(tmp_path):
         with pytest.raises(OSError, match="not written"):
             write_png(path, IDS)
     assert [file.name for file in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize("real", [False, True])
+def test_a_faster_decoder_gives_the_same_pixels(
+    tmp_path: Path, real: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where it is installed; of opaque colors alone."""
+    decode = pytest.importorskip("imagecodecs").png_decode if real else images._decode
+    kinds: list[bytes] = []
+
+    def fast(data: bytes) -> np.ndarray:
+        kinds.append(data)
+        return decode(data) if real else decode(data, cv2.IMREAD_COLOR_RGB)
+
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
+    paths = [tmp_path / name for name in ("a.png", "seen_through.png", "gray.png")]
+    Image.fromarray(pixels).save(paths[0])
+    Image.fromarray(pixels).save(paths[1], transparency=(1, 2, 3))
+    Image.fromarray(pixels[..., 0]).save(paths[2])
+    monkeypatch.setattr(images, "_png_decoder", lambda: fast)
+    equal = [np.array_equal(images.read_image(path), pixels) for path in paths]
+    assert equal == [True, True, False]
+    assert kinds == [paths[0].read_bytes()]
+    paths[0].write_bytes(paths[0].read_bytes()[:-40])
+    with pytest.raises(ValueError, match="truncated or damaged PNG"):
+        images.read_image(paths[0])
