@@ -60,6 +60,7 @@ CASES = {
     "deeplabv3_resnet18": Case(optimizer="adamw", options={"output_stride": 8}),
     "sgcpnet": Case(),
     "cspsg_s": Case(optimizer="adamw"),
+    "deeplabv3plus_efficientnet_lite0": Case(optimizer="adamw"),
     "deeplabv3plus_se_resnext50": Case(2, (512, 512), loss="label_relaxation"),
 }
 
@@ -76,6 +77,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--precision", nargs="+", choices=("fp32", "bf16"),
                         default=["fp32", "bf16"] if any(bf16_flags().values()) else ["fp32"],
                         help="of ours; bf16 is left out where the CPU has no instructions for it")
+    parser.add_argument("--compile", action="store_true",
+                        help="ours with --compile too, which takes minutes to begin")
     parser.add_argument("--rounds", type=positive, default=5, metavar="N",
                         help="turns of each side, of which the median counts")
     parser.add_argument("--threads", type=positive, metavar="N",
@@ -116,8 +119,8 @@ def published_step(name: str, case: Case) -> Callable[[], float]:
     return step
 
 
-def our_step(name: str, case: Case, precision: str) -> Callable[[], float]:
-    """A step of train.py; gives its loss."""
+def our_step(name: str, case: Case, how: str) -> Callable[[], float]:
+    """A step of train.py in a precision, and compiled if that is said; gives its loss."""
     device = torch.device("cpu")
     network = build_model(name, CLASSES, **case.options).to(memory_format=torch.channels_last)
     optimization.train_mode(network, freeze_bn=False)
@@ -127,11 +130,12 @@ def our_step(name: str, case: Case, precision: str) -> Callable[[], float]:
         Schedule("constant", 1000), torch.amp.GradScaler("cpu", enabled=False))
     loss_function = build_loss(case.loss, 0)
     pixels, ids = draw(case)
+    forward = distributed.wrap(network, compiled=how.endswith("compiled"))
 
     def step() -> float:
         images, target = pixels.permute(0, 3, 1, 2), ids.long()
-        with autocast(device, precision):
-            logits = state.network(images)
+        with autocast(device, how.split(",")[0]):
+            logits = forward(images)
         loss = optimization.backward(state, loss_function(logits, target))
         optimization.update(state)
         return loss
@@ -142,15 +146,15 @@ def our_step(name: str, case: Case, precision: str) -> Callable[[], float]:
 _steps: list[Callable[[], tuple[float, int]]] = []  # of the process of a side
 
 
-def start(name: str, case: Case, precision: str | None, threads: int | None) -> None:
-    """In a new process: builds a side, without a precision the published one."""
-    if precision:
+def start(name: str, case: Case, how: str | None, threads: int | None) -> None:
+    """In a new process: builds a side, the published one if nothing is said."""
+    if how:
         distributed.start("cpu", threads)
     else:
         torch.set_num_threads(threads or distributed.cores())
     torch.manual_seed(0)
     before = resident("VmRSS")
-    step = our_step(name, case, precision) if precision else published_step(name, case)
+    step = our_step(name, case, how) if how else published_step(name, case)
     _steps.append(lambda: (step(), resident("VmHWM") - before))
 
 
@@ -175,8 +179,10 @@ def measure(name: str, case: Case, args: argparse.Namespace) -> str:
     grown: dict[str, int] = {}
     with ExitStack() as stack:
         sides = {PUBLISHED: stack.enter_context(apart(name, case, None, args.threads))}
-        sides |= {f"ours, {precision}": stack.enter_context(
-            apart(name, case, precision, args.threads)) for precision in args.precision}
+        hows = [precision + compiled for compiled in ("", ", compiled")[: 1 + args.compile]
+                for precision in args.precision]
+        sides |= {f"ours, {how}": stack.enter_context(apart(name, case, how, args.threads))
+                  for how in hows}
         losses = {side: step()[0] for side, step in sides.items()}
         if max(losses.values()) - min(losses.values()) > 0.02 * losses[PUBLISHED]:
             raise RuntimeError(f"{name}: the sides have other losses, {losses}")
