@@ -20,8 +20,7 @@ from utils import checkpoint, distributed
 from utils.files import check_room, open_own, shown, sweep, write_file
 from utils.locks import Lock
 from utils.precision import processor
-from utils.processes.failures import MEMORY
-from utils.stopping import Stopped
+from utils.stopping import MEMORY, Stopped
 from utils.training.log import Log
 from utils.training.optimization import Settings, TrainingState
 
