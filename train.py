@@ -73,7 +73,6 @@ from utils.stopping import Stopped, StopRequest, prepare_to_train, run
 from utils.training import optimization
 from utils.training.log import Log
 from utils.training.optimization import Settings, TrainingState, backward, seed_step, update
-from utils.training.rehearsal import rehearse
 from utils.training.run_folder import Run
 from utils.workers import Loader, check_shared_memory
 
@@ -302,8 +301,8 @@ def main() -> None:
     with training.until_stopped(what, settings):
         if not last:
             first = build_loss(args.loss, 0, weights, losses)
-            rehearse(training, partial(attempt, samples=samples, sampler=sampler, val=val,
-                                       loss_function=first, settings=settings))
+            training.rehearse(partial(attempt, samples=samples, sampler=sampler, val=val,
+                                      loss_function=first, settings=settings))
         # An epoch that --max-steps had cut goes on in a longer training.
         for epoch in range(min(state.epoch, sampler.epoch_at(state.step)), epochs):
             loss_function = build_loss(args.loss, epoch, weights, losses)

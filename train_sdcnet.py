@@ -45,7 +45,6 @@ from utils.stopping import Stopped, StopRequest, prepare_to_train, run
 from utils.training import optimization
 from utils.training.log import Log
 from utils.training.optimization import Settings, TrainingState, backward, seed_step, update
-from utils.training.rehearsal import rehearse
 from utils.training.run_folder import Run
 from utils.training.schedules import SCHEDULES, Schedule
 from utils.workers import Loader, read_shard
@@ -220,8 +219,8 @@ def main() -> None:
     batches = iter(Loader(train, workers, device, batch_sampler=sampler))
     with training.until_stopped(f"{len(train)} train and {len(val)} val frames", settings):
         if not last:
-            rehearse(training, partial(attempt, train=train, val=val, sampler=sampler,
-                                       settings=settings))
+            training.rehearse(partial(attempt, train=train, val=val, sampler=sampler,
+                                      settings=settings))
         while not training.complete:
             due = state.step % args.val_every == 0 and training.log.validated < state.step
             if not due:  # else it was stopped in the validation

@@ -9,12 +9,14 @@ import secrets
 import shlex
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from copy import deepcopy
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from utils import checkpoint, distributed
 from utils.files import check_room, open_own, shown, sweep, write_file
@@ -27,6 +29,7 @@ from utils.training.optimization import Settings, TrainingState
 LAST, SPARE, BEST = "last.pth", "last.prev.pth", "best.pth"
 LAUNCH = ".launch"  # the launcher that a folder was begun by
 BEST_KEYS = ("format", "model", "dataset", "weights", "step", "best", "args", "eval_size")
+LONG = 60.0  # seconds before the first step that are worth a line
 
 
 class RunFolder:
@@ -43,9 +46,7 @@ class RunFolder:
     """
 
     def __init__(self, path: str | Path, resume: bool, main: bool = True) -> None:
-        self.path = Path(path).resolve()
-        self.main = main
-        self.saved = False
+        self.path, self.main, self.saved = Path(path).resolve(), main, False
         if not main:
             return
         if not resume and any((self.path / name).exists() for name in (LAST, SPARE, BEST)):
@@ -53,7 +54,9 @@ class RunFolder:
                              f"--resume {path}, or choose another --run-dir")
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            self._lock()
+            self.lock = Lock(self.path / ".lock")
+            if owner := self.lock.take():  # two trainings would mix their checkpoints
+                raise ValueError(f"{self.path}: in use by {owner}")
             sweep(self.path)
             with open_own(self.path / "command.txt", "ab") as file:
                 command = shlex.join([Path(sys.executable).name, *sys.argv])
@@ -64,12 +67,6 @@ class RunFolder:
             where = shown(error.filename or self.path)
             raise OSError(error.errno, f"{where}: cannot be written ({error.strerror}); choose "
                           "another --run-dir") from None
-
-    def _lock(self) -> None:
-        """Two trainings in one folder would mix their checkpoints."""
-        self.lock = Lock(self.path / ".lock")
-        if owner := self.lock.take():
-            raise ValueError(f"{self.path}: in use by {owner}")
 
     def save(self, content: dict[str, Any]) -> None:
         """Writes last.pth; the one before stays as last.prev.pth.
@@ -243,6 +240,25 @@ class Run:
             self.complete = False
             distributed.say(f"note: steps were {then['steps']}, are {now['steps']}"
                             + ("" if constant else ": the learning-rate course is a new one"))
+
+    def rehearse(self, attempt: Callable[[nn.Module], None]) -> None:
+        """Has a step, a validation and a save fail now if they would fail after days.
+
+        The training stays as it is: weights, batch statistics and all random streams.
+
+        Args:
+            attempt: one forward, backward and validation of the network that it is given, a copy.
+        """
+        begun = time.monotonic()
+        network = distributed.unwrap(self.state.network)
+        device = next(network.parameters()).device
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            attempt(deepcopy(network))
+        if device.type == "cuda":
+            torch.cuda.empty_cache()
+        self.try_to_save()
+        if (took := time.monotonic() - begun) > LONG:
+            distributed.say(f"note: to try one step, one validation and one save took {took:.0f} s")
 
     @contextlib.contextmanager
     def until_stopped(self, what: str, settings: Settings) -> Iterator[None]:
