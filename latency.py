@@ -11,7 +11,6 @@ part of latency or throughput.
 """
 
 import argparse
-import json
 import platform
 import sys
 import time
@@ -20,7 +19,6 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from multiprocessing import get_context
-from pathlib import Path
 from typing import Any
 
 import cv2
@@ -32,7 +30,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from model import MODELS, build_model, check_name, count_parameters
 from model.snapshot import from_snapshot, open_predictor, read_snapshot
 from utils import distributed
-from utils.files import write_file
+from utils.files import write_json
 from utils.inference.cuda_graph import SETTLED
 from utils.inference.multiscale import Inference
 from utils.inference.pipeline import synchronize
@@ -141,8 +139,7 @@ def main() -> None:
         rates = ", ".join(f"{rate:.1f} at {size}" for size, rate in figures.throughput.items())
         print(f"{figures.name}: images/s by batch size: {rates}")
     if args.json:
-        content = [figures.to_json() for figures in results]
-        write_file(Path(args.json), json.dumps(content, indent=1).encode())
+        write_json(args.json, [figures.to_json() for figures in results])
 
 
 def open_network(args: argparse.Namespace, name: str, stored: bool) -> tuple[Predictor, nn.Module]:

@@ -18,7 +18,6 @@ counts other than published, classes that never occur, hidden and unused files.
 """
 
 import argparse
-import json
 from contextlib import suppress
 from pathlib import Path
 
@@ -35,7 +34,7 @@ from datasets.doctor.report import lines, verdict
 from datasets.reading import check_exif, find_bits
 from datasets.samples import Sample
 from model.losses import CLASS_WEIGHTS, class_weights
-from utils.files import write_file
+from utils.files import write_json
 from utils.images import read_label, write_png
 from utils.labels import IGNORE
 from utils.options.data import add_data, check_output
@@ -146,7 +145,7 @@ def check(args: argparse.Namespace) -> None:
     report = doctor.check(args.dataset, root, args.split, args.limit, args.workers, args.exif)
     print("\n".join(lines(report)), flush=True)
     if args.json:
-        write_file(Path(args.json), json.dumps(report.to_json(), indent=1).encode())
+        write_json(args.json, report.to_json())
     if report.count("error"):
         raise ValueError(verdict(report))
     print(verdict(report))
@@ -183,7 +182,7 @@ def prepare(args: argparse.Namespace) -> None:
         print(f"{written} train-id labels written, {len(dataset) - written} were there: {where}")
     if args.class_weights:
         report = weights_report(dataset, count_class_pixels(dataset, args.workers))
-        write_file(Path(args.class_weights), json.dumps(report, indent=1).encode())
+        write_json(args.class_weights, report)
         for name, row in report.items():
             print(f"{name:16} {100 * row['share']:6.2f} %  enet {row['enet']:6.2f}  "
                   f"enet110 {row['enet110']:5.2f}")

@@ -93,7 +93,7 @@ def replacing(path: PathLike, need: int = 0, durable: bool = True) -> Iterator[P
     part = path.with_name(f".{path.name[:40]}-{secrets.token_hex(8)}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        make_new(part)
+        part.open("xb").close()
         yield part
         if durable:
             with part.open("rb") as file:
@@ -126,11 +126,6 @@ def open_own(path: Path, mode: str) -> IO[Any]:
     return open(path, mode, encoding=None if "b" in mode else "utf-8", opener=opener)
 
 
-def make_new(part: Path) -> None:
-    """An empty file; what is there under its name, a link too, is an error. Raises OSError."""
-    part.open("xb").close()
-
-
 def write_file(path: PathLike, data: bytes | memoryview, durable: bool = True) -> None:
     """Writes a file whole or not at all, as `replacing` does; into a pipe or a device at once."""
     given = Path(path)
@@ -140,6 +135,11 @@ def write_file(path: PathLike, data: bytes | memoryview, durable: bool = True) -
         return
     with replacing(path, len(data), durable) as part:
         part.write_bytes(data)
+
+
+def write_json(path: PathLike, content: Any) -> None:
+    """As `write_file`, for people too."""
+    write_file(path, json.dumps(content, indent=1).encode())
 
 
 def read_text(path: Path) -> str:
@@ -227,7 +227,14 @@ def settings_of(
     return json.loads(json.dumps(settings))
 
 
-def _read_settings(record: Path) -> dict[str, Any]:
+def begin(record: Path, settings: dict[str, Any]) -> None:
+    """Records what the folder of a record is made with; removes what a killed attempt left."""
+    with blaming(record.parent):
+        sweep(record.parent)
+    write_json(record, settings)
+
+
+def read_settings(record: Path) -> dict[str, Any]:
     """Settings; none if they cannot be read."""
     try:
         found = json.loads(read_file(record))
@@ -247,8 +254,7 @@ def check_settings(record: Path, settings: dict[str, Any], what: str) -> None:
     Raises:
         ValueError: no record, or which settings differ.
     """
-    found = _read_settings(record)
-    if not found:
+    if not (found := read_settings(record)):
         raise ValueError(f"{record}: missing or damaged, so nobody knows what made the {what} "
                          "beside it; choose another --save-dir")
     differ = [key for key in {**found, **settings} if found.get(key) != settings.get(key)]

@@ -4,7 +4,7 @@ pred/ holds ids and nothing else, laid out as in the package; rgb/ (colors) and 
 over the image) are for people. Scorers that search a folder take a color picture for a prediction.
 """
 
-import json
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,19 +15,18 @@ from tqdm import tqdm
 
 from utils import distributed
 from utils.files import (
-    _read_settings,
+    begin,
     blaming,
     check_settings,
     read_file,
+    read_settings,
     replacing,
-    sweep,
-    write_file,
+    write_json,
 )
 from utils.images import Palette, read_size, write_png
 from utils.labels import to_ids
 from utils.pictures import colorize, overlay
-from utils.submission.check import THREADS, Findings, find_fault, inspect
-from utils.submission.package import Package, Size, write_zip
+from utils.submission.package import THREADS, Findings, Package, Size, find_fault, inspect
 from utils.workers import map_in_threads
 
 PRED, RGB, COMPOSE = "pred", "rgb", "compose"
@@ -72,7 +71,7 @@ class ResultsFolder:
         if settings["precision"] != "auto":
             check_settings(record, settings, "predictions")
             return settings
-        known = _read_settings(record).get("precision")
+        known = read_settings(record).get("precision")
         if known not in ("fp32", "bf16", "fp16"):  # old records say auto, which may be either
             known = "unknown"
         settings = {**settings, "precision": known}
@@ -86,8 +85,7 @@ class ResultsFolder:
         mine = distributed.shard(len(items))
         done = torch.zeros(len(items), dtype=torch.int64)
         jobs = map_in_threads(lambda index: self._is_done(*items[index]), mine, THREADS)
-        silent = None if distributed.rank() == 0 else True
-        bar = tqdm(jobs, desc="check", total=len(mine), unit="file", disable=silent)
+        bar = tqdm(jobs, "check", len(mine), unit="file", disable=distributed.rank() > 0 or None)
         done[list(mine)] = torch.tensor(list(bar), dtype=torch.int64)
         # Ranks that looked at a network disk on their own might disagree.
         done = distributed.sum_over_ranks(done.to(device))
@@ -96,11 +94,9 @@ class ResultsFolder:
     def start(self, settings: dict[str, Any]) -> None:
         """Records the settings and removes what an earlier attempt left, on the main rank."""
         with blaming(self.folder):
-            self.folder.mkdir(parents=True, exist_ok=True)
-            sweep(self.folder)
             for left in (self.zip, self.folder / DONE):
                 left.unlink(missing_ok=True)
-        write_file(self.folder / SETTINGS, json.dumps(settings, indent=1).encode())
+        begin(self.folder / SETTINGS, settings)
 
     def write(self, path: str, train_ids: np.ndarray) -> None:
         """Writes one prediction, (H, W) uint8 train ids, as the package has it."""
@@ -122,19 +118,28 @@ class ResultsFolder:
             OSError: no room, no permission.
         """
         with replacing(self.zip) as part:
-            write_zip(part, self.folder / PRED, self.package)
+            with zipfile.ZipFile(part, "w") as archive:
+                for name in tqdm(self.package.sizes, "pack", unit="file", disable=None):
+                    self._add(archive, name)
             findings = inspect(part, self.package)
             findings.raise_faults(self.zip)
         return findings
 
     def finish(self, about: dict[str, Any]) -> None:
         """Marks the folder as complete."""
-        write_file(self.folder / DONE, json.dumps(about, indent=1).encode())
+        write_json(self.folder / DONE, about)
 
     @property
     def zip(self) -> Path:
         """The package."""
         return self.folder / f"{self.title}.zip"
+
+    def _add(self, archive: zipfile.ZipFile, name: str) -> None:
+        """Packs a prediction that is there, as the same bytes whenever it is the same file."""
+        file, member = self.folder / PRED / name, zipfile.ZipInfo(name)
+        if file.is_file():  # the check of the package says which are missing
+            member.compress_type, member.external_attr = zipfile.ZIP_DEFLATED, 0o100644 << 16
+            archive.writestr(member, file.read_bytes(), compresslevel=1)
 
     def _picture(self, kind: str, path: str) -> Path:
         return self.folder / kind / path.removeprefix(self.package.folder)
