@@ -17,7 +17,6 @@ if __name__ == "__main__":  # before the imports, which take seconds
 
 import argparse
 import math
-import signal
 from collections.abc import Iterator
 from functools import partial
 from itertools import islice
@@ -94,13 +93,8 @@ def parse_args() -> tuple[argparse.Namespace, dict[str, Any] | None]:
 
 
 def train_until(
-    end: int,
-    state: TrainingState,
-    batches: Iterator[tuple[Tensor, Tensor]],
-    loss_function: Loss,
-    settings: Settings,
-    stop: StopRequest,
-    log: Log,
+    end: int, state: TrainingState, batches: Iterator[tuple[Tensor, Tensor]], loss_function: Loss,
+    settings: Settings, stop: StopRequest, log: Log,
 ) -> None:
     """Steps to `end`, or raises Stopped at the border of a step."""
     optimization.train_mode(state.network, settings.freeze_bn)
@@ -115,7 +109,7 @@ def train_until(
         loss, stopped = distributed.mean_over_ranks(loss, bool(stop), device=settings.device)
         log.step(state.step, loss, figures)
         if stopped:
-            raise Stopped(stop.number or signal.SIGTERM)
+            raise Stopped(stop.number)
 
 
 def loss_of(

@@ -175,7 +175,9 @@ def report(error: Exception) -> int:
     # A RuntimeError of PyTorch may come up in a line of ours.
     own = expected and not (failure is not None and kind == "RuntimeError")
     if line := message if own else failure:
-        print(f"error: {_who()}{line}", file=sys.stderr)
+        rank = os.environ.get("RANK", "0") if os.environ.get("WORLD_SIZE", "1") != "1" else "0"
+        who = "" if rank == "0" else f"rank {rank}: "  # of those behind the main one
+        print(f"error: {who}{line}", file=sys.stderr)
     return code_of(error, kind) if expected else 1
 
 
@@ -201,12 +203,6 @@ def explain(error: Exception) -> str | None:
     return "; ".join([line, *getattr(error, "__notes__", ())]) if line else None
 
 
-def _who() -> str:
-    """Which of several ranks this is, for those behind the main one."""
-    rank = os.environ.get("RANK", "0") if os.environ.get("WORLD_SIZE", "1") != "1" else "0"
-    return "" if rank == "0" else f"rank {rank}: "
-
-
 def code_of(error: Exception, kind: str) -> int:
     """1 for what no other input would mend, else 2; `kind` is the error's type or a worker's."""
     lost = kind in ("FloatingPointError", "RuntimeError")
@@ -217,6 +213,7 @@ class Stopped(Exception):
     """Raised where it is safe to leave; `code` is the exit code, 128 + signal."""
 
     def __init__(self, number: int) -> None:
+        number = number or signal.SIGTERM  # 0: another rank was asked
         super().__init__(signal.Signals(number).name)
         self.code = 128 + number
 

@@ -1,6 +1,5 @@
 """Validation: a network over a labelled split; integers until the last line."""
 
-import signal
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -146,7 +145,7 @@ def validate(
     distributed.sum_over_ranks(confusion.matrix)
     confusion.images, stopped = distributed.sum_over_ranks(counts).tolist()
     if stopped:
-        raise Stopped((stop and stop.number) or signal.SIGTERM)
+        raise Stopped(stop.number if stop else 0)
     if confusion.images != len(dataset):
         raise RuntimeError(f"{confusion.images} of {len(dataset)} images were scored")
     confusion.loss = losses.mean()
