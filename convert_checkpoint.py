@@ -77,11 +77,6 @@ def check_smp(name: str) -> str:
     return check_name(name)
 
 
-def _is_state_dict(value: Any) -> bool:
-    return isinstance(value, dict) and bool(value) and all(
-        isinstance(name, str) and isinstance(each, Tensor) for name, each in value.items())
-
-
 def read_tensors(source: Path, key: str | None) -> tuple[str, dict[str, Tensor]]:
     """What was taken, in words, and the named tensors.
 
@@ -94,41 +89,42 @@ def read_tensors(source: Path, key: str | None) -> tuple[str, dict[str, Tensor]]
     if isinstance(content, dict) and "format" in content:
         raise ValueError(f"{source}: is one of train.py's already; nothing to convert but by "
                          "--half")
-    if key is None and (is_network(content) or _is_state_dict(content)):
-        taken = content
-        words = type(content).__name__ if is_network(content) else "a state dict"
-    else:
-        found = {name: value for name, value in content.items() if is_network(value) or
-                 _is_state_dict(value)} if isinstance(content, dict) else {}
-        name = key or next((name for name in (*checkpoint.WRAPPERS, *found) if name in found), "")
-        if name not in found:
-            raise ValueError(f"{source}: no network{f' {key}' if key else ''}, it has: "
-                             f"{shown(', '.join(found)[:200]) or 'none'}")
-        taken = found.pop(name)
-        others = shown(", ".join(found)[:200])
-        words = shown(name) + (f" (also there: {others}; --key NAME takes it)" if others else "")
+
+    def is_wanted(value: Any) -> bool:
+        return is_network(value) or checkpoint.is_state_dict(value)
+
+    found: dict[str, Any] = {}
+    if key is None and is_wanted(content):
+        found = {type(content).__name__ if is_network(content) else "a state dict": content}
+    elif isinstance(content, dict):
+        found = {name: value for name, value in content.items() if is_wanted(value)}
+    name = key or next((name for name in (*checkpoint.WRAPPERS, *found) if name in found), "")
+    if name not in found:
+        raise ValueError(f"{source}: no network{f' {key}' if key else ''}, it has: "
+                         f"{shown(', '.join(found)[:200]) or 'none'}")
+    taken = found.pop(name)
+    others = shown(", ".join(found)[:200])
+    words = shown(name) + (f" (also there: {others}; --key NAME takes it)" if others else "")
     weights = dict(tensors_of(taken, source)) if is_network(taken) else taken
     return words, checkpoint.state_dict(weights, source)
 
 
-def to_snapshot(weights: dict[str, Tensor], source: Path) -> dict[str, Any]:
-    """Model, data set and weights, checked; ValueError if they are of no network known here."""
-    try:
-        snapshot = recognize(weights, source)
-    except UnknownNetworkError as error:
-        raise ValueError(f"{error}; --state-dict writes its tensors as they are") from None
-    from_snapshot(snapshot)  # every name and shape fits
-    return snapshot
-
-
-def to_smp_snapshot(
-    weights: dict[str, Tensor], source: Path, arch: str, dataset: str
+def to_snapshot(
+    weights: dict[str, Tensor], source: Path, arch: str | None, dataset: str
 ) -> dict[str, Any]:
-    """As `to_snapshot`, of a whole network of segmentation_models_pytorch.
+    """Model, data set and weights, checked.
 
     Raises:
-        ValueError: they are not of `arch`, or have fewer channels than the data set classes.
+        ValueError: they are of no network known here; with an `arch` of
+            segmentation_models_pytorch, not of that, or of fewer channels than the data set's.
     """
+    if not arch:
+        try:
+            snapshot = recognize(weights, source)
+        except UnknownNetworkError as error:
+            raise ValueError(f"{error}; --state-dict writes its tensors as they are") from None
+        from_snapshot(snapshot)  # every name and shape fits
+        return snapshot
     weights = bare(weights)
     channels, classes = count_classes(weights, source), len(TABLES[dataset].class_names)
     if channels < classes:
@@ -216,9 +212,7 @@ def main() -> None:
     if args.state_dict:
         checkpoint.save(args.target, weights)
     else:
-        dataset = args.dataset or "cityscapes"
-        snapshot = (to_smp_snapshot(weights, source, args.arch, dataset) if args.arch else
-                    to_snapshot(weights, source))
+        snapshot = to_snapshot(weights, source, args.arch, args.dataset or "cityscapes")
         snapshot = {"format": checkpoint.FORMAT, **snapshot, "dataset": dataset_of(snapshot)}
         checkpoint.write(args.target, snapshot)
         what = f"{snapshot['model']['arch']}, {snapshot['dataset']['name']}, {what}"

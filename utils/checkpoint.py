@@ -73,10 +73,10 @@ def state_dict(content: dict[str, Any], path: str | Path) -> dict[str, Tensor]:
         ValueError: there are none.
     """
     for _ in WRAPPERS:
-        if not _is_state_dict(content):
+        if not is_state_dict(content):
             inner = (content[key] for key in WRAPPERS if isinstance(content.get(key), dict))
             content = next(inner, {})
-    if not _is_state_dict(content):
+    if not is_state_dict(content):
         raise ValueError(f"{path}: holds no named tensors; a state dict is expected")
     check_tensors(content, path)
     for prefix in PREFIXES * 2:
@@ -114,10 +114,10 @@ def fingerprint(value: Any) -> int:
     return zlib.crc32(repr(value).encode())
 
 
-def _is_state_dict(content: dict) -> bool:
-    return bool(content) and all(
-        isinstance(key, str) and isinstance(value, Tensor) for key, value in content.items()
-    )
+def is_state_dict(value: Any) -> bool:
+    """Whether it is tensors with names, and nothing else."""
+    return isinstance(value, dict) and bool(value) and all(
+        isinstance(name, str) and isinstance(each, Tensor) for name, each in value.items())
 
 
 def check_format(content: dict[str, Any], path: str | Path) -> None:
@@ -150,7 +150,6 @@ def write(path: str | Path, content: dict[str, Any]) -> None:
         FloatingPointError: a weight is not finite; the old file stays.
         OSError: no room, no permission; the old file stays.
     """
-    path = Path(path)
     if name := _not_finite(content["weights"]):
         raise FloatingPointError(f"{path}: not written: {name} is not finite")
     save(path, content)

@@ -53,11 +53,9 @@ def read_file(path: PathLike) -> bytes:
 
 
 def patiently(path: PathLike, read: Callable[[], T]) -> T:
-    """What `read()` gives, tried three times where a network disk may refuse it for a moment.
+    """What `read()` of a path gives, tried again where a network disk refuses it for a moment.
 
-    Args:
-        path: that is read; if it is `known`, it may be missing at first.
-        read: opens it, or more.
+    A path that is `known` may be missing at first.
     """
     name = os.fspath(path)
     for left in range(TRIES)[::-1]:
@@ -81,7 +79,7 @@ def replacing(path: PathLike, need: int = 0, durable: bool = True) -> Iterator[P
     At every instant `path` is the old file or the new one, whole. Its folder is made.
 
     Args:
-        path: of the file.
+        path: of the file that is wanted.
         need: bytes that are to be written, for the message of a full disk.
         durable: the file and then its name are on the disk when this ends.
 

@@ -71,8 +71,7 @@ def difference(
     """(H, W, 3) uint8 RGB: the predicted color where it is wrong, white where right, else black.
 
     Args:
-        prediction: (H, W) uint8 labels.
-        truth: likewise.
+        prediction, truth: (H, W) uint8 labels.
         palette: (C, 3) RGB in 0..255, by label.
         ignored: C truth values, of the labels that are not scored and therefore black.
     """
@@ -88,8 +87,7 @@ def class_difference(
     """(H, W, 3) uint8 RGB: one class in `RIGHT`, `MISSED`, `FALSE`; white elsewhere, else black.
 
     Args:
-        prediction: (H, W) uint8 labels.
-        truth: likewise.
+        prediction, truth: (H, W) uint8 labels.
         label: of the class.
         ignored: by label, whether it is not scored; such pixels of the truth are black.
     """
@@ -199,7 +197,7 @@ def _to_uint8(train_ids: np.ndarray, classes: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Painter:
-    """Pictures of predictions.
+    """Pictures of predictions, (H, W) uint8 train ids, and their images, (H, W, 3) uint8 RGB.
 
     Args:
         dataset: the snapshot's: class_names, palette, train_id_to_id.
@@ -214,13 +212,7 @@ class Painter:
     percentages: bool = False
 
     def draw(self, kind: str, image: np.ndarray, train_ids: np.ndarray) -> np.ndarray:
-        """A picture, (H, W, 3) uint8 RGB, or (H, W) uint8 ids.
-
-        Args:
-            kind: of `KINDS`.
-            image: (H, W, 3) uint8 RGB.
-            train_ids: (H, W) uint8.
-        """
+        """A picture of one of `KINDS`: (H, W, 3) uint8 RGB, or (H, W) uint8 ids."""
         if kind == "id_mask":
             return to_ids(train_ids, self.dataset["train_id_to_id"])
         if kind == "color_mask":
@@ -229,13 +221,7 @@ class Painter:
         return self._explained(mixed, train_ids, np.unique(train_ids).tolist())
 
     def frame(self, show: str, image: np.ndarray, train_ids: np.ndarray) -> np.ndarray:
-        """(H, W, 3) uint8 RGB, of one width for images of one size.
-
-        Args:
-            show: of `SHOWS`.
-            image: (H, W, 3) uint8 RGB.
-            train_ids: (H, W) uint8.
-        """
+        """One of `SHOWS`: (H, W, 3) uint8 RGB, of one width for images of one size."""
         if show == "overlay":
             picture = overlay(image, train_ids, self.dataset["palette"], self.opacity)
         else:
@@ -265,18 +251,7 @@ class Painter:
         self, folder: Path, name: str, image: np.ndarray, prediction: Tensor,
         kinds: Sequence[str] | None = None,
     ) -> list[Path]:
-        """Writes NAME_KIND.png of each kind.
-
-        Args:
-            folder: is made.
-            name: beginning of the file names.
-            image: (H, W, 3) uint8 RGB.
-            prediction: (H, W) uint8 train ids.
-            kinds: of `KINDS`; default all.
-
-        Returns:
-            The paths.
-        """
+        """Writes FOLDER/NAME_KIND.png of some `KINDS`, by default all; returns their paths."""
         train_ids, paths = prediction.cpu().numpy(), picture_paths(folder, name, kinds)
         for kind, path in paths.items():
             write_png(path, self.draw(kind, image, train_ids))

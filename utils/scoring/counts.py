@@ -93,8 +93,7 @@ class Scores:
         """The matrix and the rest of one image; changes nothing, so threads may call it.
 
         Args:
-            truth: (H, W) uint8 labels.
-            prediction: likewise.
+            truth, prediction: (H, W) uint8 labels.
             instances: (2, R) int32 runs of label * 1000 + n, or None.
 
         Raises:
@@ -146,10 +145,7 @@ def near_boundary(labels: np.ndarray, width: int, frame: bool) -> np.ndarray:
 
 
 def boundary_counts(
-    truth: np.ndarray,
-    prediction: np.ndarray,
-    scored: np.ndarray,
-    ratio: float,
+    truth: np.ndarray, prediction: np.ndarray, scored: np.ndarray, ratio: float,
     trimaps: tuple[int, ...],
 ) -> np.ndarray:
     """(1 + T, 2, L) int64: intersection and union per label, of boundaries and in each trimap.
@@ -157,30 +153,21 @@ def boundary_counts(
     Pixels whose true label is not scored do not count.
 
     Args:
-        truth: (H, W) uint8 labels.
-        prediction: likewise.
+        truth, prediction: (H, W) uint8 labels.
         scored: (L,) bool.
         ratio: width of the boundary, as part of the image's diagonal.
         trimaps: T widths in pixels.
     """
     width = max(1, round(ratio * math.hypot(*truth.shape)))
-    counted = scored[truth]
-    own = counted & near_boundary(truth, width, frame=True)
-    said = counted & near_boundary(prediction, width, frame=True)
-    same = truth == prediction
-    rows = [_iou_counts(truth, prediction, own, said, same)]
-    for pixels in trimaps:
-        band = counted & near_boundary(truth, pixels, frame=False)
-        rows.append(_iou_counts(truth, prediction, band, band, same))
-    return np.stack([row[:, : len(scored)] for row in rows])
-
-
-def _iou_counts(
-    truth: np.ndarray, prediction: np.ndarray, own: np.ndarray, said: np.ndarray, same: np.ndarray
-) -> np.ndarray:
-    """(2, 256) intersection and union of `own` pixels of the truth and `said` ones predicted."""
-    true, predicted, both = (
-        np.bincount(labels[mask], minlength=256)
-        for labels, mask in ((truth, own), (prediction, said), (truth, own & said & same))
-    )
-    return np.stack([both, true + predicted - both])
+    counted, same = scored[truth], truth == prediction
+    own, said = (counted & near_boundary(labels, width, frame=True)
+                 for labels in (truth, prediction))
+    bands = [counted & near_boundary(truth, pixels, frame=False) for pixels in trimaps]
+    rows = []
+    for here, there in [(own, said), *zip(bands, bands, strict=True)]:
+        true, predicted, both = (
+            np.bincount(labels[mask], minlength=256)[: len(scored)]
+            for labels, mask in ((truth, here), (prediction, there), (truth, here & there & same))
+        )
+        rows.append(np.stack([both, true + predicted - both]))
+    return np.stack(rows)

@@ -42,10 +42,7 @@ class Outputs:
     """
 
     def __init__(
-        self,
-        folder: str,
-        labels: Sequence[ScoredLabel],
-        names: Sequence[str],
+        self, folder: str, labels: Sequence[ScoredLabel], names: Sequence[str],
         kinds: Sequence[str] = KINDS,
     ) -> None:
         self.folder, self.names, self.kinds = Path(folder), names, kinds
@@ -56,9 +53,8 @@ class Outputs:
         files.check_folder(self.folder)
         self.lock = hold_folder(self.folder)
         self.colors = [label.color for label in labels]
-        self.ids = np.zeros(256, np.uint8)
+        self.ids, self.numbers = np.zeros((2, 256), np.uint8)
         self.ids[: len(labels)] = [label.id for label in labels]
-        self.numbers = np.zeros(256, np.uint8)
         self.numbers[self.ids[: len(labels)]] = np.arange(len(labels))
         self.ignored = [label.ignored for label in labels]
 
@@ -83,12 +79,8 @@ class Outputs:
 
 
 def evaluate(
-    scores: Scores,
-    items: Iterable[Any],
-    read: Callable[[Any], Scored] | None,
-    outputs: Outputs | None,
-    threads: int,
-    total: int | None = None,
+    scores: Scores, items: Iterable[Any], read: Callable[[Any], Scored] | None,
+    outputs: Outputs | None, threads: int, total: int | None = None,
 ) -> None:
     """Counts this rank's images, and then those of all ranks.
 
@@ -106,8 +98,7 @@ def evaluate(
             outputs.write(scored.number, scored.image, scored.prediction, scored.truth)
         return scored.number, scores.measure(scored.truth, scored.prediction, scored.instances)
 
-    silent = None if distributed.rank() == 0 else True
     results = map_in_threads(measure, items, threads)
-    for index, counts in tqdm(results, total=total, disable=silent, unit="image"):
-        scores.add(index, counts)
+    for each in tqdm(results, total=total, disable=distributed.rank() > 0 or None, unit="image"):
+        scores.add(*each)
     scores.gather()
