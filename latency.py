@@ -19,6 +19,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from multiprocessing import get_context
+from statistics import median
 from typing import Any
 
 import cv2
@@ -202,14 +203,13 @@ def measure(args: argparse.Namespace, name: str, stored: bool) -> Figures:
         work = partial(_run, predictor, images)
         seconds = timed(work, device, args.runs, warm_up)
         figures.seconds = figures.seconds or seconds
-        figures.throughput[size] = size / float(np.median(seconds))
+        figures.throughput[size] = size / median(seconds)
     figures.memory = _peak_memory(device)
     images = draw(args.batch_sizes[0], args.size)
     labels = torch.zeros(len(images), *args.size, dtype=torch.uint8, device=device)
     if device.type != "cpu":
-        there, back = (float(np.median(timed(step, device, args.runs, WARM_UP)))
-                       for step in (partial(images.to, device), labels.cpu))
-        figures.copy = there + back
+        figures.copy = sum(median(timed(step, device, args.runs, WARM_UP))
+                           for step in (partial(images.to, device), labels.cpu))
     figures.decode, figures.encode = _files(images[0])
     figures.macs = count_macs(network, args.size)
     return figures
@@ -225,8 +225,8 @@ def _files(image: Tensor) -> tuple[float, float]:
     data = cv2.imencode(".png", pixels)[1]
     labels = pixels[..., 0] // 16
     device = torch.device("cpu")
-    return (float(np.median(timed(lambda: cv2.imdecode(data, cv2.IMREAD_COLOR), device, 5, 1))),
-            float(np.median(timed(lambda: cv2.imencode(".png", labels), device, 5, 1))))
+    return (median(timed(lambda: cv2.imdecode(data, cv2.IMREAD_COLOR), device, 5, 1)),
+            median(timed(lambda: cv2.imencode(".png", labels), device, 5, 1)))
 
 
 def _peak_memory(device: torch.device) -> int:

@@ -303,8 +303,7 @@ def main() -> None:
             due = epoch + 1 == epochs or (epoch + 1) % args.val_every == 0
             while state.step < (end := sampler.offsets[epoch + 1]):
                 until = min(end, (state.step // args.save_every + 1) * args.save_every)
-                train_until(until, state, batches, loss_function, settings, stop,
-                            training.log)
+                train_until(until, state, batches, loss_function, settings, stop, training.log)
                 if until < end or due:
                     training.save()
             if due:

@@ -16,16 +16,8 @@ import torch
 from numpy._core import multiarray
 from torch import Tensor
 
+from utils import untrusted
 from utils.files import patiently, shown, write_file
-from utils.untrusted import (
-    check_about,
-    check_file,
-    check_tensors,
-    explain_refusal,
-    is_safetensors,
-    load_pickle,
-    load_safetensors,
-)
 
 FORMAT = 1
 WRAPPERS = ("weights", "state_dict", "model_state", "model", "segmenter", "net", "ema")
@@ -52,15 +44,15 @@ def read(path: str | Path) -> dict[str, Any]:
         ValueError: damaged, or not a checkpoint; the message says what it is.
     """
     path = Path(path)
-    check_file(path)
-    if is_safetensors(path):
-        return load_safetensors(path)
+    untrusted.check_file(path)
+    if untrusted.is_safetensors(path):
+        return untrusted.load_safetensors(path)
     try:
         with torch.serialization.safe_globals(SAFE_GLOBALS), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the refusal below says it in one line
-            content = patiently(path, lambda: load_pickle(path))
+            content = patiently(path, lambda: untrusted.load_pickle(path))
     except Exception:  # torch raises seven types for damaged files
-        raise ValueError(f"{path}: {explain_refusal(path)}") from None
+        raise ValueError(f"{path}: {untrusted.explain_refusal(path)}") from None
     if not isinstance(content, dict):
         raise ValueError(f"{path}: holds a {type(content).__name__}; a state dict is expected")
     return content
@@ -78,7 +70,7 @@ def state_dict(content: dict[str, Any], path: str | Path) -> dict[str, Tensor]:
             content = next(inner, {})
     if not is_state_dict(content):
         raise ValueError(f"{path}: holds no named tensors; a state dict is expected")
-    check_tensors(content, path)
+    untrusted.check_tensors(content, path)
     for prefix in PREFIXES * 2:
         if all(key.startswith(prefix) for key in content):
             content = {key.removeprefix(prefix): tensor for key, tensor in content.items()}
@@ -130,7 +122,7 @@ def check_format(content: dict[str, Any], path: str | Path) -> None:
     if given != repr(FORMAT) or not {"model", "dataset", "weights"} <= content.keys():
         raise ValueError(f"{path}: format {shown(given[:100])}; this version reads format {FORMAT},"
                          " as train.py writes it")
-    check_about(content, path)
+    untrusted.check_about(content, path)
     check_weights(content, path)
 
 
@@ -140,7 +132,7 @@ def check_weights(content: dict[str, Any], path: str | Path) -> None:
         tensors = content.get(key) or {}  # a training without a running mean has no raw ones
         if not isinstance(tensors, dict):
             raise ValueError(f"{path}: {key} in it are no tensors with names")
-        check_tensors(tensors, path)
+        untrusted.check_tensors(tensors, path)
 
 
 def write(path: str | Path, content: dict[str, Any]) -> None:

@@ -198,18 +198,15 @@ def css_color(color: tuple[int, int, int]) -> str:
 def class_rows(scores: Scores, result: Mapping[str, Any]) -> list[ClassRow]:
     """One row for each scored class."""
     pixels = scores.matrix.sum(1)
-    total = pixels[scores.scored].sum()
-    rows = []
-    for i, label in enumerate(scores.labels):
-        if label.ignored:
-            continue
-        iou, instance_iou, boundary_iou, recall = (
-            result.get(key, {}).get(label.name, math.nan)
-            for key in ("classScores", "classInstScores", "boundaryScores", "classAccuracies")
-        )
-        rows.append(ClassRow(i, label.name, css_color(label.color), iou, instance_iou,
-                             boundary_iou, recall, ratio(pixels[i], total)))
-    return rows
+
+    def figure(key: str, name: str) -> float:
+        return result.get(key, {}).get(name, math.nan)
+
+    return [ClassRow(i, x.name, css_color(x.color), figure("classScores", x.name),
+                     figure("classInstScores", x.name), figure("boundaryScores", x.name),
+                     figure("classAccuracies", x.name),
+                     ratio(pixels[i], pixels[scores.scored].sum()))
+            for i, x in enumerate(scores.labels) if not x.ignored]
 
 
 def confusion(scores: Scores) -> list[list[Cell]]:
@@ -220,8 +217,7 @@ def confusion(scores: Scores) -> list[list[Cell]]:
     return [
         [Cell(truth, prediction, int(row[j]), ratio(row[j], row.sum()), i == j)
          for j, prediction in enumerate([*names, "not scored"])]
-        for i, (truth, row) in enumerate(zip(names, counts, strict=True))
-    ]
+        for i, (truth, row) in enumerate(zip(names, counts, strict=True))]
 
 
 def bands(result: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -76,25 +76,20 @@ def choose(scores: Scores, count: int) -> Choice:
     No image is among both the worst and the best; images without an error in a class are not among
     its worst. Of equal IoUs, the one with more wrong pixels is the worse.
     """
-    means, of_class = {}, {}
+    Rows = dict[int, tuple[float, int]]  # image -> IoU and what is wrong, negative
+    means: Rows = {}
+    of_class: dict[int, Rows] = {i: {} for i, x in enumerate(scores.labels) if not x.ignored}
     for index, ious in image_ious(scores).items():
         hits, pixels, false = scores.images[index].classes
         wrong = pixels - hits + false
         if not math.isnan(mean := average(ious.values())):
             means[index] = mean, -int((pixels - hits)[scores.scored].sum())
-        of_class[index] = {
-            i: (ious[label.name], -int(wrong[i]))
-            for i, label in enumerate(scores.labels) if not label.ignored and wrong[i]
-        }
+        for i, rows in of_class.items():
+            if wrong[i]:
+                rows[index] = ious[scores.labels[i].name], -int(wrong[i])
     order = sorted(means, key=means.__getitem__)
-    return Choice(
-        order[:count], order[count:][::-1][:count],
-        {
-            i: sorted((index for index, rows in of_class.items() if i in rows),
-                      key=lambda index: of_class[index][i])[:count]
-            for i, label in enumerate(scores.labels) if not label.ignored
-        },
-    )
+    return Choice(order[:count], order[count:][::-1][:count],
+                  {i: sorted(rows, key=rows.__getitem__)[:count] for i, rows in of_class.items()})
 
 
 Drawn = dict[int, dict[str, Picture]]  # image -> kind -> picture

@@ -64,12 +64,11 @@ class ConfusionMatrix:
     def summary(self) -> dict[str, Any]:
         """What a training records, as plain numbers; IoU by class, None for nan."""
         matrix = self.matrix.double()
-        found = matrix.diagonal() / matrix.sum(1)
-        pairs = zip(self.class_names, self.iou().tolist(), strict=True)
+        hits, pairs = matrix.diagonal(), zip(self.class_names, self.iou().tolist(), strict=True)
         return {
             "mean_iou": self.mean_iou(),
-            "pixel_accuracy": (matrix.diagonal().sum() / matrix.sum()).item(),
-            "mean_accuracy": found.nanmean().item(),
+            "pixel_accuracy": (hits.sum() / matrix.sum()).item(),
+            "mean_accuracy": (hits / matrix.sum(1)).nanmean().item(),
             "iou": {name: None if value != value else value for name, value in pairs},
             **({} if self.loss is None else {"loss": self.loss}),
         }
@@ -89,9 +88,7 @@ class CrossEntropy:
         self.sums = torch.zeros(2, dtype=torch.int64, device=device)  # loss in units, pixels
         self.target = torch.empty(0)  # of the next image, (H, W)
 
-    def __call__(
-        self, scores: Tensor, upsample: Callable[..., Tensor], images: Tensor
-    ) -> Tensor:
+    def __call__(self, scores: Tensor, upsample: Callable[..., Tensor], images: Tensor) -> Tensor:
         """(1, C, h, w) logits as they are."""
         size = scores.shape[-2:]
         target = F.interpolate(self.target[None, None], size, mode="nearest-exact")[0].long()

@@ -13,16 +13,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from utils import distributed
-from utils.files import (
-    begin,
-    blaming,
-    check_settings,
-    read_file,
-    read_settings,
-    replacing,
-    write_json,
-)
+from utils import distributed, files
 from utils.images import Palette, read_size, write_png
 from utils.labels import to_ids
 from utils.pictures import colorize, overlay
@@ -67,16 +58,15 @@ class ResultsFolder:
         if not go_on:
             raise ValueError(f"{self.folder / PRED}: holds predictions; --skip-done goes on with "
                              "them, and another --save-dir keeps two networks apart")
-        record = self.folder / SETTINGS
-        if settings["precision"] != "auto":
-            check_settings(record, settings, "predictions")
-            return settings
-        known = read_settings(record).get("precision")
-        if known not in ("fp32", "bf16", "fp16"):  # old records say auto, which may be either
-            known = "unknown"
-        settings = {**settings, "precision": known}
-        check_settings(record, settings, "predictions")
-        distributed.say(f"precision: {known}, as of the predictions in {self.folder}")
+        record, wanted = self.folder / SETTINGS, settings["precision"]
+        if wanted == "auto":
+            known = files.read_settings(record).get("precision")
+            # Old records say auto, which may be either.
+            known = known if known in ("fp32", "bf16", "fp16") else "unknown"
+            settings = {**settings, "precision": known}
+        files.check_settings(record, settings, "predictions")
+        if wanted == "auto":
+            distributed.say(f"precision: {known}, as of the predictions in {self.folder}")
         return settings
 
     def unfinished(self, device: torch.device) -> list[int]:
@@ -93,10 +83,10 @@ class ResultsFolder:
 
     def start(self, settings: dict[str, Any]) -> None:
         """Records the settings and removes what an earlier attempt left, on the main rank."""
-        with blaming(self.folder):
+        with files.blaming(self.folder):
             for left in (self.zip, self.folder / DONE):
                 left.unlink(missing_ok=True)
-        begin(self.folder / SETTINGS, settings)
+        files.begin(self.folder / SETTINGS, settings)
 
     def write(self, path: str, train_ids: np.ndarray) -> None:
         """Writes one prediction, (H, W) uint8 train ids, as the package has it."""
@@ -117,7 +107,7 @@ class ResultsFolder:
             ValueError: predictions are missing or wrong; lists them.
             OSError: no room, no permission.
         """
-        with replacing(self.zip) as part:
+        with files.replacing(self.zip) as part:
             with zipfile.ZipFile(part, "w") as archive:
                 for name in tqdm(self.package.sizes, "pack", unit="file", disable=None):
                     self._add(archive, name)
@@ -127,7 +117,7 @@ class ResultsFolder:
 
     def finish(self, about: dict[str, Any]) -> None:
         """Marks the folder as complete."""
-        write_json(self.folder / DONE, about)
+        files.write_json(self.folder / DONE, about)
 
     @property
     def zip(self) -> Path:
@@ -146,7 +136,7 @@ class ResultsFolder:
 
     def _is_done(self, path: str, size: Size) -> bool:
         try:
-            data = read_file(self.folder / PRED / path)
+            data = files.read_file(self.folder / PRED / path)
             pictures = [self._picture(kind, path) for kind in (RGB, COMPOSE) if self.pictures]
             return all(read_size(picture) == size for picture in pictures) and not find_fault(
                 path, data, size, self.package

@@ -159,8 +159,7 @@ def check_same_training(then: dict[str, Any], now: dict[str, Any], longer: bool 
 
 
 def check_same_classes(then: dict[str, Any], now: dict[str, Any]) -> None:
-    """Refuses to continue with other classes than those of a checkpoint's `dataset`, or moved ones,
-    or with images that are read in another way.
+    """Refuses other or moved classes than a checkpoint's `dataset` has, or images read otherwise.
 
     Raises ValueError with the first that differs.
     """
@@ -180,8 +179,7 @@ def check_same_classes(then: dict[str, Any], now: dict[str, Any]) -> None:
 
 
 class Run:
-    """What surrounds the steps of a training: it goes on where the last checkpoint is, says what
-    it does, and saves what it is.
+    """What surrounds the steps of a training: goes on from the last checkpoint, says, and saves.
 
     Args:
         args: `run_dir`, `arch`, `seed`, `batch_size`, `log_every`, `precision`, `schedule` and
@@ -244,10 +242,8 @@ class Run:
     def rehearse(self, attempt: Callable[[nn.Module], None]) -> None:
         """Has a step, a validation and a save fail now if they would fail after days.
 
-        The training stays as it is: weights, batch statistics and all random streams.
-
-        Args:
-            attempt: one forward, backward and validation of the network that it is given, a copy.
+        `attempt` gets a copy of the network for one forward, backward and validation; the training
+        stays as it is: weights, batch statistics and all random streams.
         """
         begun = time.monotonic()
         network = distributed.unwrap(self.state.network)
@@ -264,11 +260,7 @@ class Run:
     def until_stopped(self, what: str, settings: Settings) -> Iterator[None]:
         """Around the steps: when they are stopped, the folder gets what the training is then.
 
-        However they end, the log is closed.
-
-        Args:
-            what: is trained on, to be said first.
-            settings: of the steps.
+        However they end, the log is closed. `what` is trained on is said first.
         """
         self.log.line(f"{what}, step {self.state.step} of {self.steps}, {settings.precision} on "
                       f"{settings.device}: {self.folder.path}")
@@ -293,8 +285,7 @@ class Run:
     def save(self, complete: bool = False) -> None:
         """Writes last.pth; nothing is left to do when it is `complete`.
 
-        Raises:
-            RuntimeError: the ranks have other weights.
+        Raises RuntimeError if the ranks have other weights.
         """
         if distributed.world() > 1:
             named = distributed.unwrap(self.state.network).named_parameters()
@@ -312,8 +303,7 @@ class Run:
     def try_to_save(self) -> None:
         """Writes a checkpoint, reads it, removes it; looks whether there is room for all to come.
 
-        Raises:
-            OSError, ValueError: no room, or the disk gives back something else.
+        Raises OSError or ValueError: no room, or the disk gives back something else.
         """
         if not self.folder.main:
             return
