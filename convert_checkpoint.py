@@ -155,11 +155,7 @@ def without_places(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def check_scores(scores: dict[str, Any], path: str, source: Path, dataset: str | None) -> None:
-    """Refuses scores of another network, or on another data set than it was trained on.
-
-    Raises:
-        ValueError: how they differ.
-    """
+    """Refuses scores of another network, or on another data set than its own. Raises ValueError."""
     if scores["dataset"] != dataset:
         raise ValueError(f"{path}: scores on {scores['dataset']}, {source} is of {dataset}; give "
                          "those on its own data set")
@@ -174,8 +170,7 @@ def check_scores(scores: dict[str, Any], path: str, source: Path, dataset: str |
 def write_half(source: Path, target: str, results: str | None) -> None:
     """Writes a checkpoint of train.py in half precision, with scores in it.
 
-    Raises:
-        FileNotFoundError, ValueError: no such checkpoint or scores, or too large for float16.
+    Raises FileNotFoundError or ValueError: no such checkpoint or scores, or too large for float16.
     """
     content = checkpoint.read(source)
     checkpoint.check_format(content, source)

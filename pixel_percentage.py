@@ -60,11 +60,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def find_masks(path: Path, kinds: tuple[str, ...]) -> list[Path]:
-    """The file itself, or the PNGs of one kind in a folder.
-
-    Raises:
-        FileNotFoundError: there are none.
-    """
+    """The file, or the PNGs of one kind in a folder. Raises FileNotFoundError if there are none."""
     if not path.is_dir():
         return [path]
     found = sorted(p for p in path.rglob("*.png") if not p.name.startswith("."))
@@ -79,11 +75,7 @@ def find_masks(path: Path, kinds: tuple[str, ...]) -> list[Path]:
 
 
 def count_pixels(path: Path, table: ClassTable, train_ids: bool, root: Path) -> Mask:
-    """Pixels of every class in a mask, which is named as seen from `root`.
-
-    Raises:
-        ValueError: not a mask.
-    """
+    """Pixels of every class in a mask, which is named as seen from `root`. Raises ValueError."""
     classes = len(table.class_names)
     if is_color(path):
         rgb = read_image(path)

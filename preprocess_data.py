@@ -72,8 +72,7 @@ def parse_args() -> argparse.Namespace:
 def train_id_path(sample: Sample, folder: str | None) -> Path:
     """Where the train-id label of a sample goes.
 
-    Raises:
-        ValueError: beside the labels it would be taken for one of them.
+    Raises ValueError: beside the labels it would be taken for one of them.
     """
     if folder:
         return Path(folder) / f"{sample.name}.png"
@@ -115,11 +114,7 @@ def weights_report(dataset: SegmentationDataset, pixels: torch.Tensor) -> dict[s
 
 
 def check_options(args: argparse.Namespace) -> None:
-    """Refuses what does not go together.
-
-    Raises:
-        ValueError: what was given, what is possible.
-    """
+    """Refuses what does not go together. Raises ValueError."""
     others = args.train_ids or args.class_weights or args.cache
     if args.check and (others or args.holdout or args.cv_split is not None):
         raise ValueError("--check: not with --train-ids, --class-weights, --cache, --holdout, "
@@ -134,11 +129,7 @@ def check_options(args: argparse.Namespace) -> None:
 
 
 def check(args: argparse.Namespace) -> None:
-    """Prints what the data set doctor finds.
-
-    Raises:
-        ValueError: errors were found.
-    """
+    """Prints what the data set doctor finds. Raises ValueError: errors were found."""
     root = find_root(args.dataset, args.data_root)
     if not root.is_dir():
         raise FileNotFoundError(f"{root.resolve()}: no such folder; give --data-root DIR")

@@ -57,11 +57,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def check_place(out: Path, root: Path, settings: dict[str, Any]) -> None:
-    """Refuses a folder that holds other labels, or frames that were made in another way.
-
-    Raises:
-        ValueError: what is there; it cannot be written.
-    """
+    """Refuses a folder of other labels, or of frames made in another way. Raises ValueError."""
     if out.resolve() == root.resolve():
         raise ValueError(f"{out}: is --data-root, whose own frames would be among these; choose "
                          "another --save-dir")

@@ -61,8 +61,7 @@ def read(path: str | Path) -> dict[str, Any]:
 def state_dict(content: dict[str, Any], path: str | Path) -> dict[str, Tensor]:
     """The named tensors in the content of a checkpoint, without wrappers and prefixes.
 
-    Raises:
-        ValueError: there are none.
+    Raises ValueError: there are none.
     """
     for _ in WRAPPERS:
         if not is_state_dict(content):
@@ -79,11 +78,7 @@ def state_dict(content: dict[str, Any], path: str | Path) -> dict[str, Tensor]:
 
 
 def check_finite(weights: dict[str, Tensor], path: str | Path) -> None:
-    """Refuses weights that would make every logit nan.
-
-    Raises:
-        ValueError: the first one's name.
-    """
+    """Refuses weights that would make every logit nan. Raises ValueError."""
     if name := _not_finite(weights):
         raise ValueError(f"{path}: {name} is not finite: the training that made it diverged, or "
                          "the file is damaged; take an earlier checkpoint")
@@ -115,8 +110,7 @@ def is_state_dict(value: Any) -> bool:
 def check_format(content: dict[str, Any], path: str | Path) -> None:
     """Refuses a checkpoint of ours that this version does not understand.
 
-    Raises:
-        ValueError: another format number, or its parts are missing or not as they should be.
+    Raises ValueError: another format number, or its parts are missing or not as they should be.
     """
     given = repr(content.get("format"))  # of anything
     if given != repr(FORMAT) or not {"model", "dataset", "weights"} <= content.keys():

@@ -141,11 +141,7 @@ def write_json(path: PathLike, content: Any) -> None:
 
 
 def read_text(path: Path) -> str:
-    """The text of a file in UTF-8, or in what the mark says that it begins with.
-
-    Raises:
-        ValueError: it is in neither.
-    """
+    """The text of a file in UTF-8, or in what the mark at its beginning says. Raises ValueError."""
     data, encoding = read_file(path), "utf-8-sig"
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         encoding = "utf-16"
@@ -185,22 +181,14 @@ def blaming(path: Path) -> Iterator[None]:
 
 
 def check_folder(folder: Path) -> None:
-    """Refuses a folder that cannot be made or written, before the work; leaves no trace.
-
-    Raises:
-        ValueError: where, and why.
-    """
+    """Refuses a folder that cannot be made or written; leaves no trace. Raises ValueError."""
     there = next(path for path in (folder, *folder.parents) if path.exists())
     with blaming(folder), tempfile.TemporaryDirectory(dir=there, prefix=".streetseg-"):
         pass
 
 
 def check_room(folder: Path, need: int) -> None:
-    """Refuses `need` bytes that the disk of a folder does not have.
-
-    Raises:
-        OSError: what is needed and what is free.
-    """
+    """Refuses `need` bytes that the disk of a folder does not have. Raises OSError."""
     free = shutil.disk_usage(folder).free
     if need > free:
         raise OSError(errno.ENOSPC, f"{shown(folder)}: {need / 1e6:,.1f} MB are to be written, "
@@ -242,15 +230,9 @@ def read_settings(record: Path) -> dict[str, Any]:
 
 
 def check_settings(record: Path, settings: dict[str, Any], what: str) -> None:
-    """Refuses to go on in a folder that was begun with other settings.
+    """Refuses to go on in a folder whose `record` is of other settings; names `what` is there.
 
-    Args:
-        record: file of the settings that it was begun with.
-        settings: those of now.
-        what: is beside the record.
-
-    Raises:
-        ValueError: no record, or which settings differ.
+    Raises ValueError: no record, or which settings differ.
     """
     if not (found := read_settings(record)):
         raise ValueError(f"{record}: missing or damaged, so nobody knows what made the {what} "

@@ -25,11 +25,8 @@ TOUCHED, GONE = 30.0, 300.0  # seconds: how often a mark is touched; then its pr
 class Lock:
     """A file that one process has at a time: by the system, and where that has no locks by a mark.
 
-    A mark is a file made with O_EXCL that holds host, process and start time. Of a process of this
-    host that is gone, or untouched for `GONE` seconds, it is taken over.
-
-    Args:
-        path: of the file, which stays.
+    The file stays. A mark is made with O_EXCL and holds host, process and start time. Of a process
+    of this host that is gone, or untouched for `GONE` seconds, it is taken over.
     """
 
     def __init__(self, path: Path) -> None:

@@ -57,11 +57,7 @@ class Peers:
         self.thread.join(ROLL_CALL)
 
     def attend(self, work: dist.Work) -> None:
-        """Waits for an exchange, however long, as long as those live whom this rank hears.
-
-        Raises:
-            RuntimeError: one of them does not.
-        """
+        """Waits for an exchange as long as those live whom this rank hears; else RuntimeError."""
         while not work.is_completed():
             for number, last in self.last.items():
                 if time.monotonic() - last > self.patience:

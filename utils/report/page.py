@@ -70,8 +70,7 @@ class Strip(NamedTuple):
 def check_folder(folder: str) -> None:
     """Refuses, before the work, a report that could not be written.
 
-    Raises:
-        ValueError: the folder holds a report or cannot be made, or jinja2 is missing.
+    Raises ValueError: the folder holds a report or cannot be made, or jinja2 is missing.
     """
     try:
         import jinja2  # noqa: F401
@@ -86,10 +85,7 @@ def check_folder(folder: str) -> None:
 def write(folder: str, report: Report, show: Callable[[int], Scored]) -> Path:
     """Writes DIR/index.html last, so that a page that is there is complete; returns its path.
 
-    Args:
-        folder: DIR.
-        report: what it is about.
-        show: from an image's number to its pixels, prediction and label.
+    `show` gives pixels, prediction and label of an image's number.
     """
     import jinja2
 
@@ -239,12 +235,7 @@ def bands(result: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def settings(args: argparse.Namespace, about: dict[str, Any]) -> dict[str, Any]:
-    """The options of an evaluation that decide its scores.
-
-    Args:
-        args: those of evaluate.py.
-        about: what is known of the network, empty for given predictions.
-    """
+    """The options of evaluate.py that decide its scores; `about` the network, empty without one."""
     chosen = {name: getattr(args, name) for name in DATA + (NETWORK if about else ())}
     if args.boundary:
         chosen["boundary_ratio"] = args.boundary_ratio
@@ -252,13 +243,7 @@ def settings(args: argparse.Namespace, about: dict[str, Any]) -> dict[str, Any]:
 
 
 def origin(args: argparse.Namespace, data: str, about: dict[str, Any]) -> dict[str, Any]:
-    """What the report says: rows of a name and a text, or None where there is nothing to say.
-
-    Args:
-        args: those of evaluate.py.
-        data: the data set in words.
-        about: as in `settings`.
-    """
+    """What the report says: rows of a name and a text, or None where there is nothing to say."""
     builder = about.get("options", {}).items()
     chosen = {key: value for key, value in settings(args, about).items()
               if value is not None and value is not False and value != [1.0]}

@@ -112,9 +112,7 @@ class Gallery:
     def draw(self, scored: Scored, shown_for: Iterable[int]) -> dict[str, Picture]:
         """The image if it is given, prediction, label and difference; "class N" for each label N.
 
-        Args:
-            scored: its image is resized to the label.
-            shown_for: the labels whose own difference is drawn.
+        The image is resized to the label; `shown_for` are the labels whose own difference is drawn.
         """
         prediction, truth = scored.prediction, scored.truth
         colors = [label.color for label in self.labels]
@@ -150,12 +148,7 @@ def draw_all(
 ) -> Drawn:
     """Image -> its pictures by kind, for all that were chosen; writes the files.
 
-    Args:
-        folder: of the report.
-        choice: of images.
-        show: from an image's number to its pixels, prediction and label.
-        scores: with the labels.
-        names: of all images.
+    `show` gives pixels, prediction and label of an image's number.
     """
     wanted = choice.pictures()
     gallery = Gallery(folder, scores.labels, names)
@@ -167,9 +160,7 @@ def draw_all(
 def fit(drawn: Drawn, uses: Mapping[int, int]) -> Drawn:
     """The same pictures, with thumbnails so small that those of the page have at most `MOST`.
 
-    Args:
-        drawn: pictures of each image.
-        uses: how often an image is shown.
+    `uses` is how often an image is shown.
     """
     length = sum(len(picture.data) * (uses[index] if kind in REPEATED else 1)
                  for index, pictures in drawn.items() for kind, picture in pictures.items())

@@ -50,8 +50,7 @@ class ResultsFolder:
         Returns:
             The settings; where predictions are there, with their precision instead of auto.
 
-        Raises:
-            ValueError: what is there, and what to do.
+        Raises ValueError: what is there, and what to do.
         """
         if not any(self.folder.glob(f"{PRED}/*")):
             return settings

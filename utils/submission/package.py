@@ -95,11 +95,7 @@ class Findings:
     faults: list[Fault] = field(default_factory=list)
 
     def raise_faults(self, path: Path) -> None:
-        """Refuses the package.
-
-        Raises:
-            ValueError: lists what is wrong, some lines of each kind and how many there are.
-        """
+        """Refuses the package: a ValueError lists some faults of each kind, and their number."""
         if not self.faults:
             return
         kinds: dict[str, list[Fault]] = defaultdict(list)

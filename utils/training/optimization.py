@@ -164,8 +164,7 @@ def update_ema(ema: nn.Module, network: nn.Module, decay: float) -> None:
 def backward(state: TrainingState, loss: Tensor) -> float:
     """Adds the gradients of one micro-batch; returns its loss as a number.
 
-    Raises:
-        FloatingPointError: it is not finite; nothing was changed.
+    Raises FloatingPointError: it is not finite; nothing was changed.
     """
     value = loss.item()
     if not math.isfinite(value):

@@ -33,12 +33,7 @@ LONG = 60.0  # seconds before the first step that are worth a line
 
 
 class RunFolder:
-    """Made and locked by the main rank; other ranks only read.
-
-    Args:
-        path: of the folder.
-        resume: continue what is in it.
-        main: this is the main rank.
+    """Made and locked by the main rank; other ranks only read. `resume` continues what is in it.
 
     Raises:
         ValueError: it holds checkpoints and `resume` is off, or another process writes there.
@@ -136,12 +131,10 @@ def check_same_training(then: dict[str, Any], now: dict[str, Any], longer: bool 
     """Refuses to continue with what would be another training; says what changes last digits.
 
     Args:
-        then: `run` of the checkpoint; some keys are missing in older ones.
-        now: that of this training.
+        then, now: `run` of the checkpoint, in older ones without some keys, and of this training.
         longer: more steps than then are wanted.
 
-    Raises:
-        ValueError: network, optimizer, seed, batch, steps or list of images differ.
+    Raises ValueError: network, optimizer, seed, batch, steps or list of images differ.
     """
     for key in ("arch", "optimizer", "seed", "batch", "steps", "samples"):
         if then[key] == now[key] or key == "steps" and longer and then[key] < now[key]:

@@ -116,8 +116,7 @@ def open_file(path: Path) -> Video:
 def open_camera(number: int) -> Video:
     """What a camera sees, for ever; its driver drops frames that nobody asks for in time.
 
-    Raises:
-        ValueError: it is not there, or gives no picture.
+    Raises ValueError: it is not there, or gives no picture.
     """
     try:
         device, kind, options = find_camera(number)
@@ -140,11 +139,7 @@ def find_camera(number: int) -> tuple[str, str, dict[str, str]]:
 
 
 def open_address(address: str) -> Video:
-    """What a server sends, as rtsp://HOST/PATH.
-
-    Raises:
-        ValueError: nothing there, or it gives no picture.
-    """
+    """What a server sends, as rtsp://HOST/PATH. Raises ValueError if that is no picture."""
     path = address.partition("://")[2].partition("/")[2]  # before it there may be a password
     name = Path(path.partition("?")[0]).stem or "stream"
     return _open(name, address, shown(address), timeout=PATIENCE,
@@ -156,8 +151,7 @@ def open_frames(
 ) -> Video:
     """Images as the frames of a video; `upright` and `bits` as in `read_image`.
 
-    Raises:
-        FileNotFoundError, ValueError: there are none, or their sizes differ, or one has no header.
+    Raises FileNotFoundError or ValueError: none, of several sizes, or one without a header.
     """
     if not paths:
         raise FileNotFoundError(f"{name}: no images in it")
@@ -174,8 +168,7 @@ def open_frames(
 def _open(name: str, source: str, where: str, live: bool | None = None, **how: Any) -> Video:
     """A video whose first frame is there; if not said, it is `live` if its length is not known.
 
-    Raises:
-        ValueError: where, and what is wrong.
+    Raises ValueError: where, and what is wrong.
     """
     import av
 
