@@ -23,7 +23,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from datasets import DATASETS, build_dataset, doctor, find_root
@@ -41,6 +40,7 @@ from utils.options.data import add_data, check_output
 from utils.options.parser import Parser, whole
 from utils.options.training import add_cache
 from utils.stopping import run
+from utils.workers import map_in_threads
 
 
 def parse_args() -> argparse.Namespace:
@@ -83,25 +83,15 @@ def train_id_path(sample: Sample, folder: str | None) -> Path:
     return sample.label.with_name(name)
 
 
-class TrainIdLabels(Dataset):
-    """Writes the label of a sample when it is read; True if it had to."""
-
-    def __init__(self, dataset: SegmentationDataset, folder: str | None, void_id: int) -> None:
-        self.dataset, self.folder, self.void_id = dataset, folder, void_id
-
-    def __len__(self) -> int:
-        return len(self.dataset)
-
-    def __getitem__(self, index: int) -> bool:
-        sample = self.dataset.samples[index]
-        path = train_id_path(sample, self.folder)
-        target = self.dataset.to_train_ids(self.dataset.read_ids(index), index)
-        target[target == IGNORE] = self.void_id
-        with suppress(FileNotFoundError, ValueError):  # not there, or damaged
-            if np.array_equal(read_label(path), target):  # dates of unpacked files say nothing
-                return False
-        write_png(path, target)
-        return True
+def write_train_ids(dataset: SegmentationDataset, index: int, path: Path, void_id: int) -> bool:
+    """Writes the label of a sample; False if it was there."""
+    target = dataset.to_train_ids(dataset.read_ids(index), index)
+    target[target == IGNORE] = void_id
+    with suppress(FileNotFoundError, ValueError):  # not there, or damaged
+        if np.array_equal(read_label(path), target):  # dates of unpacked files say nothing
+            return False
+    write_png(path, target)
+    return True
 
 
 def weights_report(dataset: SegmentationDataset, pixels: torch.Tensor) -> dict[str, dict]:
@@ -166,11 +156,11 @@ def prepare(args: argparse.Namespace) -> None:
         if len(set(paths)) < len(paths):
             raise ValueError(f"--split {split}: several labels have one name, as fine and coarse; "
                              "prepare one part at a time")
-        labels = TrainIdLabels(dataset, args.save_dir, args.void_id)
-        jobs = DataLoader(labels, None, num_workers=args.workers)
-        written = sum(tqdm(jobs, disable=None, unit="label"))
-        where = train_id_path(dataset.samples[0], args.save_dir).parent
-        print(f"{written} train-id labels written, {len(dataset) - written} were there: {where}")
+        jobs = map_in_threads(lambda i: write_train_ids(dataset, i, paths[i], args.void_id),
+                              range(len(paths)), args.workers)
+        written = sum(tqdm(jobs, total=len(paths), disable=None, unit="label"))
+        print(f"{written} train-id labels written, {len(paths) - written} were there: "
+              f"{paths[0].parent}")
     if args.class_weights:
         report = weights_report(dataset, count_class_pixels(dataset, args.workers))
         write_json(args.class_weights, report)
