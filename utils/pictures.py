@@ -197,19 +197,12 @@ def _to_uint8(train_ids: np.ndarray, classes: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Painter:
-    """Pictures of predictions, (H, W) uint8 train ids, and their images, (H, W, 3) uint8 RGB.
+    """Pictures of predictions, (H, W) uint8 train ids, and their images, (H, W, 3) uint8 RGB."""
 
-    Args:
-        dataset: the snapshot's: class_names, palette, train_id_to_id.
-        opacity: of the colors in an overlay, 0 to 1.
-        legend: an overlay gets the classes that occur beside it, a frame all classes.
-        percentages: likewise, with their shares of the pixels.
-    """
-
-    dataset: dict[str, Any]
-    opacity: float = 0.5
-    legend: bool = False
-    percentages: bool = False
+    dataset: dict[str, Any]  # the snapshot's: class_names, palette, train_id_to_id
+    opacity: float = 0.5  # of the colors in an overlay, 0 to 1
+    legend: bool = False  # an overlay gets the classes that occur beside it, a frame all classes
+    percentages: bool = False  # likewise, with their shares of the pixels
 
     def draw(self, kind: str, image: np.ndarray, train_ids: np.ndarray) -> np.ndarray:
         """A picture of one of `KINDS`: (H, W, 3) uint8 RGB, or (H, W) uint8 ids."""

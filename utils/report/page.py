@@ -36,27 +36,16 @@ NETWORK = ("eval_size", "eval_crop", "class_map", "scales", "flip_average", "win
 
 @dataclass(frozen=True)
 class Report:
-    """What the report is about.
+    """What the report is about."""
 
-    Args:
-        title: of the page, what is scored.
-        source: what made the predictions.
-        scores: counts of all images.
-        result: the figures, as `utils.scoring.summary.summarize` has them.
-        names: of the images.
-        facts: name -> value, said as they are; None is left out.
-        options: likewise, folded.
-        comparison: with an earlier evaluation.
-    """
-
-    title: str
-    source: str
-    scores: Scores
-    result: Mapping[str, Any]
-    names: Sequence[str]
-    facts: Mapping[str, Any]
-    options: Mapping[str, Any]
-    comparison: Comparison | None = None
+    title: str  # of the page, what is scored
+    source: str  # what made the predictions
+    scores: Scores  # counts of all images
+    result: Mapping[str, Any]  # the figures, as `utils.scoring.summary.summarize` has them
+    names: Sequence[str]  # of the images
+    facts: Mapping[str, Any]  # name -> value, said as they are; None is left out
+    options: Mapping[str, Any]  # likewise, folded
+    comparison: Comparison | None = None  # with an earlier evaluation
 
 
 class Strip(NamedTuple):

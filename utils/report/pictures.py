@@ -97,17 +97,11 @@ Drawn = dict[int, dict[str, Picture]]  # image -> kind -> picture
 
 @dataclass(frozen=True)
 class Gallery:
-    """Draws thumbnails, and writes the same pictures at full size into DIR/pictures/.
+    """Draws thumbnails, and writes the same pictures at full size into DIR/pictures/."""
 
-    Args:
-        folder: of the report.
-        labels: by the numbers that label maps hold.
-        names: of the images.
-    """
-
-    folder: Path
-    labels: Sequence[ScoredLabel]
-    names: Sequence[str]
+    folder: Path  # DIR
+    labels: Sequence[ScoredLabel]  # by the numbers that label maps hold
+    names: Sequence[str]  # of the images
 
     def draw(self, scored: Scored, shown_for: Iterable[int]) -> dict[str, Picture]:
         """The image if it is given, prediction, label and difference; "class N" for each label N.

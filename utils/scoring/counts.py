@@ -65,19 +65,13 @@ def instance_table(runs: np.ndarray, prediction: np.ndarray, categories: np.ndar
 
 @dataclass
 class Scores:
-    """Counts over a data set.
+    """Counts over a data set."""
 
-    Args:
-        labels: all labels, scored or not, by number.
-        sizes: name -> average size in pixels of an instance, which weighs instances.
-        ratio: width of the boundary, as part of an image's diagonal; 0 counts no boundaries.
-        trimaps: widths in pixels of the bands around true boundaries that are scored alone.
-    """
-
-    labels: Sequence[ScoredLabel]
+    labels: Sequence[ScoredLabel]  # all, scored or not, by number
+    # Name -> average size in pixels of an instance, which weighs instances.
     sizes: Mapping[str, float] = field(default_factory=dict)
-    ratio: float = 0.0
-    trimaps: tuple[int, ...] = (1, 3, 5, 9)
+    ratio: float = 0.0  # width of the boundary, as part of an image's diagonal; 0: none is counted
+    trimaps: tuple[int, ...] = (1, 3, 5, 9)  # pixels around true boundaries that are scored alone
     images: dict[int, ImageCounts] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

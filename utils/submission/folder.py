@@ -26,19 +26,12 @@ SETTINGS, DONE = "settings.json", "test.json"
 
 @dataclass(frozen=True)
 class ResultsFolder:
-    """Where the predictions of one network for one package go.
-
-    Args:
-        folder: is made.
-        package: what is expected in it.
-        title: name of the zip, without suffix.
-        pictures: whether rgb/ and compose/ are wanted.
-    """
+    """Where the predictions of one network for one package go."""
 
     folder: Path
-    package: Package
-    title: str
-    pictures: bool = False
+    package: Package  # what is expected in it
+    title: str  # name of the zip, without suffix
+    pictures: bool = False  # whether rgb/ and compose/ are wanted
 
     def check(self, settings: dict[str, Any], go_on: bool) -> dict[str, Any]:
         """Refuses to mix the predictions of two networks, or of one with different settings.

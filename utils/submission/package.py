@@ -39,25 +39,15 @@ _ENCRYPTED = 0x2041  # flag bits: by password, strongly, with a hidden directory
 
 @dataclass(frozen=True)
 class Package:
-    """What a server expects of a split.
+    """What a server expects of a split."""
 
-    Args:
-        sizes: path in the package -> (H, W) of its image.
-        legal: (256,) bool: the ids that the data set has.
-        train_id_to_id: the id of each class.
-        void: the id of what is no class.
-        anywhere: files may lie in any folder and have more between their name and `.png`.
-        published: number of images of the published split, where it is known.
-        folder: that all of them are in, as "semantic/".
-    """
-
-    sizes: dict[str, Size]
-    legal: np.ndarray
-    train_id_to_id: list[int]
-    void: int = 0
-    anywhere: bool = False
-    published: int | None = None
-    folder: str = ""
+    sizes: dict[str, Size]  # path in the package -> (H, W) of its image
+    legal: np.ndarray  # (256,) bool: the ids that the data set has
+    train_id_to_id: list[int]  # the id of each class
+    void: int = 0  # the id of what is no class
+    anywhere: bool = False  # files may lie in any folder, with more between their name and `.png`
+    published: int | None = None  # number of images of the published split, where it is known
+    folder: str = ""  # that all of them are in, as "semantic/"
 
     def owner(self, path: str) -> str | None:
         """The expected file that a server takes `path` for; None if it does not look at it."""

@@ -40,29 +40,17 @@ class Frame(NamedTuple):
 
 @dataclass
 class Video:
-    """Frames in order, to be read.
+    """Frames in order, to be read."""
 
-    Args:
-        name: for files that are made of it.
-        fps: frames per second.
-        items: one per frame, in order.
-        read: the pixels of an item, (H, W, 3) uint8 RGB; may be called in threads.
-        count: of frames, as far as it is known.
-        live: frames have their time (`Frame.seconds`) and no rate.
-        times: seconds of the frames of a file that were read so far, as it has them.
-        damaged: frames and parts of a file that could not be decoded, or not well.
-        left_out: files beside the frames that are none.
-    """
-
-    name: str
-    fps: float
-    items: Iterable[Any]
-    read: Callable[[Any], np.ndarray]
-    count: int | None = None
-    live: bool = False
-    times: list[float] = field(default_factory=list)
-    damaged: int = 0
-    left_out: list[Path] = field(default_factory=list)
+    name: str  # for files that are made of it
+    fps: float  # frames per second
+    items: Iterable[Any]  # one per frame, in order
+    read: Callable[[Any], np.ndarray]  # (H, W, 3) uint8 RGB of an item; may be called in threads
+    count: int | None = None  # of frames, as far as it is known
+    live: bool = False  # frames have their time (`Frame.seconds`) and no rate
+    times: list[float] = field(default_factory=list)  # seconds of a file's frames read so far
+    damaged: int = 0  # frames and parts of a file that could not be decoded, or not well
+    left_out: list[Path] = field(default_factory=list)  # files beside the frames that are none
 
     def jump(self) -> float:
         """The longest gap in the times of frames that no video has, in seconds, else 0."""
