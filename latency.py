@@ -113,12 +113,9 @@ def row(figures: Figures) -> list[str]:
 
 def table(rows: list[list[str]]) -> str:
     """Columns, the first to the left."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = []
-    for first, *cells in rows:
-        right = (cell.rjust(width) for cell, width in zip(cells, widths[1:], strict=True))
-        lines.append("  ".join([first.ljust(widths[0]), *right]))
-    return "\n".join(lines)
+    width, *widths = (max(map(len, column)) for column in zip(*rows, strict=True))
+    return "\n".join("  ".join([first.ljust(width), *map(str.rjust, cells, widths)])
+                     for first, *cells in rows)
 
 
 def main() -> None:

@@ -125,8 +125,7 @@ def validate(
         `psnr` in dB: of the network, of the flow that it was given, and of no motion; and `better`,
         the share of frames that the network makes better than the flow.
 
-    Raises:
-        Stopped: a rank was asked to stop.
+    Raises Stopped: a rank was asked to stop.
     """
     names = ("network", "flow", "no_motion")
     sums, better, pixels = torch.zeros(3, dtype=torch.float64), 0.0, 0.0

@@ -83,8 +83,7 @@ def replacing(path: PathLike, need: int = 0, durable: bool = True) -> Iterator[P
         need: bytes that are to be written, for the message of a full disk.
         durable: the file and then its name are on the disk when this ends.
 
-    Raises:
-        OSError: no room, no permission; the old file stays.
+    Raises OSError: no room, no permission; the old file stays.
     """
     path = Path(path)
     # Random, so that nobody can put a link there; short, since names may be as long as they can.

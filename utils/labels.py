@@ -27,8 +27,7 @@ def color_ids(rgb: np.ndarray, palette: Palette) -> np.ndarray:
         rgb: (H, W, 3) uint8 RGB.
         palette: (C, 3) RGB in 0..255, C at most 255.
 
-    Raises:
-        ValueError: another array, or a palette that is not of this kind.
+    Raises ValueError: another array, or a palette that is not of this kind.
     """
     if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3:
         raise ValueError(f"a {rgb.dtype} array {rgb.shape}, expected uint8 (H, W, 3)")

@@ -52,8 +52,7 @@ def overlay(
         palette: (C, 3) RGB in 0..255, C at most 255.
         opacity: of the colors, from 0 (only the image) to 1 (only the colors).
 
-    Raises:
-        ValueError: the sizes differ, or the opacity is outside 0..1.
+    Raises ValueError: the sizes differ, or the opacity is outside 0..1.
     """
     if image.shape[:2] != train_ids.shape:
         raise ValueError(f"an image of {image.shape[:2]} and train ids of {train_ids.shape}")
@@ -105,8 +104,7 @@ def side_by_side(*pictures: np.ndarray, gap: int = 4) -> np.ndarray:
         pictures: (H, W, 3) uint8 RGB, of one height.
         gap: white columns between two of them.
 
-    Raises:
-        ValueError: the heights differ, or there is no picture.
+    Raises ValueError: the heights differ, or there is no picture.
     """
     heights = {picture.shape[0] for picture in pictures}
     if len(heights) != 1:
@@ -127,8 +125,7 @@ def legend(
         height: of the strip in pixels, to stand `side_by_side` with pictures; at least 16.
         room: texts that would fit too: strips with the same ones have the same layout.
 
-    Raises:
-        ValueError: names and colors differ in number, or the strip is too low for a line.
+    Raises ValueError: names and colors differ in number, or the strip is too low for a line.
     """
     if len(names) != len(palette) or not names or height < 16:
         raise ValueError(f"{len(names)} names, {len(palette)} colors, {height} pixels; expected as "

@@ -131,10 +131,6 @@ def _is_line(value: Any) -> bool:
     return _is_name(value) and value.isprintable()
 
 
-def _is_color(value: Any) -> bool:
-    return _is_list(value, lambda part: _is_number(part, 0, 255)) and len(value) == 3
-
-
 def _is_json_object(text: Any) -> bool:
     with contextlib.suppress(TypeError, ValueError, RecursionError):
         return isinstance(json.loads(text), dict)
@@ -154,7 +150,8 @@ _PARTS: tuple[dict[str, Callable[[Any], bool]], dict[str, Callable[[Any], bool]]
     "dataset.class_map": lambda value: isinstance(value, dict) and all(
         _is_list(names, _is_name) for names in ([*value], [*value.values()])),
     "dataset.holdout_fraction": lambda value: isinstance(value, float) and 0 < value < 1,
-    "dataset.palette": lambda value: _is_list(value, _is_color),
+    "dataset.palette": lambda value: _is_list(value, lambda color: _is_list(
+        color, lambda part: _is_number(part, 0, 255)) and len(color) == 3),
     "dataset.bits": lambda value: type(value) is int and value in DEPTHS,
     "dataset.exif": lambda value: _is_name(value) and value in ("apply", "ignore"),
     "dataset.train_id_to_id": lambda value: _is_list(value, lambda i: _is_number(i, 0, 255)),

@@ -72,8 +72,7 @@ class Peers:
         Ranks that fail by themselves say so in the launcher's store, those that were left alone
         call the roll there, and the first of them tells.
 
-        Returns:
-            A line; "" if another rank tells; None if `error` is this rank's own.
+        Returns a line; "" if another rank tells; None if `error` is this rank's own.
         """
         alone = isinstance(error, dist.DistError) or (
             isinstance(error, RuntimeError) and LOST.search(str(error)))

@@ -90,8 +90,7 @@ class Scores:
             truth, prediction: (H, W) uint8 labels.
             instances: (2, R) int32 runs of label * 1000 + n, or None.
 
-        Raises:
-            ValueError: another size, or a number that is no label.
+        Raises ValueError: another size, or a number that is no label.
         """
         if truth.shape != prediction.shape:
             raise ValueError(f"a prediction of {prediction.shape[1]}x{prediction.shape[0]} for a "

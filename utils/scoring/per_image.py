@@ -37,8 +37,7 @@ class Outputs:
         names: of the images.
         kinds: folders to write, of `KINDS`.
 
-    Raises:
-        ValueError: the folder holds predictions, of another network perhaps.
+    Raises ValueError: the folder holds predictions, of another network perhaps.
     """
 
     def __init__(

@@ -110,7 +110,7 @@ def validate(
     predictor: Predictor, dataset: Any, workers: int = 0, stop: StopRequest | None = None,
     say: Callable[[int, int], None] = lambda done, total: None,
 ) -> ConfusionMatrix:
-    """Scores a network on a data set, each rank on its own part, summed over ranks, with the loss.
+    """Scores a network on a data set, each rank on its own part, with the loss; sums on each rank.
 
     One image per forward: the figures do not depend on any batch size.
 
@@ -122,11 +122,7 @@ def validate(
         stop: asked before each image.
         say: told before each image how many of all are done.
 
-    Returns:
-        The matrix over all ranks, the same on each.
-
-    Raises:
-        Stopped: a rank was asked to stop.
+    Raises Stopped: a rank was asked to stop.
     """
     device = predictor.device
     confusion = ConfusionMatrix(dataset.class_names, device)

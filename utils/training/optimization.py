@@ -126,12 +126,9 @@ class TrainingState:
         self.validated.load_state_dict(state["weights"])
         raw = state["raw_weights"] or state["weights"]  # the running mean may be switched on now
         distributed.unwrap(self.network).load_state_dict(raw)
-        groups = [
-            {key: value for key, value in group.items() if key not in ("params", "lr")}
-            for group in self.optimizer.param_groups
-        ]
-        saved = state["optimizer"]["param_groups"]
-        groups = [{**group, **now} for group, now in zip(saved, groups, strict=True)]
+        pairs = zip(state["optimizer"]["param_groups"], self.optimizer.param_groups, strict=True)
+        groups = [{**saved, **{key: now[key] for key in now if key not in ("params", "lr")}}
+                  for saved, now in pairs]
         self.optimizer.load_state_dict({**state["optimizer"], "param_groups": groups})
         self.scaler.load_state_dict(state["scaler"])
         self.step, self.epoch, self.best = state["step"], state["epoch"], state["best"]
@@ -197,11 +194,9 @@ def update(
         ema: decay of the running mean, reached gradually.
         ema_ramp: how, as of `ema_decay`.
 
-    Returns:
-        Learning rate of the first group and norm of the gradient before clipping.
+    Returns learning rate of the first group and norm of the gradient before clipping.
 
-    Raises:
-        FloatingPointError: the gradient is not finite, and not because fp16 looks for its scale.
+    Raises FloatingPointError: the gradient is not finite, and not because fp16 looks for its scale.
     """
     factor = state.schedule(state.step)
     for group in state.optimizer.param_groups:

@@ -182,8 +182,7 @@ class Run:
         this: `optimizer`, `steps` and `samples`, which have to be those of `last`.
         about: `model` and `dataset` of the checkpoints.
 
-    Raises:
-        ValueError: another training than that of `last`, or a folder that is in use.
+    Raises ValueError: another training than that of `last`, or a folder that is in use.
     """
 
     def __init__(

@@ -30,8 +30,7 @@ class VideoFile:
         path: of the file, without a suffix.
         fps: frames per second.
 
-    Raises:
-        RuntimeError: there is no encoder.
+    Raises RuntimeError: there is no encoder.
     """
 
     def __init__(self, path: Path, fps: float) -> None:
