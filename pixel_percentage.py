@@ -114,10 +114,7 @@ def write_csv(path: Path, masks: list[Mask], class_names: list[str]) -> None:
 def print_table(masks: list[Mask], class_names: list[str], width: int | None) -> None:
     """A row per mask, the largest classes of the last (the total) first.
 
-    Args:
-        masks: at least one.
-        class_names: C names.
-        width: characters in a line; classes beyond are summed up as "rest". None is no limit.
+    Of `width` characters, None for no limit; classes beyond are summed up as "rest".
     """
     names = [*class_names, "other"]
     order = [i for i in np.argsort(-masks[-1].pixels, kind="stable") if masks[-1].pixels[i]]

@@ -66,11 +66,8 @@ def to_ids(train_ids: np.ndarray, train_id_to_id: list[int], void: int = 0) -> n
 def histogram(*maps: np.ndarray, bins: int = 256) -> np.ndarray:
     """(bins,) int64 pixels by value, (bins, bins) by the pair of values of two maps, and so on.
 
-    From 4 to 8 times as fast as np.bincount.
-
-    Args:
-        maps: (H, W) uint8, of one size.
-        bins: larger values are not counted.
+    The maps are (H, W) uint8 of one size; values from `bins` on are not counted. From 4 to 8 times
+    as fast as np.bincount.
     """
     counts = np.zeros((bins,) * len(maps), np.int64)
     rows = max(1, EXACT // maps[0].shape[1])

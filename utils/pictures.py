@@ -98,11 +98,7 @@ def class_difference(
 
 
 def side_by_side(*pictures: np.ndarray, gap: int = 4) -> np.ndarray:
-    """(H, sum of W and gaps, 3) uint8 RGB: the pictures from left to right.
-
-    Args:
-        pictures: (H, W, 3) uint8 RGB, of one height.
-        gap: white columns between two of them.
+    """(H, sum of W and gaps, 3) uint8 RGB: (H, W, 3) pictures from left to right, white gaps.
 
     Raises ValueError: the heights differ, or there is no picture.
     """

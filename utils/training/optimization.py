@@ -171,12 +171,9 @@ def backward(state: TrainingState, loss: Tensor) -> float:
 
 
 def ema_decay(step: int, decay: float, ramp: int) -> float:
-    """Decay of the running mean at a step: `decay` is reached gradually.
+    """Decay of the running mean at a step from 0, which rises to `decay`.
 
-    Args:
-        step: from 0.
-        decay: in the end.
-        ramp: N of decay * (1 - exp(-(step + 1) / N)); 0 for min(decay, (1 + step) / (10 + step)).
+    By decay * (1 - exp(-(step + 1) / ramp)), without a ramp min(decay, (1 + step) / (10 + step)).
     """
     if ramp:
         return decay * -math.expm1(-(step + 1) / ramp)
@@ -188,13 +185,8 @@ def update(
 ) -> dict[str, float]:
     """One optimizer step from the gradients gathered: unscale, clip, step, average.
 
-    Args:
-        state: is changed.
-        clip: largest norm of the gradient; 0 for none.
-        ema: decay of the running mean, reached gradually.
-        ema_ramp: how, as of `ema_decay`.
-
-    Returns learning rate of the first group and norm of the gradient before clipping.
+    `clip`, `ema` and `ema_ramp` as in `Settings`. Returns the learning rate of the first group and
+    the norm of the gradient before clipping.
 
     Raises FloatingPointError: the gradient is not finite, and not because fp16 looks for its scale.
     """
