@@ -70,10 +70,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def train_id_path(sample: Sample, folder: str | None) -> Path:
-    """Where the train-id label of a sample goes.
-
-    Raises ValueError: beside the labels it would be taken for one of them.
-    """
+    """Where the train-id label of a sample goes; ValueError where it would be one of the labels."""
     if folder:
         return Path(folder) / f"{sample.name}.png"
     name = sample.label.name.replace("_labelIds", "_labelTrainIds")

@@ -189,8 +189,7 @@ def main() -> None:
         device, args.precision, network,
         (torch.empty(batch, frames, 3, *args.crop_size, dtype=torch.uint8),
          torch.empty(batch, frames - 1, 2, *args.crop_size)), total)
-    settings = Settings(device, args.precision, accumulate=1, clip=0, ema=0, ema_ramp=0,
-                        freeze_bn=False, seed=args.seed)
+    settings = Settings(device, args.precision, seed=args.seed)
     groups = optimization.parameter_groups(network, args.lr, 0.0, 1.0, True)
     adam = optimization.build_optimizer("adam", groups, momentum=0.9)
     scaler = torch.amp.GradScaler(device.type, enabled=settings.precision == "fp16")

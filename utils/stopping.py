@@ -119,10 +119,7 @@ def open_streams() -> None:
 
 
 def run(main: Callable[[], None]) -> NoReturn:
-    """Runs a script and exits.
-
-    Faults that this project found get one line; crashes a traceback.
-    """
+    """Runs a script and exits. Faults that this project found get one line; crashes a traceback."""
     open_streams()
     for stream in (sys.stdout, sys.stderr):  # a file name may hold what a terminal cannot show
         if isinstance(stream, TextIOWrapper):

@@ -14,10 +14,10 @@ import torch
 from tqdm import tqdm
 
 from utils import distributed, files
-from utils.images import Palette, read_size, write_png
+from utils.images import Palette, Size, read_size, write_png
 from utils.labels import to_ids
 from utils.pictures import colorize, overlay
-from utils.submission.package import THREADS, Findings, Package, Size, find_fault, inspect
+from utils.submission.package import THREADS, Findings, Package, find_fault, inspect
 from utils.workers import map_in_threads
 
 PRED, RGB, COMPOSE = "pred", "rgb", "compose"

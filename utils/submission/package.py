@@ -21,11 +21,9 @@ from PIL.PngImagePlugin import PngImageFile
 from tqdm import tqdm
 
 from utils.files import check_regular
-from utils.images import shown
+from utils.images import Size, shown
 from utils.labels import histogram
 from utils.workers import map_in_threads
-
-Size = tuple[int, int]
 
 THREADS = 8
 LINES = 5  # shown of each kind of fault

@@ -84,12 +84,12 @@ class Settings:
 
     device: torch.device
     precision: str  # fp32, bf16, fp16
-    accumulate: int  # forwards per step
-    clip: float  # largest gradient norm, 0 for none
-    ema: float  # decay of the running mean
-    ema_ramp: int  # steps of its rise, 0 for the usual one
-    freeze_bn: bool
-    seed: int
+    accumulate: int = 1  # forwards per step
+    clip: float = 0.0  # largest gradient norm, 0 for none
+    ema: float = 0.0  # decay of the running mean
+    ema_ramp: int = 0  # steps of its rise, 0 for the usual one
+    freeze_bn: bool = False
+    seed: int = 0
     teacher: Callable[[Tensor, Tensor, Tensor], Tensor] | None = None  # loss, logits, images
 
 

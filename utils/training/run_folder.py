@@ -275,10 +275,7 @@ class Run:
             self.log.close()
 
     def save(self, complete: bool = False) -> None:
-        """Writes last.pth; nothing is left to do when it is `complete`.
-
-        Raises RuntimeError if the ranks have other weights.
-        """
+        """Writes last.pth; `complete`: nothing is left to do. RuntimeError if the ranks differ."""
         if distributed.world() > 1:
             named = distributed.unwrap(self.state.network).named_parameters()
             distributed.agree(f"weights at step {self.state.step}",
