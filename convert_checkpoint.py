@@ -80,9 +80,7 @@ def check_smp(name: str) -> str:
 def read_tensors(source: Path, key: str | None) -> tuple[str, dict[str, Tensor]]:
     """What was taken, in words, and the named tensors.
 
-    Raises:
-        FileNotFoundError, ValueError: missing, damaged, malicious, or without a network, or
-            without one under `key`.
+    Raises FileNotFoundError or ValueError: missing, damaged, malicious, no network (under `key`).
     """
     check_file(source)
     content = load_inert(source)

@@ -73,8 +73,7 @@ def reconstruct(network: nn.Module, frames: Tensor, flows: Tensor) -> tuple[Tens
         frames: (N, 3, 3, H, W) uint8.
         flows: (N, 2, 2, H, W) float.
 
-    Returns:
-        (N, 3, H, W) float in 0..255 and the (N, 2, H, W) displacement that made it.
+    Returns (N, 3, H, W) float in 0..255 and the (N, 2, H, W) displacement that made it.
     """
     plain: Any = distributed.unwrap(network)
     vectors = network(frames[:, : plain.FRAMES], flows[:, : plain.FRAMES - 1])

@@ -37,11 +37,8 @@ SAFE_GLOBALS: list[Any] = [
 def read(path: str | Path) -> dict[str, Any]:
     """The content of a checkpoint file, on the CPU, without running any code in it.
 
-    Files of PyTorch and of safetensors, whatever their names end in.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: damaged, or not a checkpoint; the message says what it is.
+    Files of PyTorch and of safetensors, whatever their names end in. Raises FileNotFoundError, or a
+    ValueError that says what is damaged or no checkpoint.
     """
     path = Path(path)
     untrusted.check_file(path)
@@ -132,9 +129,7 @@ def check_weights(content: dict[str, Any], path: str | Path) -> None:
 def write(path: str | Path, content: dict[str, Any]) -> None:
     """Writes a checkpoint so that `path` is at every instant the old file or the new one, whole.
 
-    Raises:
-        FloatingPointError: a weight is not finite; the old file stays.
-        OSError: no room, no permission; the old file stays.
+    Raises FloatingPointError: a weight is not finite; OSError: no room, no permission.
     """
     if name := _not_finite(content["weights"]):
         raise FloatingPointError(f"{path}: not written: {name} is not finite")

@@ -164,9 +164,7 @@ def sweep(folder: Path, start: str = "") -> None:
 def blaming(path: Path) -> Iterator[None]:
     """Turns a fault of the file system into one line that says where, for work that can go on.
 
-    Raises:
-        OSError: the disk is full or failing.
-        ValueError: anything that is wrong with the path.
+    Raises OSError: the disk is full or failing; ValueError: anything wrong with the path.
     """
     try:
         yield
@@ -197,12 +195,10 @@ def check_room(folder: Path, need: int) -> None:
 def settings_of(
     options: dict[str, Any], passing: Collection[str], files: Collection[str]
 ) -> dict[str, Any]:
-    """What decides about predictions, as JSON has it.
+    """What decides about predictions among the options of a script, as JSON has it.
 
-    Args:
-        options: of the script.
-        passing: names of those that have no influence.
-        files: names of those that are files; their content counts, as best.pth may be a new one.
+    Those named in `passing` have no influence; of those in `files` the content counts, as best.pth
+    may be a new one.
     """
     settings = {key: value for key, value in options.items() if key not in passing}
     for key in files:

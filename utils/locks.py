@@ -90,9 +90,7 @@ def hold_folder(folder: Path) -> Lock:
 
     Ranks beside the main one hold nothing, but go on only where that has it.
 
-    Raises:
-        ValueError: another process collects there, or it cannot be written.
-        OSError: the disk is full or failing.
+    Raises ValueError: in use, or cannot be written; OSError: the disk is full or failing.
     """
     lock = Lock(folder / ".lock")
     if distributed.rank() == 0:

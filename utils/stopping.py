@@ -218,9 +218,8 @@ class Stopped(Exception):
 class StopRequest:
     """Remembers the first stop signal. The handler does nothing else: no I/O, no exception.
 
-    Args:
-        patience: seconds in which further signals are the same request. A launcher passes on what
-            the terminal or the cluster has sent to the whole group already.
+    Further signals within `patience` seconds are the same request: a launcher passes on what the
+    terminal or the cluster has sent to the whole group already.
     """
 
     def __init__(self, patience: float = 1.0) -> None:

@@ -21,11 +21,7 @@ class Peers:
 
     Rank 0 listens to all, all to rank 0. What it takes is a connection of its own to the store of
     the launcher; as that may hang where a network is cut, threads use it that nobody waits for.
-
-    Args:
-        processes: host and process id of every rank.
-        host, port: of the store.
-        patience: without a beat.
+    `processes` are host and process id of every rank; `patience` is without a beat.
     """
 
     def __init__(

@@ -88,8 +88,7 @@ def evaluate(
         items: one per image of this rank; taken one after the other.
         read: from an item to what is scored, called in threads; None if items are that.
         outputs: writes pictures of each image.
-        threads: of this process.
-        total: number of items, to be shown.
+        threads, total: of this process; number of items, to be shown.
     """
     def measure(item: Any) -> tuple[int, Any]:
         scored: Scored = read(item) if read else item

@@ -21,12 +21,8 @@ from utils.workers import read_shard
 class ConfusionMatrix:
     """Counts of (target class, predicted class) over a whole data set.
 
-    The matrix has C rows and C + 1 columns: the last column counts predictions outside the
-    classes (void logits), which are misses.
-
-    Args:
-        class_names: C names in train-id order.
-        device: where the counting is done.
+    The matrix has C rows, of `class_names` in train-id order, and C + 1 columns: the last column
+    counts predictions outside the classes (void logits), which are misses.
     """
 
     def __init__(self, class_names: list[str], device: torch.device | str = "cpu") -> None:

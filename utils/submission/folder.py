@@ -40,8 +40,7 @@ class ResultsFolder:
             settings: all that decides what a prediction is.
             go_on: whether predictions may be there, made with the same settings.
 
-        Returns:
-            The settings; where predictions are there, with their precision instead of auto.
+        Returns the settings; where predictions are there, with their precision instead of auto.
 
         Raises ValueError: what is there, and what to do.
         """
@@ -95,9 +94,7 @@ class ResultsFolder:
     def pack(self) -> Findings:
         """Writes the zip, checks it with a second reader, and only then gives it its name.
 
-        Raises:
-            ValueError: predictions are missing or wrong; lists them.
-            OSError: no room, no permission.
+        Raises ValueError that lists predictions that are missing or wrong, or OSError.
         """
         with files.replacing(self.zip) as part:
             with zipfile.ZipFile(part, "w") as archive:

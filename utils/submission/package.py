@@ -112,9 +112,7 @@ class Findings:
 def inspect(path: Path, package: Package) -> Findings:
     """What is in a zip or a folder, compared with what is expected.
 
-    Raises:
-        FileNotFoundError: no such file or folder.
-        ValueError: neither a folder nor a zip archive.
+    Raises FileNotFoundError, or ValueError: neither a folder nor a zip archive.
     """
     findings = Findings()
     with open_members(path) as members:
@@ -221,9 +219,7 @@ def _pair(members: list[Member], package: Package) -> tuple[list[tuple[Member, s
 def open_members(path: Path) -> Iterator[list[Member]]:
     """The files in a zip or a folder; what is read is read then, and nothing is unpacked.
 
-    Raises:
-        FileNotFoundError: no such file or folder.
-        ValueError: neither a folder nor a zip archive, or one that is cut off.
+    Raises FileNotFoundError, or ValueError: neither a folder nor a whole zip archive.
     """
     if path.is_dir():
         yield [

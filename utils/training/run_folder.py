@@ -35,9 +35,7 @@ LONG = 60.0  # seconds before the first step that are worth a line
 class RunFolder:
     """Made and locked by the main rank; other ranks only read. `resume` continues what is in it.
 
-    Raises:
-        ValueError: it holds checkpoints and `resume` is off, or another process writes there.
-        OSError: it cannot be written.
+    Raises ValueError: it holds checkpoints and `resume` is off, or is in use; OSError: unwritable.
     """
 
     def __init__(self, path: str | Path, resume: bool, main: bool = True) -> None:
@@ -104,9 +102,7 @@ def restarted(folder: Path) -> bool:
 def read_last(folder: Path) -> dict[str, Any]:
     """The newest checkpoint of a training that is whole; a damaged one stays and is named.
 
-    Raises:
-        FileNotFoundError: there is none.
-        ValueError: neither it nor its spare can be read.
+    Raises FileNotFoundError, or ValueError: neither it nor its spare can be read.
     """
     names = [name for name in (LAST, SPARE) if (folder / name).exists()]
     if not names:

@@ -89,9 +89,7 @@ class Video:
 def open_file(path: Path) -> Video:
     """The frames of a video file, upright and with square pixels.
 
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: not a video, or one without frames.
+    Raises FileNotFoundError, or ValueError: not a video, or one without frames.
     """
     if not path.exists():
         raise FileNotFoundError(f"{shown(path)}: no such file or folder")

@@ -26,11 +26,7 @@ LARGEST_DENOMINATOR = 1001  # of rates: 30000/1001
 class VideoFile:
     """A video that is there when it is complete, in a `with` block that ends well.
 
-    Args:
-        path: of the file, without a suffix.
-        fps: frames per second.
-
-    Raises RuntimeError: there is no encoder.
+    `path` is without a suffix. Raises RuntimeError: there is no encoder.
     """
 
     def __init__(self, path: Path, fps: float) -> None:
