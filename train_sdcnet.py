@@ -120,9 +120,8 @@ def validate(
 ) -> dict[str, Any]:
     """How well frames are made from the one before, over all pixels of all frames.
 
-    Returns:
-        `psnr` in dB: of the network, of the flow that it was given, and of no motion; and `better`,
-        the share of frames that the network makes better than the flow.
+    Returns `psnr` in dB: of the network, of the flow that it was given, and of no motion; and
+    `better`, the share of frames that the network makes better than the flow.
 
     Raises Stopped: a rank was asked to stop.
     """

@@ -137,8 +137,7 @@ class Log:
     def reconstruction(self, state: TrainingState, figures: dict[str, Any]) -> bool:
         """Records how well frames are made from others; True, and state.best, when best so far.
 
-        `figures` are `psnr` in dB of `network`, `flow` and `no_motion`; `better`, a share of
-        frames.
+        `figures`: `psnr` in dB of `network`, `flow` and `no_motion`; `better`, a share of frames.
         """
         psnr = figures["psnr"]
         best = self._validated(state, psnr["network"], figures)

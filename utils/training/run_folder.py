@@ -168,7 +168,7 @@ def check_same_classes(then: dict[str, Any], now: dict[str, Any]) -> None:
 
 
 class Run:
-    """What surrounds the steps of a training: goes on from the last checkpoint, says, and saves.
+    """What surrounds the steps of a training: it goes on from a checkpoint, reports, and saves.
 
     Args:
         args: `run_dir`, `arch`, `seed`, `batch_size`, `log_every`, `precision`, `schedule` and
