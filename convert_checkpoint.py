@@ -77,58 +77,52 @@ def check_smp(name: str) -> str:
     return check_name(name)
 
 
-def _is_state_dict(value: Any) -> bool:
-    return isinstance(value, dict) and bool(value) and all(
-        isinstance(name, str) and isinstance(each, Tensor) for name, each in value.items())
-
-
 def read_tensors(source: Path, key: str | None) -> tuple[str, dict[str, Tensor]]:
     """What was taken, in words, and the named tensors.
 
-    Raises:
-        FileNotFoundError, ValueError: missing, damaged, malicious, or without a network, or
-            without one under `key`.
+    Raises FileNotFoundError or ValueError: missing, damaged, malicious, no network (under `key`).
     """
     check_file(source)
     content = load_inert(source)
     if isinstance(content, dict) and "format" in content:
         raise ValueError(f"{source}: is one of train.py's already; nothing to convert but by "
                          "--half")
-    if key is None and (is_network(content) or _is_state_dict(content)):
-        taken = content
-        words = type(content).__name__ if is_network(content) else "a state dict"
-    else:
-        found = {name: value for name, value in content.items() if is_network(value) or
-                 _is_state_dict(value)} if isinstance(content, dict) else {}
-        name = key or next((name for name in (*checkpoint.WRAPPERS, *found) if name in found), "")
-        if name not in found:
-            raise ValueError(f"{source}: no network{f' {key}' if key else ''}, it has: "
-                             f"{shown(', '.join(found)[:200]) or 'none'}")
-        taken = found.pop(name)
-        others = shown(", ".join(found)[:200])
-        words = shown(name) + (f" (also there: {others}; --key NAME takes it)" if others else "")
+
+    def is_wanted(value: Any) -> bool:
+        return is_network(value) or checkpoint.is_state_dict(value)
+
+    found: dict[str, Any] = {}
+    if key is None and is_wanted(content):
+        found = {type(content).__name__ if is_network(content) else "a state dict": content}
+    elif isinstance(content, dict):
+        found = {name: value for name, value in content.items() if is_wanted(value)}
+    name = key or next((name for name in (*checkpoint.WRAPPERS, *found) if name in found), "")
+    if name not in found:
+        raise ValueError(f"{source}: no network{f' {key}' if key else ''}, it has: "
+                         f"{shown(', '.join(found)[:200]) or 'none'}")
+    taken = found.pop(name)
+    others = shown(", ".join(found)[:200])
+    words = shown(name) + (f" (also there: {others}; --key NAME takes it)" if others else "")
     weights = dict(tensors_of(taken, source)) if is_network(taken) else taken
     return words, checkpoint.state_dict(weights, source)
 
 
-def to_snapshot(weights: dict[str, Tensor], source: Path) -> dict[str, Any]:
-    """Model, data set and weights, checked; ValueError if they are of no network known here."""
-    try:
-        snapshot = recognize(weights, source)
-    except UnknownNetworkError as error:
-        raise ValueError(f"{error}; --state-dict writes its tensors as they are") from None
-    from_snapshot(snapshot)  # every name and shape fits
-    return snapshot
-
-
-def to_smp_snapshot(
-    weights: dict[str, Tensor], source: Path, arch: str, dataset: str
+def to_snapshot(
+    weights: dict[str, Tensor], source: Path, arch: str | None, dataset: str
 ) -> dict[str, Any]:
-    """As `to_snapshot`, of a whole network of segmentation_models_pytorch.
+    """Model, data set and weights, checked.
 
     Raises:
-        ValueError: they are not of `arch`, or have fewer channels than the data set classes.
+        ValueError: they are of no network known here; with an `arch` of
+            segmentation_models_pytorch, not of that, or of fewer channels than the data set's.
     """
+    if not arch:
+        try:
+            snapshot = recognize(weights, source)
+        except UnknownNetworkError as error:
+            raise ValueError(f"{error}; --state-dict writes its tensors as they are") from None
+        from_snapshot(snapshot)  # every name and shape fits
+        return snapshot
     weights = bare(weights)
     channels, classes = count_classes(weights, source), len(TABLES[dataset].class_names)
     if channels < classes:
@@ -159,11 +153,7 @@ def without_places(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def check_scores(scores: dict[str, Any], path: str, source: Path, dataset: str | None) -> None:
-    """Refuses scores of another network, or on another data set than it was trained on.
-
-    Raises:
-        ValueError: how they differ.
-    """
+    """Refuses scores of another network, or on another data set than its own. Raises ValueError."""
     if scores["dataset"] != dataset:
         raise ValueError(f"{path}: scores on {scores['dataset']}, {source} is of {dataset}; give "
                          "those on its own data set")
@@ -178,8 +168,7 @@ def check_scores(scores: dict[str, Any], path: str, source: Path, dataset: str |
 def write_half(source: Path, target: str, results: str | None) -> None:
     """Writes a checkpoint of train.py in half precision, with scores in it.
 
-    Raises:
-        FileNotFoundError, ValueError: no such checkpoint or scores, or too large for float16.
+    Raises FileNotFoundError or ValueError: no such checkpoint or scores, or too large for float16.
     """
     content = checkpoint.read(source)
     checkpoint.check_format(content, source)
@@ -216,9 +205,7 @@ def main() -> None:
     if args.state_dict:
         checkpoint.save(args.target, weights)
     else:
-        dataset = args.dataset or "cityscapes"
-        snapshot = (to_smp_snapshot(weights, source, args.arch, dataset) if args.arch else
-                    to_snapshot(weights, source))
+        snapshot = to_snapshot(weights, source, args.arch, args.dataset or "cityscapes")
         snapshot = {"format": checkpoint.FORMAT, **snapshot, "dataset": dataset_of(snapshot)}
         checkpoint.write(args.target, snapshot)
         what = f"{snapshot['model']['arch']}, {snapshot['dataset']['name']}, {what}"

@@ -11,7 +11,6 @@ part of latency or throughput.
 """
 
 import argparse
-import json
 import platform
 import sys
 import time
@@ -20,7 +19,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from multiprocessing import get_context
-from pathlib import Path
+from statistics import median
 from typing import Any
 
 import cv2
@@ -32,7 +31,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from model import MODELS, build_model, check_name, count_parameters
 from model.snapshot import from_snapshot, open_predictor, read_snapshot
 from utils import distributed
-from utils.files import write_file
+from utils.files import write_json
 from utils.inference.cuda_graph import SETTLED
 from utils.inference.pipeline import synchronize
 from utils.inference.predictor import Predictor, Workload
@@ -114,12 +113,9 @@ def row(figures: Figures) -> list[str]:
 
 def table(rows: list[list[str]]) -> str:
     """Columns, the first to the left."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = []
-    for first, *cells in rows:
-        right = (cell.rjust(width) for cell, width in zip(cells, widths[1:], strict=True))
-        lines.append("  ".join([first.ljust(widths[0]), *right]))
-    return "\n".join(lines)
+    width, *widths = (max(map(len, column)) for column in zip(*rows, strict=True))
+    return "\n".join("  ".join([first.ljust(width), *map(str.rjust, cells, widths)])
+                     for first, *cells in rows)
 
 
 def main() -> None:
@@ -141,8 +137,7 @@ def main() -> None:
         rates = ", ".join(f"{rate:.1f} at {size}" for size, rate in figures.throughput.items())
         print(f"{figures.name}: images/s by batch size: {rates}")
     if args.json:
-        content = [figures.to_json() for figures in results]
-        write_file(Path(args.json), json.dumps(content, indent=1).encode())
+        write_json(args.json, [figures.to_json() for figures in results])
 
 
 def open_network(args: argparse.Namespace, name: str, stored: bool) -> tuple[Predictor, nn.Module]:
@@ -206,14 +201,13 @@ def measure(args: argparse.Namespace, name: str, stored: bool) -> Figures:
         work = partial(_run, predictor, images)
         seconds = timed(work, device, args.runs, warm_up)
         figures.seconds = figures.seconds or seconds
-        figures.throughput[size] = size / float(np.median(seconds))
+        figures.throughput[size] = size / median(seconds)
     figures.memory = _peak_memory(device)
     images = draw(args.batch_sizes[0], args.size)
     labels = torch.zeros(len(images), *args.size, dtype=torch.uint8, device=device)
     if device.type != "cpu":
-        there, back = (float(np.median(timed(step, device, args.runs, WARM_UP)))
-                       for step in (partial(images.to, device), labels.cpu))
-        figures.copy = there + back
+        figures.copy = sum(median(timed(step, device, args.runs, WARM_UP))
+                           for step in (partial(images.to, device), labels.cpu))
     figures.decode, figures.encode = _files(images[0])
     figures.macs = count_macs(network, args.size)
     return figures
@@ -229,8 +223,8 @@ def _files(image: Tensor) -> tuple[float, float]:
     data = cv2.imencode(".png", pixels)[1]
     labels = pixels[..., 0] // 16
     device = torch.device("cpu")
-    return (float(np.median(timed(lambda: cv2.imdecode(data, cv2.IMREAD_COLOR), device, 5, 1))),
-            float(np.median(timed(lambda: cv2.imencode(".png", labels), device, 5, 1))))
+    return (median(timed(lambda: cv2.imdecode(data, cv2.IMREAD_COLOR), device, 5, 1)),
+            median(timed(lambda: cv2.imencode(".png", labels), device, 5, 1)))
 
 
 def _peak_memory(device: torch.device) -> int:

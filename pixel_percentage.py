@@ -60,11 +60,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def find_masks(path: Path, kinds: tuple[str, ...]) -> list[Path]:
-    """The file itself, or the PNGs of one kind in a folder.
-
-    Raises:
-        FileNotFoundError: there are none.
-    """
+    """The file, or the PNGs of one kind in a folder. Raises FileNotFoundError if there are none."""
     if not path.is_dir():
         return [path]
     found = sorted(p for p in path.rglob("*.png") if not p.name.startswith("."))
@@ -79,11 +75,7 @@ def find_masks(path: Path, kinds: tuple[str, ...]) -> list[Path]:
 
 
 def count_pixels(path: Path, table: ClassTable, train_ids: bool, root: Path) -> Mask:
-    """Pixels of every class in a mask, which is named as seen from `root`.
-
-    Raises:
-        ValueError: not a mask.
-    """
+    """Pixels of every class in a mask, which is named as seen from `root`. Raises ValueError."""
     classes = len(table.class_names)
     if is_color(path):
         rgb = read_image(path)
@@ -122,10 +114,7 @@ def write_csv(path: Path, masks: list[Mask], class_names: list[str]) -> None:
 def print_table(masks: list[Mask], class_names: list[str], width: int | None) -> None:
     """A row per mask, the largest classes of the last (the total) first.
 
-    Args:
-        masks: at least one.
-        class_names: C names.
-        width: characters in a line; classes beyond are summed up as "rest". None is no limit.
+    Of `width` characters, None for no limit; classes beyond are summed up as "rest".
     """
     names = [*class_names, "other"]
     order = [i for i in np.argsort(-masks[-1].pixels, kind="stable") if masks[-1].pixels[i]]

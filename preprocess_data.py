@@ -18,13 +18,11 @@ counts other than published, classes that never occur, hidden and unused files.
 """
 
 import argparse
-import json
 from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from datasets import DATASETS, build_dataset, doctor, find_root
@@ -35,13 +33,14 @@ from datasets.doctor.report import lines, verdict
 from datasets.reading import check_exif, find_bits
 from datasets.samples import Sample
 from model.losses import CLASS_WEIGHTS, class_weights
-from utils.files import write_file
+from utils.files import write_json
 from utils.images import read_label, write_png
 from utils.labels import IGNORE
 from utils.options.data import add_data, check_output
 from utils.options.parser import Parser, whole
 from utils.options.training import add_cache
 from utils.stopping import run
+from utils.workers import map_in_threads
 
 
 def parse_args() -> argparse.Namespace:
@@ -71,11 +70,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def train_id_path(sample: Sample, folder: str | None) -> Path:
-    """Where the train-id label of a sample goes.
-
-    Raises:
-        ValueError: beside the labels it would be taken for one of them.
-    """
+    """Where the train-id label of a sample goes; ValueError where it would be one of the labels."""
     if folder:
         return Path(folder) / f"{sample.name}.png"
     name = sample.label.name.replace("_labelIds", "_labelTrainIds")
@@ -85,25 +80,15 @@ def train_id_path(sample: Sample, folder: str | None) -> Path:
     return sample.label.with_name(name)
 
 
-class TrainIdLabels(Dataset):
-    """Writes the label of a sample when it is read; True if it had to."""
-
-    def __init__(self, dataset: SegmentationDataset, folder: str | None, void_id: int) -> None:
-        self.dataset, self.folder, self.void_id = dataset, folder, void_id
-
-    def __len__(self) -> int:
-        return len(self.dataset)
-
-    def __getitem__(self, index: int) -> bool:
-        sample = self.dataset.samples[index]
-        path = train_id_path(sample, self.folder)
-        target = self.dataset.to_train_ids(self.dataset.read_ids(index), index)
-        target[target == IGNORE] = self.void_id
-        with suppress(FileNotFoundError, ValueError):  # not there, or damaged
-            if np.array_equal(read_label(path), target):  # dates of unpacked files say nothing
-                return False
-        write_png(path, target)
-        return True
+def write_train_ids(dataset: SegmentationDataset, index: int, path: Path, void_id: int) -> bool:
+    """Writes the label of a sample; False if it was there."""
+    target = dataset.to_train_ids(dataset.read_ids(index), index)
+    target[target == IGNORE] = void_id
+    with suppress(FileNotFoundError, ValueError):  # not there, or damaged
+        if np.array_equal(read_label(path), target):  # dates of unpacked files say nothing
+            return False
+    write_png(path, target)
+    return True
 
 
 def weights_report(dataset: SegmentationDataset, pixels: torch.Tensor) -> dict[str, dict]:
@@ -116,11 +101,7 @@ def weights_report(dataset: SegmentationDataset, pixels: torch.Tensor) -> dict[s
 
 
 def check_options(args: argparse.Namespace) -> None:
-    """Refuses what does not go together.
-
-    Raises:
-        ValueError: what was given, what is possible.
-    """
+    """Refuses what does not go together. Raises ValueError."""
     others = args.train_ids or args.class_weights or args.cache
     if args.check and (others or args.holdout or args.cv_split is not None):
         raise ValueError("--check: not with --train-ids, --class-weights, --cache, --holdout, "
@@ -135,18 +116,14 @@ def check_options(args: argparse.Namespace) -> None:
 
 
 def check(args: argparse.Namespace) -> None:
-    """Prints what the data set doctor finds.
-
-    Raises:
-        ValueError: errors were found.
-    """
+    """Prints what the data set doctor finds. Raises ValueError: errors were found."""
     root = find_root(args.dataset, args.data_root)
     if not root.is_dir():
         raise FileNotFoundError(f"{root.resolve()}: no such folder; give --data-root DIR")
     report = doctor.check(args.dataset, root, args.split, args.limit, args.workers, args.exif)
     print("\n".join(lines(report)), flush=True)
     if args.json:
-        write_file(Path(args.json), json.dumps(report.to_json(), indent=1).encode())
+        write_json(args.json, report.to_json())
     if report.count("error"):
         raise ValueError(verdict(report))
     print(verdict(report))
@@ -176,14 +153,14 @@ def prepare(args: argparse.Namespace) -> None:
         if len(set(paths)) < len(paths):
             raise ValueError(f"--split {split}: several labels have one name, as fine and coarse; "
                              "prepare one part at a time")
-        labels = TrainIdLabels(dataset, args.save_dir, args.void_id)
-        jobs = DataLoader(labels, None, num_workers=args.workers)
-        written = sum(tqdm(jobs, disable=None, unit="label"))
-        where = train_id_path(dataset.samples[0], args.save_dir).parent
-        print(f"{written} train-id labels written, {len(dataset) - written} were there: {where}")
+        jobs = map_in_threads(lambda i: write_train_ids(dataset, i, paths[i], args.void_id),
+                              range(len(paths)), args.workers)
+        written = sum(tqdm(jobs, total=len(paths), disable=None, unit="label"))
+        print(f"{written} train-id labels written, {len(paths) - written} were there: "
+              f"{paths[0].parent}")
     if args.class_weights:
         report = weights_report(dataset, count_class_pixels(dataset, args.workers))
-        write_file(Path(args.class_weights), json.dumps(report, indent=1).encode())
+        write_json(args.class_weights, report)
         for name, row in report.items():
             print(f"{name:16} {100 * row['share']:6.2f} %  enet {row['enet']:6.2f}  "
                   f"enet110 {row['enet110']:5.2f}")

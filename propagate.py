@@ -15,7 +15,6 @@ whole are kept, and the result is the same.
 """
 
 import argparse
-import json
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -27,7 +26,6 @@ from datasets import build_dataset, find_root
 from datasets.video.propagation import Method, Propagation, bytes_needed, check_sizes, find_chains
 from model.flow import MOTIONS, smallest_side
 from utils import distributed, files
-from utils.files import check_settings, settings_of
 from utils.locks import hold_folder
 from utils.options.motion import add_propagation, check_propagation
 from utils.options.parser import Parser, positive
@@ -59,25 +57,13 @@ def parse_args() -> argparse.Namespace:
 
 
 def check_place(out: Path, root: Path, settings: dict[str, Any]) -> None:
-    """Refuses a folder that holds other labels, or frames that were made in another way.
-
-    Raises:
-        ValueError: what is there; it cannot be written.
-    """
+    """Refuses a folder of other labels, or of frames made in another way. Raises ValueError."""
     if out.resolve() == root.resolve():
         raise ValueError(f"{out}: is --data-root, whose own frames would be among these; choose "
                          "another --save-dir")
     if any(out.glob("gtFine/*/*/*.png")):
-        check_settings(out / RECORD, settings, "frames")
+        files.check_settings(out / RECORD, settings, "frames")
     files.check_folder(out)
-
-
-def start(folder: Path, settings: dict[str, Any]) -> None:
-    """Makes the folder, records the settings, and removes what a killed attempt left."""
-    with files.blaming(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        files.sweep(folder)
-    files.write_file(folder / RECORD, json.dumps(settings, indent=1).encode())
 
 
 def main() -> None:
@@ -89,10 +75,11 @@ def main() -> None:
     chains = find_chains(dataset, args.split, args.propagate, out)
     check_sizes(dataset, chains, smallest_side(args.motion))
     motion = MOTIONS[args.motion](args.motion_weights, device)
-    settings = settings_of({key: vars(args)[key] for key in DECISIVE}, (), ("motion_weights",))
+    settings = files.settings_of({key: vars(args)[key] for key in DECISIVE}, (),
+                                 ("motion_weights",))
     check_place(out, root, settings)
     lock = hold_folder(out)
-    start(out, settings)
+    files.begin(out / RECORD, settings)
     need = bytes_needed(dataset, chains)
     files.check_room(out, need)
     count = sum(len(chain.pairs) for chain in chains)

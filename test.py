@@ -40,8 +40,8 @@ from utils.options.data import (
 from utils.options.parser import Parser
 from utils.options.prediction import add_compile, add_inference, build_inference
 from utils.stopping import run
-from utils.submission.check import inspect
 from utils.submission.folder import ResultsFolder
+from utils.submission.package import inspect
 from utils.workers import read_shard
 
 # Options that say nothing about what a prediction is; with --skip-done they may change.

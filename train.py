@@ -17,7 +17,6 @@ if __name__ == "__main__":  # before the imports, which take seconds
 
 import argparse
 import math
-import signal
 from collections.abc import Iterator
 from functools import partial
 from itertools import islice
@@ -73,7 +72,6 @@ from utils.stopping import Stopped, StopRequest, prepare_to_train, run
 from utils.training import optimization
 from utils.training.log import Log
 from utils.training.optimization import Settings, TrainingState, backward, seed_step, update
-from utils.training.rehearsal import rehearse
 from utils.training.run_folder import Run
 from utils.workers import Loader, check_shared_memory
 
@@ -95,13 +93,8 @@ def parse_args() -> tuple[argparse.Namespace, dict[str, Any] | None]:
 
 
 def train_until(
-    end: int,
-    state: TrainingState,
-    batches: Iterator[tuple[Tensor, Tensor]],
-    loss_function: Loss,
-    settings: Settings,
-    stop: StopRequest,
-    log: Log,
+    end: int, state: TrainingState, batches: Iterator[tuple[Tensor, Tensor]], loss_function: Loss,
+    settings: Settings, stop: StopRequest, log: Log,
 ) -> None:
     """Steps to `end`, or raises Stopped at the border of a step."""
     optimization.train_mode(state.network, settings.freeze_bn)
@@ -116,7 +109,7 @@ def train_until(
         loss, stopped = distributed.mean_over_ranks(loss, bool(stop), device=settings.device)
         log.step(state.step, loss, figures)
         if stopped:
-            raise Stopped(stop.number or signal.SIGTERM)
+            raise Stopped(stop.number)
 
 
 def loss_of(
@@ -302,16 +295,15 @@ def main() -> None:
     with training.until_stopped(what, settings):
         if not last:
             first = build_loss(args.loss, 0, weights, losses)
-            rehearse(training, partial(attempt, samples=samples, sampler=sampler, val=val,
-                                       loss_function=first, settings=settings))
+            training.rehearse(partial(attempt, samples=samples, sampler=sampler, val=val,
+                                      loss_function=first, settings=settings))
         # An epoch that --max-steps had cut goes on in a longer training.
         for epoch in range(min(state.epoch, sampler.epoch_at(state.step)), epochs):
             loss_function = build_loss(args.loss, epoch, weights, losses)
             due = epoch + 1 == epochs or (epoch + 1) % args.val_every == 0
             while state.step < (end := sampler.offsets[epoch + 1]):
                 until = min(end, (state.step // args.save_every + 1) * args.save_every)
-                train_until(until, state, batches, loss_function, settings, stop,
-                            training.log)
+                train_until(until, state, batches, loss_function, settings, stop, training.log)
                 if until < end or due:
                     training.save()
             if due:

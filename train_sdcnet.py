@@ -19,7 +19,6 @@ if __name__ == "__main__":  # before the imports, which take seconds
 import argparse
 import math
 import os
-import signal
 from collections.abc import Iterator
 from functools import partial
 from itertools import islice
@@ -45,7 +44,6 @@ from utils.stopping import Stopped, StopRequest, prepare_to_train, run
 from utils.training import optimization
 from utils.training.log import Log
 from utils.training.optimization import Settings, TrainingState, backward, seed_step, update
-from utils.training.rehearsal import rehearse
 from utils.training.run_folder import Run
 from utils.training.schedules import SCHEDULES, Schedule
 from utils.workers import Loader, read_shard
@@ -67,32 +65,27 @@ def parse_args() -> tuple[argparse.Namespace, dict[str, Any] | None]:
     return args, last
 
 
-def reconstruct(
-    network: nn.Module, kind: type[SDCNet2D], frames: Tensor, flows: Tensor
-) -> tuple[Tensor, Tensor]:
+def reconstruct(network: nn.Module, frames: Tensor, flows: Tensor) -> tuple[Tensor, Tensor]:
     """The last of three frames, made from the one before.
 
     Args:
         network: may be wrapped.
-        kind: of the network in it.
         frames: (N, 3, 3, H, W) uint8.
         flows: (N, 2, 2, H, W) float.
 
-    Returns:
-        (N, 3, H, W) float in 0..255 and the (N, 2, H, W) displacement that made it.
+    Returns (N, 3, H, W) float in 0..255 and the (N, 2, H, W) displacement that made it.
     """
-    vectors = network(frames[:, : kind.FRAMES], flows[:, : kind.FRAMES - 1])
+    plain: Any = distributed.unwrap(network)
+    vectors = network(frames[:, : plain.FRAMES], flows[:, : plain.FRAMES - 1])
     return warp(frames[:, SOURCE].float(), vectors), vectors
 
 
-def loss_of(
-    network: nn.Module, kind: type[SDCNet2D], batch: tuple[Tensor, Tensor], settings: Settings
-) -> Tensor:
+def loss_of(network: nn.Module, batch: tuple[Tensor, Tensor], settings: Settings) -> Tensor:
     """() loss of (N, 3, H, W, 3) frames and the flows between them."""
     frames, flows = (part.to(settings.device, non_blocking=True) for part in batch)
     frames = frames.permute(0, 1, 4, 2, 3)
     with autocast(settings.device, settings.precision):
-        made, vectors = reconstruct(network, kind, frames, flows)
+        made, vectors = reconstruct(network, frames, flows)
     return reconstruction_loss(made, frames[:, TARGET].float(), vectors)["total"]
 
 
@@ -101,30 +94,24 @@ def attempt(
     settings: Settings,
 ) -> None:
     """Forward and backward of the first batch, forward of a val triplet."""
-    kind: Any = type(network)
     for batch in ([train[key] for key in next(iter(sampler))], [val[len(val) - 1]]):
-        loss_of(network, kind, default_collate(batch), settings).backward()
+        loss_of(network, default_collate(batch), settings).backward()
 
 
 def train_until(
-    end: int,
-    state: TrainingState,
-    batches: Iterator[tuple[Tensor, Tensor]],
-    settings: Settings,
-    stop: StopRequest,
-    log: Log,
+    end: int, state: TrainingState, batches: Iterator[tuple[Tensor, Tensor]], settings: Settings,
+    stop: StopRequest, log: Log,
 ) -> None:
     """Steps to `end`, or raises Stopped at the border of a step."""
-    kind: Any = type(distributed.unwrap(state.network))
     state.network.train()
     for batch in islice(batches, end - state.step):
         seed_step(settings.seed, state.step)
-        loss = backward(state, loss_of(state.network, kind, batch, settings))
+        loss = backward(state, loss_of(state.network, batch, settings))
         figures = update(state)
         loss, stopped = distributed.mean_over_ranks(loss, bool(stop), device=settings.device)
         log.step(state.step, loss, figures)
         if stopped:
-            raise Stopped(stop.number or signal.SIGTERM)
+            raise Stopped(stop.number)
 
 
 @torch.inference_mode()
@@ -133,12 +120,10 @@ def validate(
 ) -> dict[str, Any]:
     """How well frames are made from the one before, over all pixels of all frames.
 
-    Returns:
-        `psnr` in dB: of the network, of the flow that it was given, and of no motion; and `better`,
-        the share of frames that the network makes better than the flow.
+    Returns `psnr` in dB: of the network, of the flow that it was given, and of no motion; and
+    `better`, the share of frames that the network makes better than the flow.
 
-    Raises:
-        Stopped: a rank was asked to stop.
+    Raises Stopped: a rank was asked to stop.
     """
     names = ("network", "flow", "no_motion")
     sums, better, pixels = torch.zeros(3, dtype=torch.float64), 0.0, 0.0
@@ -149,7 +134,7 @@ def validate(
         flows = flows[None].to(settings.device)
         source, target = frames[:, SOURCE].float(), frames[:, TARGET].float()
         with autocast(settings.device, settings.precision):
-            made, _ = reconstruct(network, type(network), frames, flows)
+            made, _ = reconstruct(network, frames, flows)
         guesses = made, warp(source, flows[:, network.FRAMES - 2]), source
         errors = torch.stack([(guess - target).square().sum() for guess in guesses]).cpu()
         sums, pixels = sums + errors, pixels + target.numel()
@@ -157,7 +142,7 @@ def validate(
     *means, better, pixels, stopped = distributed.mean_over_ranks(
         *sums.tolist(), better, pixels, bool(stop), device=settings.device)
     if stopped:
-        raise Stopped(stop.number or signal.SIGTERM)
+        raise Stopped(stop.number)
     # An error that no 8-bit picture can show stands for none, whose PSNR would be infinite.
     ratios = [255**2 / max(mean / pixels, 1e-5) for mean in means]
     psnr = [10 * math.log10(ratio) for ratio in ratios]
@@ -202,8 +187,7 @@ def main() -> None:
         device, args.precision, network,
         (torch.empty(batch, frames, 3, *args.crop_size, dtype=torch.uint8),
          torch.empty(batch, frames - 1, 2, *args.crop_size)), total)
-    settings = Settings(device, args.precision, accumulate=1, clip=0, ema=0, ema_ramp=0,
-                        freeze_bn=False, seed=args.seed)
+    settings = Settings(device, args.precision, seed=args.seed)
     groups = optimization.parameter_groups(network, args.lr, 0.0, 1.0, True)
     adam = optimization.build_optimizer("adam", groups, momentum=0.9)
     scaler = torch.amp.GradScaler(device.type, enabled=settings.precision == "fp16")
@@ -220,8 +204,8 @@ def main() -> None:
     batches = iter(Loader(train, workers, device, batch_sampler=sampler))
     with training.until_stopped(f"{len(train)} train and {len(val)} val frames", settings):
         if not last:
-            rehearse(training, partial(attempt, train=train, val=val, sampler=sampler,
-                                       settings=settings))
+            training.rehearse(partial(attempt, train=train, val=val, sampler=sampler,
+                                      settings=settings))
         while not training.complete:
             due = state.step % args.val_every == 0 and training.log.validated < state.step
             if not due:  # else it was stopped in the validation

@@ -16,16 +16,8 @@ import torch
 from numpy._core import multiarray
 from torch import Tensor
 
+from utils import untrusted
 from utils.files import patiently, shown, write_file
-from utils.untrusted import (
-    check_about,
-    check_file,
-    check_tensors,
-    explain_refusal,
-    is_safetensors,
-    load_pickle,
-    load_safetensors,
-)
 
 FORMAT = 1
 WRAPPERS = ("weights", "state_dict", "model_state", "model", "segmenter", "net", "ema")
@@ -45,22 +37,19 @@ SAFE_GLOBALS: list[Any] = [
 def read(path: str | Path) -> dict[str, Any]:
     """The content of a checkpoint file, on the CPU, without running any code in it.
 
-    Files of PyTorch and of safetensors, whatever their names end in.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: damaged, or not a checkpoint; the message says what it is.
+    Files of PyTorch and of safetensors, whatever their names end in. Raises FileNotFoundError, or a
+    ValueError that says what is damaged or no checkpoint.
     """
     path = Path(path)
-    check_file(path)
-    if is_safetensors(path):
-        return load_safetensors(path)
+    untrusted.check_file(path)
+    if untrusted.is_safetensors(path):
+        return untrusted.load_safetensors(path)
     try:
         with torch.serialization.safe_globals(SAFE_GLOBALS), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the refusal below says it in one line
-            content = patiently(path, lambda: load_pickle(path))
+            content = patiently(path, lambda: untrusted.load_pickle(path))
     except Exception:  # torch raises seven types for damaged files
-        raise ValueError(f"{path}: {explain_refusal(path)}") from None
+        raise ValueError(f"{path}: {untrusted.explain_refusal(path)}") from None
     if not isinstance(content, dict):
         raise ValueError(f"{path}: holds a {type(content).__name__}; a state dict is expected")
     return content
@@ -69,16 +58,15 @@ def read(path: str | Path) -> dict[str, Any]:
 def state_dict(content: dict[str, Any], path: str | Path) -> dict[str, Tensor]:
     """The named tensors in the content of a checkpoint, without wrappers and prefixes.
 
-    Raises:
-        ValueError: there are none.
+    Raises ValueError: there are none.
     """
     for _ in WRAPPERS:
-        if not _is_state_dict(content):
+        if not is_state_dict(content):
             inner = (content[key] for key in WRAPPERS if isinstance(content.get(key), dict))
             content = next(inner, {})
-    if not _is_state_dict(content):
+    if not is_state_dict(content):
         raise ValueError(f"{path}: holds no named tensors; a state dict is expected")
-    check_tensors(content, path)
+    untrusted.check_tensors(content, path)
     for prefix in PREFIXES * 2:
         if all(key.startswith(prefix) for key in content):
             content = {key.removeprefix(prefix): tensor for key, tensor in content.items()}
@@ -87,11 +75,7 @@ def state_dict(content: dict[str, Any], path: str | Path) -> dict[str, Tensor]:
 
 
 def check_finite(weights: dict[str, Tensor], path: str | Path) -> None:
-    """Refuses weights that would make every logit nan.
-
-    Raises:
-        ValueError: the first one's name.
-    """
+    """Refuses weights that would make every logit nan. Raises ValueError."""
     if name := _not_finite(weights):
         raise ValueError(f"{path}: {name} is not finite: the training that made it diverged, or "
                          "the file is damaged; take an earlier checkpoint")
@@ -114,23 +98,22 @@ def fingerprint(value: Any) -> int:
     return zlib.crc32(repr(value).encode())
 
 
-def _is_state_dict(content: dict) -> bool:
-    return bool(content) and all(
-        isinstance(key, str) and isinstance(value, Tensor) for key, value in content.items()
-    )
+def is_state_dict(value: Any) -> bool:
+    """Whether it is tensors with names, and nothing else."""
+    return isinstance(value, dict) and bool(value) and all(
+        isinstance(name, str) and isinstance(each, Tensor) for name, each in value.items())
 
 
 def check_format(content: dict[str, Any], path: str | Path) -> None:
     """Refuses a checkpoint of ours that this version does not understand.
 
-    Raises:
-        ValueError: another format number, or its parts are missing or not as they should be.
+    Raises ValueError: another format number, or its parts are missing or not as they should be.
     """
     given = repr(content.get("format"))  # of anything
     if given != repr(FORMAT) or not {"model", "dataset", "weights"} <= content.keys():
         raise ValueError(f"{path}: format {shown(given[:100])}; this version reads format {FORMAT},"
                          " as train.py writes it")
-    check_about(content, path)
+    untrusted.check_about(content, path)
     check_weights(content, path)
 
 
@@ -140,17 +123,14 @@ def check_weights(content: dict[str, Any], path: str | Path) -> None:
         tensors = content.get(key) or {}  # a training without a running mean has no raw ones
         if not isinstance(tensors, dict):
             raise ValueError(f"{path}: {key} in it are no tensors with names")
-        check_tensors(tensors, path)
+        untrusted.check_tensors(tensors, path)
 
 
 def write(path: str | Path, content: dict[str, Any]) -> None:
     """Writes a checkpoint so that `path` is at every instant the old file or the new one, whole.
 
-    Raises:
-        FloatingPointError: a weight is not finite; the old file stays.
-        OSError: no room, no permission; the old file stays.
+    Raises FloatingPointError: a weight is not finite; OSError: no room, no permission.
     """
-    path = Path(path)
     if name := _not_finite(content["weights"]):
         raise FloatingPointError(f"{path}: not written: {name} is not finite")
     save(path, content)

@@ -53,11 +53,9 @@ def read_file(path: PathLike) -> bytes:
 
 
 def patiently(path: PathLike, read: Callable[[], T]) -> T:
-    """What `read()` gives, tried three times where a network disk may refuse it for a moment.
+    """What `read()` of a path gives, tried again where a network disk refuses it for a moment.
 
-    Args:
-        path: that is read; if it is `known`, it may be missing at first.
-        read: opens it, or more.
+    A path that is `known` may be missing at first.
     """
     name = os.fspath(path)
     for left in range(TRIES)[::-1]:
@@ -81,19 +79,18 @@ def replacing(path: PathLike, need: int = 0, durable: bool = True) -> Iterator[P
     At every instant `path` is the old file or the new one, whole. Its folder is made.
 
     Args:
-        path: of the file.
+        path: of the file that is wanted.
         need: bytes that are to be written, for the message of a full disk.
         durable: the file and then its name are on the disk when this ends.
 
-    Raises:
-        OSError: no room, no permission; the old file stays.
+    Raises OSError: no room, no permission; the old file stays.
     """
     path = Path(path)
     # Random, so that nobody can put a link there; short, since names may be as long as they can.
     part = path.with_name(f".{path.name[:40]}-{secrets.token_hex(8)}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        make_new(part)
+        part.open("xb").close()
         yield part
         if durable:
             with part.open("rb") as file:
@@ -126,11 +123,6 @@ def open_own(path: Path, mode: str) -> IO[Any]:
     return open(path, mode, encoding=None if "b" in mode else "utf-8", opener=opener)
 
 
-def make_new(part: Path) -> None:
-    """An empty file; what is there under its name, a link too, is an error. Raises OSError."""
-    part.open("xb").close()
-
-
 def write_file(path: PathLike, data: bytes | memoryview, durable: bool = True) -> None:
     """Writes a file whole or not at all, as `replacing` does; into a pipe or a device at once."""
     given = Path(path)
@@ -142,12 +134,13 @@ def write_file(path: PathLike, data: bytes | memoryview, durable: bool = True) -
         part.write_bytes(data)
 
 
-def read_text(path: Path) -> str:
-    """The text of a file in UTF-8, or in what the mark says that it begins with.
+def write_json(path: PathLike, content: Any) -> None:
+    """As `write_file`, for people too."""
+    write_file(path, json.dumps(content, indent=1).encode())
 
-    Raises:
-        ValueError: it is in neither.
-    """
+
+def read_text(path: Path) -> str:
+    """The text of a file in UTF-8, or in what the mark at its beginning says. Raises ValueError."""
     data, encoding = read_file(path), "utf-8-sig"
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         encoding = "utf-16"
@@ -171,9 +164,7 @@ def sweep(folder: Path, start: str = "") -> None:
 def blaming(path: Path) -> Iterator[None]:
     """Turns a fault of the file system into one line that says where, for work that can go on.
 
-    Raises:
-        OSError: the disk is full or failing.
-        ValueError: anything that is wrong with the path.
+    Raises OSError: the disk is full or failing; ValueError: anything wrong with the path.
     """
     try:
         yield
@@ -187,22 +178,14 @@ def blaming(path: Path) -> Iterator[None]:
 
 
 def check_folder(folder: Path) -> None:
-    """Refuses a folder that cannot be made or written, before the work; leaves no trace.
-
-    Raises:
-        ValueError: where, and why.
-    """
+    """Refuses a folder that cannot be made or written; leaves no trace. Raises ValueError."""
     there = next(path for path in (folder, *folder.parents) if path.exists())
     with blaming(folder), tempfile.TemporaryDirectory(dir=there, prefix=".streetseg-"):
         pass
 
 
 def check_room(folder: Path, need: int) -> None:
-    """Refuses `need` bytes that the disk of a folder does not have.
-
-    Raises:
-        OSError: what is needed and what is free.
-    """
+    """Refuses `need` bytes that the disk of a folder does not have. Raises OSError."""
     free = shutil.disk_usage(folder).free
     if need > free:
         raise OSError(errno.ENOSPC, f"{shown(folder)}: {need / 1e6:,.1f} MB are to be written, "
@@ -212,12 +195,10 @@ def check_room(folder: Path, need: int) -> None:
 def settings_of(
     options: dict[str, Any], passing: Collection[str], files: Collection[str]
 ) -> dict[str, Any]:
-    """What decides about predictions, as JSON has it.
+    """What decides about predictions among the options of a script, as JSON has it.
 
-    Args:
-        options: of the script.
-        passing: names of those that have no influence.
-        files: names of those that are files; their content counts, as best.pth may be a new one.
+    Those named in `passing` have no influence; of those in `files` the content counts, as best.pth
+    may be a new one.
     """
     settings = {key: value for key, value in options.items() if key not in passing}
     for key in files:
@@ -227,7 +208,14 @@ def settings_of(
     return json.loads(json.dumps(settings))
 
 
-def _read_settings(record: Path) -> dict[str, Any]:
+def begin(record: Path, settings: dict[str, Any]) -> None:
+    """Records what the folder of a record is made with; removes what a killed attempt left."""
+    with blaming(record.parent):
+        sweep(record.parent)
+    write_json(record, settings)
+
+
+def read_settings(record: Path) -> dict[str, Any]:
     """Settings; none if they cannot be read."""
     try:
         found = json.loads(read_file(record))
@@ -237,18 +225,11 @@ def _read_settings(record: Path) -> dict[str, Any]:
 
 
 def check_settings(record: Path, settings: dict[str, Any], what: str) -> None:
-    """Refuses to go on in a folder that was begun with other settings.
+    """Refuses to go on in a folder whose `record` is of other settings; names `what` is there.
 
-    Args:
-        record: file of the settings that it was begun with.
-        settings: those of now.
-        what: is beside the record.
-
-    Raises:
-        ValueError: no record, or which settings differ.
+    Raises ValueError: no record, or which settings differ.
     """
-    found = _read_settings(record)
-    if not found:
+    if not (found := read_settings(record)):
         raise ValueError(f"{record}: missing or damaged, so nobody knows what made the {what} "
                          "beside it; choose another --save-dir")
     differ = [key for key in {**found, **settings} if found.get(key) != settings.get(key)]

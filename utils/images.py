@@ -239,11 +239,8 @@ def resize_image(image: np.ndarray, size: Sequence[int]) -> np.ndarray:
 def write_png(path: PathLike, array: np.ndarray) -> None:
     """Writes a PNG whole or not at all, over an existing file; makes its folder.
 
-    Args:
-        path: the file.
-        array: (H, W) uint8 or uint16, or (H, W, 3) uint8 RGB.
-
-    Raises OSError if it cannot be written, ValueError for another array.
+    The array is (H, W) uint8 or uint16, or (H, W, 3) uint8 RGB; ValueError for another. Raises
+    OSError if it cannot be written.
     """
     kind = (array.dtype, array.shape[2:] if array.ndim > 1 and array.size else None)
     if kind not in [(np.uint8, ()), (np.uint16, ()), (np.uint8, (3,))]:

@@ -25,11 +25,8 @@ TOUCHED, GONE = 30.0, 300.0  # seconds: how often a mark is touched; then its pr
 class Lock:
     """A file that one process has at a time: by the system, and where that has no locks by a mark.
 
-    A mark is a file made with O_EXCL that holds host, process and start time. Of a process of this
-    host that is gone, or untouched for `GONE` seconds, it is taken over.
-
-    Args:
-        path: of the file, which stays.
+    The file stays. A mark is made with O_EXCL and holds host, process and start time. Of a process
+    of this host that is gone, or untouched for `GONE` seconds, it is taken over.
     """
 
     def __init__(self, path: Path) -> None:
@@ -93,9 +90,7 @@ def hold_folder(folder: Path) -> Lock:
 
     Ranks beside the main one hold nothing, but go on only where that has it.
 
-    Raises:
-        ValueError: another process collects there, or it cannot be written.
-        OSError: the disk is full or failing.
+    Raises ValueError: in use, or cannot be written; OSError: the disk is full or failing.
     """
     lock = Lock(folder / ".lock")
     if distributed.rank() == 0:

@@ -54,8 +54,7 @@ def overlay(
         palette: (C, 3) RGB in 0..255, C at most 255.
         opacity: of the colors, from 0 (only the image) to 1 (only the colors).
 
-    Raises:
-        ValueError: the sizes differ, or the opacity is outside 0..1.
+    Raises ValueError: the sizes differ, or the opacity is outside 0..1.
     """
     if image.shape[:2] != train_ids.shape:
         raise ValueError(f"an image of {image.shape[:2]} and train ids of {train_ids.shape}")
@@ -73,8 +72,7 @@ def difference(
     """(H, W, 3) uint8 RGB: the predicted color where it is wrong, white where right, else black.
 
     Args:
-        prediction: (H, W) uint8 labels.
-        truth: likewise.
+        prediction, truth: (H, W) uint8 labels.
         palette: (C, 3) RGB in 0..255, by label.
         ignored: C truth values, of the labels that are not scored and therefore black.
     """
@@ -90,8 +88,7 @@ def class_difference(
     """(H, W, 3) uint8 RGB: one class in `RIGHT`, `MISSED`, `FALSE`; white elsewhere, else black.
 
     Args:
-        prediction: (H, W) uint8 labels.
-        truth: likewise.
+        prediction, truth: (H, W) uint8 labels.
         label: of the class.
         ignored: by label, whether it is not scored; such pixels of the truth are black.
     """
@@ -103,14 +100,9 @@ def class_difference(
 
 
 def side_by_side(*pictures: np.ndarray, gap: int = 4) -> np.ndarray:
-    """(H, sum of W and gaps, 3) uint8 RGB: the pictures from left to right.
+    """(H, sum of W and gaps, 3) uint8 RGB: (H, W, 3) pictures from left to right, white gaps.
 
-    Args:
-        pictures: (H, W, 3) uint8 RGB, of one height.
-        gap: white columns between two of them.
-
-    Raises:
-        ValueError: the heights differ, or there is no picture.
+    Raises ValueError: the heights differ, or there is no picture.
     """
     heights = {picture.shape[0] for picture in pictures}
     if len(heights) != 1:
@@ -131,8 +123,7 @@ def legend(
         height: of the strip in pixels, to stand `side_by_side` with pictures; at least 16.
         room: texts that would fit too: strips with the same ones have the same layout.
 
-    Raises:
-        ValueError: names and colors differ in number, or the strip is too low for a line.
+    Raises ValueError: names and colors differ in number, or the strip is too low for a line.
     """
     if len(names) != len(palette) or not names or height < 16:
         raise ValueError(f"{len(names)} names, {len(palette)} colors, {height} pixels; expected as "
@@ -201,28 +192,15 @@ def _to_uint8(train_ids: np.ndarray, classes: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Painter:
-    """Pictures of predictions.
+    """Pictures of predictions, (H, W) uint8 train ids, and their images, (H, W, 3) uint8 RGB."""
 
-    Args:
-        dataset: the snapshot's: class_names, palette, train_id_to_id.
-        opacity: of the colors in an overlay, 0 to 1.
-        legend: an overlay gets the classes that occur beside it, a frame all classes.
-        percentages: likewise, with their shares of the pixels.
-    """
-
-    dataset: dict[str, Any]
-    opacity: float = 0.5
-    legend: bool = False
-    percentages: bool = False
+    dataset: dict[str, Any]  # the snapshot's: class_names, palette, train_id_to_id
+    opacity: float = 0.5  # of the colors in an overlay, 0 to 1
+    legend: bool = False  # an overlay gets the classes that occur beside it, a frame all classes
+    percentages: bool = False  # likewise, with their shares of the pixels
 
     def draw(self, kind: str, image: np.ndarray, train_ids: np.ndarray) -> np.ndarray:
-        """A picture, (H, W, 3) uint8 RGB, or (H, W) uint8 ids.
-
-        Args:
-            kind: of `KINDS`.
-            image: (H, W, 3) uint8 RGB.
-            train_ids: (H, W) uint8.
-        """
+        """A picture of one of `KINDS`: (H, W, 3) uint8 RGB, or (H, W) uint8 ids."""
         if kind == "id_mask":
             return to_ids(train_ids, self.dataset["train_id_to_id"])
         if kind == "color_mask":
@@ -231,13 +209,7 @@ class Painter:
         return self._explained(mixed, train_ids, np.unique(train_ids).tolist())
 
     def frame(self, show: str, image: np.ndarray, train_ids: np.ndarray) -> np.ndarray:
-        """(H, W, 3) uint8 RGB, of one width for images of one size.
-
-        Args:
-            show: of `SHOWS`.
-            image: (H, W, 3) uint8 RGB.
-            train_ids: (H, W) uint8.
-        """
+        """One of `SHOWS`: (H, W, 3) uint8 RGB, of one width for images of one size."""
         if show == "overlay":
             picture = overlay(image, train_ids, self.dataset["palette"], self.opacity)
         else:
@@ -267,18 +239,7 @@ class Painter:
         self, folder: Path, name: str, image: np.ndarray, prediction: "Tensor",
         kinds: Sequence[str] | None = None,
     ) -> list[Path]:
-        """Writes NAME_KIND.png of each kind.
-
-        Args:
-            folder: is made.
-            name: beginning of the file names.
-            image: (H, W, 3) uint8 RGB.
-            prediction: (H, W) uint8 train ids.
-            kinds: of `KINDS`; default all.
-
-        Returns:
-            The paths.
-        """
+        """Writes FOLDER/NAME_KIND.png of some `KINDS`, by default all; returns their paths."""
         train_ids, paths = prediction.cpu().numpy(), picture_paths(folder, name, kinds)
         for kind, path in paths.items():
             write_png(path, self.draw(kind, image, train_ids))

@@ -4,6 +4,7 @@ import contextlib
 import ctypes
 import errno
 import os
+import re
 import signal
 import sys
 import threading
@@ -16,14 +17,24 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
-from utils.processes.failures import explain
-
 ROOT = Path(__file__).resolve().parent.parent
 EXPECTED = {  # what this project raises when the input is wrong; anything else is a crash
     "ValueError", "FileNotFoundError", "OSError", "PermissionError", "NotADirectoryError",
     "IsADirectoryError", "RuntimeError", "FloatingPointError", "UnknownNetworkError",
 }
 DISK_FAULTS = (errno.EFBIG, errno.ENOSPC, errno.EDQUOT, errno.EIO)  # not the user's input
+MEMORY = re.compile(r"out of memory|OutOfMemoryError|MemoryError|can't allocate memory|"
+                    r"not enough memory|Insufficient memory")
+KNOWN = [  # what failed beside the program: a machine, a process, a launcher
+    (re.compile(r"</torch_\d+|out of shared memory|shm_open|Bus error"),  # of PyTorch alone
+     "/dev/shm, through which processes hand over images, is full; give --workers 0 or fewer, or "
+     "a larger one (docker run --shm-size 8g)"),
+    (re.compile(r"DataLoader worker \(pid.*(killed by signal|exited unexpectedly)"),
+     "a process that reads images was killed, likely for want of memory; give fewer --workers "
+     "(0: this process reads itself), or free memory and /dev/shm"),
+    (re.compile(r"EADDRINUSE|[Aa]ddress already in use"),
+     "the port of the launcher is in use; start with --standalone, or give another --master-port"),
+]
 
 
 class _Escaping:
@@ -108,10 +119,7 @@ def open_streams() -> None:
 
 
 def run(main: Callable[[], None]) -> NoReturn:
-    """Runs a script and exits.
-
-    Faults that this project found get one line; crashes a traceback.
-    """
+    """Runs a script and exits. Faults that this project found get one line; crashes a traceback."""
     open_streams()
     for stream in (sys.stdout, sys.stderr):  # a file name may hold what a terminal cannot show
         if isinstance(stream, TextIOWrapper):
@@ -164,14 +172,32 @@ def report(error: Exception) -> int:
     # A RuntimeError of PyTorch may come up in a line of ours.
     own = expected and not (failure is not None and kind == "RuntimeError")
     if line := message if own else failure:
-        print(f"error: {_who()}{line}", file=sys.stderr)
+        rank = os.environ.get("RANK", "0") if os.environ.get("WORLD_SIZE", "1") != "1" else "0"
+        who = "" if rank == "0" else f"rank {rank}: "  # of those behind the main one
+        print(f"error: {who}{line}", file=sys.stderr)
     return code_of(error, kind) if expected else 1
 
 
-def _who() -> str:
-    """Which of several ranks this is, for those behind the main one."""
-    rank = os.environ.get("RANK", "0") if os.environ.get("WORLD_SIZE", "1") != "1" else "0"
-    return "" if rank == "0" else f"rank {rank}: "
+def explain(error: Exception) -> str | None:
+    """Cause and remedy of what failed beside the program, in a line.
+
+    It is "" if another process says it, None if nothing is known of such an error.
+    """
+    text = f"{type(error).__name__}: {error} {error.__cause__ or ''}"
+    ranks = sys.modules.get("utils.distributed")  # else this is one process without PyTorch
+    peers = ranks and ranks.GROUP.get("peers")
+    if peers and (line := peers.blame(error)) is not None:
+        return line
+    frames = traceback.extract_tb(error.__traceback__)
+    if isinstance(error, EOFError | ConnectionError) and any("dataloader" in frame.filename
+                                                             for frame in frames):
+        text = "DataLoader worker (pid) exited unexpectedly"  # in the middle of a batch
+    line = next((line for pattern, line in KNOWN if pattern.search(text)), None)
+    if MEMORY.search(text):
+        reason = str(error).strip().partition("\n")[0][:150]
+        line = (f"out of memory ({reason}); give a smaller --batch-size or --crop-size, a training "
+                "also --accumulate or --checkpoint-activations")
+    return "; ".join([line, *getattr(error, "__notes__", ())]) if line else None
 
 
 def code_of(error: Exception, kind: str) -> int:
@@ -184,6 +210,7 @@ class Stopped(Exception):
     """Raised where it is safe to leave; `code` is the exit code, 128 + signal."""
 
     def __init__(self, number: int) -> None:
+        number = number or signal.SIGTERM  # 0: another rank was asked
         super().__init__(signal.Signals(number).name)
         self.code = 128 + number
 
@@ -191,9 +218,8 @@ class Stopped(Exception):
 class StopRequest:
     """Remembers the first stop signal. The handler does nothing else: no I/O, no exception.
 
-    Args:
-        patience: seconds in which further signals are the same request. A launcher passes on what
-            the terminal or the cluster has sent to the whole group already.
+    Further signals within `patience` seconds are the same request: a launcher passes on what the
+    terminal or the cluster has sent to the whole group already.
     """
 
     def __init__(self, patience: float = 1.0) -> None:

@@ -45,8 +45,7 @@ class Inert:
 def load_inert(path: Path) -> Any:
     """What a file holds, with an `Inert` object for each that is no tensor, number or text.
 
-    Raises:
-        ValueError: damaged, malicious, or a whole network as torch before 1.6 pickled it.
+    Raises ValueError: damaged, malicious, or a whole network as torch before 1.6 pickled it.
     """
     if is_safetensors(path):
         return load_safetensors(path)
@@ -76,8 +75,7 @@ def is_network(value: Any) -> bool:
 def tensors_of(network: Inert, path: Path) -> Iterator[tuple[str, Tensor]]:
     """Names and tensors of a pickled network, as its `state_dict()` would name them.
 
-    Raises:
-        ValueError: it has no end, as one that contains itself.
+    Raises ValueError: it has no end, as one that contains itself.
     """
     waiting = [("", network)]
     for _ in range(MOST_PARTS):
@@ -133,10 +131,6 @@ def _is_line(value: Any) -> bool:
     return _is_name(value) and value.isprintable()
 
 
-def _is_color(value: Any) -> bool:
-    return _is_list(value, lambda part: _is_number(part, 0, 255)) and len(value) == 3
-
-
 def _is_json_object(text: Any) -> bool:
     with contextlib.suppress(TypeError, ValueError, RecursionError):
         return isinstance(json.loads(text), dict)
@@ -156,7 +150,8 @@ _PARTS: tuple[dict[str, Callable[[Any], bool]], dict[str, Callable[[Any], bool]]
     "dataset.class_map": lambda value: isinstance(value, dict) and all(
         _is_list(names, _is_name) for names in ([*value], [*value.values()])),
     "dataset.holdout_fraction": lambda value: isinstance(value, float) and 0 < value < 1,
-    "dataset.palette": lambda value: _is_list(value, _is_color),
+    "dataset.palette": lambda value: _is_list(value, lambda color: _is_list(
+        color, lambda part: _is_number(part, 0, 255)) and len(color) == 3),
     "dataset.bits": lambda value: type(value) is int and value in DEPTHS,
     "dataset.exif": lambda value: _is_name(value) and value in ("apply", "ignore"),
     "dataset.train_id_to_id": lambda value: _is_list(value, lambda i: _is_number(i, 0, 255)),
@@ -166,11 +161,7 @@ _PARTS: tuple[dict[str, Callable[[Any], bool]], dict[str, Callable[[Any], bool]]
 
 
 def check_about(about: Any, path: PathLike) -> None:
-    """Refuses what no training says of a network: its model, its data set, its options.
-
-    Raises:
-        ValueError: which part is not as it should be.
-    """
+    """Refuses what no training says of a network: model, data set, options. Raises ValueError."""
     for needed, parts in zip((True, False), _PARTS, strict=True):
         for place, is_right in parts.items():
             *outer, last = place.split(".")
@@ -211,11 +202,7 @@ def load_pickle(path: Path) -> Any:
 
 
 def check_file(path: Path) -> None:
-    """Refuses what is no whole file of PyTorch.
-
-    Raises:
-        FileNotFoundError, ValueError: missing, damaged, or another kind of file.
-    """
+    """Refuses what is no whole file of PyTorch. Raises FileNotFoundError or ValueError."""
     if fault := _find_fault(path):
         raise ValueError(f"{path}: {fault}")
 

@@ -91,12 +91,7 @@ def _mask(how: str, signals: Any) -> Any:
 def check_shared_memory(workers: int, size: int) -> None:
     """Refuses batches for which the memory that processes hand them over in is too small.
 
-    Args:
-        workers: processes of this one.
-        size: bytes that each of them has ready at a time.
-
-    Raises:
-        OSError: what is needed and what is free.
+    Each of this one's `workers` has `size` bytes ready at a time. Raises OSError.
     """
     need = workers * size * int(os.environ.get("LOCAL_WORLD_SIZE", 1))
     with contextlib.suppress(FileNotFoundError):  # of Linux

@@ -16,7 +16,6 @@ from torch.utils.data import Subset
 from trainings import SGD, Trainings, assert_same, at, step_of
 
 from utils import stopping, workers
-from utils.processes import failures
 from utils.workers import Loader, check_shared_memory, map_in_threads
 
 CPU = torch.device("cpu")
@@ -144,7 +143,7 @@ def test_shared_memory_that_fills_up(size: int | None, monkeypatch: pytest.Monke
 ])
 def test_known(error: Exception, words: str, capsys: pytest.CaptureFixture) -> None:
     error.add_note("go on with --resume runs/a")
-    assert failures.explain(error)
+    assert stopping.explain(error)
     code, line = said(error, capsys)
     assert code == 1
     assert words in line
@@ -153,11 +152,11 @@ def test_known(error: Exception, words: str, capsys: pytest.CaptureFixture) -> N
 
 @pytest.mark.parametrize("where", ["/dev/shm/run", "/data/torch_1/run", "shared memory"])
 def test_names_of_shared_memory_in_other_faults(where: str) -> None:
-    assert failures.explain(RuntimeError(f"{where}: weights differ")) is None
+    assert stopping.explain(RuntimeError(f"{where}: weights differ")) is None
 
 
 def test_unknown(capsys: pytest.CaptureFixture) -> None:
-    assert failures.explain(KeyError("a")) is None
+    assert stopping.explain(KeyError("a")) is None
     code, text = said(KeyError("a"), capsys)
     assert code == 1
     assert "Traceback" in text

@@ -12,7 +12,7 @@ from trainings import Trainings, assert_same
 
 from utils import checkpoint
 from utils.images import write_png
-from utils.training import rehearsal, run_folder
+from utils.training import run_folder
 
 WORDS = ["--optimizer", "adamw", "--ema", 0.9, "--batch-size", 4]
 TRAIN = ["--arch", "tiny", "--crop-size", 32, 48, "--epochs", 1, "--workers", 0, "--threads", 1,
@@ -59,7 +59,7 @@ def test_nothing_changes() -> None:
 
     torch.manual_seed(5)
     stream = torch.get_rng_state()
-    rehearsal.rehearse(Training(), attempt)
+    run_folder.Run.rehearse(Training(), attempt)
     assert tried
     assert torch.equal(torch.get_rng_state(), stream)
     assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
@@ -70,7 +70,7 @@ def test_the_training_is_the_same_without(train: Trainings, tmp_path: Path) -> N
     """A fork of rehearsals that do nothing, compared with the usual one."""
     script = tmp_path / "without.py"
     script.write_text("import train\nfrom utils.stopping import run\n"
-                      "train.rehearse = lambda *_: None\nrun(train.main)\n")
+                      "train.Run.rehearse = lambda *_: None\nrun(train.main)\n")
     for name, how in (("with", "train.py"), ("without", script)):
         words = [*train.base, "--run-dir", tmp_path / name, *WORDS, "--max-steps", 3]
         done = forks()(how, *words)

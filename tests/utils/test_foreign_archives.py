@@ -1,5 +1,6 @@
 """Zip archives of strangers: what must not be read of them is told from the directory alone."""
 
+import os
 import stat
 import warnings
 from pathlib import Path
@@ -8,7 +9,7 @@ from zipfile import ZipFile, ZipInfo
 import pytest
 
 from utils.submission import package
-from utils.submission.package import find_fault, opened
+from utils.submission.package import open_members
 
 
 def pack(path: Path, *members: tuple[str | ZipInfo, bytes]) -> Path:
@@ -21,8 +22,8 @@ def pack(path: Path, *members: tuple[str | ZipInfo, bytes]) -> Path:
 
 
 def faults(path: Path) -> list[str]:
-    with opened(path) as archive:
-        return [find_fault(info) for info in archive.infolist()]
+    with open_members(path) as members:
+        return [member.fault for member in members]
 
 
 @pytest.mark.parametrize(("name", "fault"), [
@@ -87,5 +88,6 @@ def test_what_is_no_archive(tmp_path: Path) -> None:
             faults(tmp_path / "x.zip")
     with pytest.raises(FileNotFoundError, match="no such archive"):
         faults(tmp_path / "y.zip")
+    os.mkfifo(tmp_path / "z.zip")
     with pytest.raises(ValueError, match="cannot be read"):
-        faults(tmp_path)
+        faults(tmp_path / "z.zip")

@@ -14,7 +14,7 @@ from PIL import Image
 
 from datasets import DATASETS, build_dataset
 from datasets.evaluation.submission import LAYOUTS, expected_package
-from utils.submission.check import find_fault
+from utils.submission.package import find_fault
 
 Files = dict[str, bytes]
 KITTI = "semantic/000000_10.png"

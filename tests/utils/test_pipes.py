@@ -17,7 +17,7 @@ from model import hub
 from utils import files
 from utils.files import read_file, replacing, write_file
 from utils.scoring.comparison import read_scores
-from utils.submission.check import inspect
+from utils.submission.package import inspect
 
 
 @pytest.fixture

@@ -19,10 +19,7 @@ ASK = 5.0  # seconds between two looks at the first host, and for its answer
 
 
 def watch(place: tuple[str, int], patience: float) -> None:
-    """Ends this process when the first host, once seen, has not answered for a while.
-
-    The trainings of this host end with it.
-    """
+    """Ends the trainings of this host when the first one, once seen, has not answered for long."""
     seen = None
     while seen is None or time.monotonic() - seen < patience:
         try:

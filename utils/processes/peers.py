@@ -21,11 +21,7 @@ class Peers:
 
     Rank 0 listens to all, all to rank 0. What it takes is a connection of its own to the store of
     the launcher; as that may hang where a network is cut, threads use it that nobody waits for.
-
-    Args:
-        processes: host and process id of every rank.
-        host, port: of the store.
-        patience: without a beat.
+    `processes` are host and process id of every rank; `patience` is without a beat.
     """
 
     def __init__(
@@ -57,11 +53,7 @@ class Peers:
         self.thread.join(ROLL_CALL)
 
     def attend(self, work: dist.Work) -> None:
-        """Waits for an exchange, however long, as long as those live whom this rank hears.
-
-        Raises:
-            RuntimeError: one of them does not.
-        """
+        """Waits for an exchange as long as those live whom this rank hears; else RuntimeError."""
         while not work.is_completed():
             for number, last in self.last.items():
                 if time.monotonic() - last > self.patience:
@@ -76,8 +68,7 @@ class Peers:
         Ranks that fail by themselves say so in the launcher's store, those that were left alone
         call the roll there, and the first of them tells.
 
-        Returns:
-            A line; "" if another rank tells; None if `error` is this rank's own.
+        Returns a line; "" if another rank tells; None if `error` is this rank's own.
         """
         alone = isinstance(error, dist.DistError) or (
             isinstance(error, RuntimeError) and LOST.search(str(error)))

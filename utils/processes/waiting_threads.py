@@ -34,13 +34,12 @@ WATCH = "cores"  # name of the thread
 def sleep_beside_others(threads: int) -> bool:
     """Watches the cores from now on, for a process that computes with so many threads.
 
-    Returns:
-        Whether they are watched: on Linux, with several threads and no setting of the user's own.
+    Returns whether they are watched: on Linux, with several threads, of which others may need the
+    cores, and no setting of the user's own.
     """
     own = {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & os.environ.keys()
-    if own or threads < 2 or not STAT.exists():
-        return False
-    if 2 * threads <= len(os.sched_getaffinity(0)):  # enough are free for others
+    if (own or threads < 2 or not STAT.exists()
+            or 2 * threads <= len(os.sched_getaffinity(0))):
         return False
     if not any(thread.name == WATCH for thread in threading.enumerate()):
         end = threading.Event()

@@ -36,27 +36,16 @@ NETWORK = ("eval_size", "eval_crop", "class_map", "scales", "flip_average", "win
 
 @dataclass(frozen=True)
 class Report:
-    """What the report is about.
+    """What the report is about."""
 
-    Args:
-        title: of the page, what is scored.
-        source: what made the predictions.
-        scores: counts of all images.
-        result: the figures, as `utils.scoring.summary.summarize` has them.
-        names: of the images.
-        facts: name -> value, said as they are; None is left out.
-        options: likewise, folded.
-        comparison: with an earlier evaluation.
-    """
-
-    title: str
-    source: str
-    scores: Scores
-    result: Mapping[str, Any]
-    names: Sequence[str]
-    facts: Mapping[str, Any]
-    options: Mapping[str, Any]
-    comparison: Comparison | None = None
+    title: str  # of the page, what is scored
+    source: str  # what made the predictions
+    scores: Scores  # counts of all images
+    result: Mapping[str, Any]  # the figures, as `utils.scoring.summary.summarize` has them
+    names: Sequence[str]  # of the images
+    facts: Mapping[str, Any]  # name -> value, said as they are; None is left out
+    options: Mapping[str, Any]  # likewise, folded
+    comparison: Comparison | None = None  # with an earlier evaluation
 
 
 class Strip(NamedTuple):
@@ -70,8 +59,7 @@ class Strip(NamedTuple):
 def check_folder(folder: str) -> None:
     """Refuses, before the work, a report that could not be written.
 
-    Raises:
-        ValueError: the folder holds a report or cannot be made, or jinja2 is missing.
+    Raises ValueError: the folder holds a report or cannot be made, or jinja2 is missing.
     """
     try:
         import jinja2  # noqa: F401
@@ -86,10 +74,7 @@ def check_folder(folder: str) -> None:
 def write(folder: str, report: Report, show: Callable[[int], Scored]) -> Path:
     """Writes DIR/index.html last, so that a page that is there is complete; returns its path.
 
-    Args:
-        folder: DIR.
-        report: what it is about.
-        show: from an image's number to its pixels, prediction and label.
+    `show` gives pixels, prediction and label of an image's number.
     """
     import jinja2
 
@@ -198,18 +183,15 @@ def css_color(color: tuple[int, int, int]) -> str:
 def class_rows(scores: Scores, result: Mapping[str, Any]) -> list[ClassRow]:
     """One row for each scored class."""
     pixels = scores.matrix.sum(1)
-    total = pixels[scores.scored].sum()
-    rows = []
-    for i, label in enumerate(scores.labels):
-        if label.ignored:
-            continue
-        iou, instance_iou, boundary_iou, recall = (
-            result.get(key, {}).get(label.name, math.nan)
-            for key in ("classScores", "classInstScores", "boundaryScores", "classAccuracies")
-        )
-        rows.append(ClassRow(i, label.name, css_color(label.color), iou, instance_iou,
-                             boundary_iou, recall, ratio(pixels[i], total)))
-    return rows
+
+    def figure(key: str, name: str) -> float:
+        return result.get(key, {}).get(name, math.nan)
+
+    return [ClassRow(i, x.name, css_color(x.color), figure("classScores", x.name),
+                     figure("classInstScores", x.name), figure("boundaryScores", x.name),
+                     figure("classAccuracies", x.name),
+                     ratio(pixels[i], pixels[scores.scored].sum()))
+            for i, x in enumerate(scores.labels) if not x.ignored]
 
 
 def confusion(scores: Scores) -> list[list[Cell]]:
@@ -220,8 +202,7 @@ def confusion(scores: Scores) -> list[list[Cell]]:
     return [
         [Cell(truth, prediction, int(row[j]), ratio(row[j], row.sum()), i == j)
          for j, prediction in enumerate([*names, "not scored"])]
-        for i, (truth, row) in enumerate(zip(names, counts, strict=True))
-    ]
+        for i, (truth, row) in enumerate(zip(names, counts, strict=True))]
 
 
 def bands(result: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -243,12 +224,7 @@ def bands(result: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def settings(args: argparse.Namespace, about: dict[str, Any]) -> dict[str, Any]:
-    """The options of an evaluation that decide its scores.
-
-    Args:
-        args: those of evaluate.py.
-        about: what is known of the network, empty for given predictions.
-    """
+    """The options of evaluate.py that decide its scores; `about` the network, empty without one."""
     chosen = {name: getattr(args, name) for name in DATA + (NETWORK if about else ())}
     if args.boundary:
         chosen["boundary_ratio"] = args.boundary_ratio
@@ -256,13 +232,7 @@ def settings(args: argparse.Namespace, about: dict[str, Any]) -> dict[str, Any]:
 
 
 def origin(args: argparse.Namespace, data: str, about: dict[str, Any]) -> dict[str, Any]:
-    """What the report says: rows of a name and a text, or None where there is nothing to say.
-
-    Args:
-        args: those of evaluate.py.
-        data: the data set in words.
-        about: as in `settings`.
-    """
+    """What the report says: rows of a name and a text, or None where there is nothing to say."""
     builder = about.get("options", {}).items()
     chosen = {key: value for key, value in settings(args, about).items()
               if value is not None and value is not False and value != [1.0]}

@@ -76,25 +76,20 @@ def choose(scores: Scores, count: int) -> Choice:
     No image is among both the worst and the best; images without an error in a class are not among
     its worst. Of equal IoUs, the one with more wrong pixels is the worse.
     """
-    means, of_class = {}, {}
+    Rows = dict[int, tuple[float, int]]  # image -> IoU and what is wrong, negative
+    means: Rows = {}
+    of_class: dict[int, Rows] = {i: {} for i, x in enumerate(scores.labels) if not x.ignored}
     for index, ious in image_ious(scores).items():
         hits, pixels, false = scores.images[index].classes
         wrong = pixels - hits + false
         if not math.isnan(mean := average(ious.values())):
             means[index] = mean, -int((pixels - hits)[scores.scored].sum())
-        of_class[index] = {
-            i: (ious[label.name], -int(wrong[i]))
-            for i, label in enumerate(scores.labels) if not label.ignored and wrong[i]
-        }
+        for i, rows in of_class.items():
+            if wrong[i]:
+                rows[index] = ious[scores.labels[i].name], -int(wrong[i])
     order = sorted(means, key=means.__getitem__)
-    return Choice(
-        order[:count], order[count:][::-1][:count],
-        {
-            i: sorted((index for index, rows in of_class.items() if i in rows),
-                      key=lambda index: of_class[index][i])[:count]
-            for i, label in enumerate(scores.labels) if not label.ignored
-        },
-    )
+    return Choice(order[:count], order[count:][::-1][:count],
+                  {i: sorted(rows, key=rows.__getitem__)[:count] for i, rows in of_class.items()})
 
 
 Drawn = dict[int, dict[str, Picture]]  # image -> kind -> picture
@@ -102,24 +97,16 @@ Drawn = dict[int, dict[str, Picture]]  # image -> kind -> picture
 
 @dataclass(frozen=True)
 class Gallery:
-    """Draws thumbnails, and writes the same pictures at full size into DIR/pictures/.
+    """Draws thumbnails, and writes the same pictures at full size into DIR/pictures/."""
 
-    Args:
-        folder: of the report.
-        labels: by the numbers that label maps hold.
-        names: of the images.
-    """
-
-    folder: Path
-    labels: Sequence[ScoredLabel]
-    names: Sequence[str]
+    folder: Path  # DIR
+    labels: Sequence[ScoredLabel]  # by the numbers that label maps hold
+    names: Sequence[str]  # of the images
 
     def draw(self, scored: Scored, shown_for: Iterable[int]) -> dict[str, Picture]:
         """The image if it is given, prediction, label and difference; "class N" for each label N.
 
-        Args:
-            scored: its image is resized to the label.
-            shown_for: the labels whose own difference is drawn.
+        The image is resized to the label; `shown_for` are the labels whose own difference is drawn.
         """
         prediction, truth = scored.prediction, scored.truth
         colors = [label.color for label in self.labels]
@@ -155,12 +142,7 @@ def draw_all(
 ) -> Drawn:
     """Image -> its pictures by kind, for all that were chosen; writes the files.
 
-    Args:
-        folder: of the report.
-        choice: of images.
-        show: from an image's number to its pixels, prediction and label.
-        scores: with the labels.
-        names: of all images.
+    `show` gives pixels, prediction and label of an image's number.
     """
     wanted = choice.pictures()
     gallery = Gallery(folder, scores.labels, names)
@@ -172,9 +154,7 @@ def draw_all(
 def fit(drawn: Drawn, uses: Mapping[int, int]) -> Drawn:
     """The same pictures, with thumbnails so small that those of the page have at most `MOST`.
 
-    Args:
-        drawn: pictures of each image.
-        uses: how often an image is shown.
+    `uses` is how often an image is shown.
     """
     length = sum(len(picture.data) * (uses[index] if kind in REPEATED else 1)
                  for index, pictures in drawn.items() for kind, picture in pictures.items())

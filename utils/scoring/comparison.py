@@ -77,15 +77,9 @@ class Comparison:
 
 
 def read_scores(path: str, labels: Sequence[ScoredLabel] | None = None) -> dict[str, Any]:
-    """The figures in a file that `evaluate.py --json` wrote.
+    """The figures in a file that `evaluate.py --json` wrote, if given of the `labels` scored now.
 
-    Args:
-        path: of the file.
-        labels: that are scored now; the file must have the same. None: of any.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: not such a file, or of other classes.
+    Raises FileNotFoundError, or ValueError: not such a file, or of other classes.
     """
     try:
         content = json.loads(read_file(path))

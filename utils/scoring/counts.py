@@ -65,19 +65,13 @@ def instance_table(runs: np.ndarray, prediction: np.ndarray, categories: np.ndar
 
 @dataclass
 class Scores:
-    """Counts over a data set.
+    """Counts over a data set."""
 
-    Args:
-        labels: all labels, scored or not, by number.
-        sizes: name -> average size in pixels of an instance, which weighs instances.
-        ratio: width of the boundary, as part of an image's diagonal; 0 counts no boundaries.
-        trimaps: widths in pixels of the bands around true boundaries that are scored alone.
-    """
-
-    labels: Sequence[ScoredLabel]
+    labels: Sequence[ScoredLabel]  # all, scored or not, by number
+    # Name -> average size in pixels of an instance, which weighs instances.
     sizes: Mapping[str, float] = field(default_factory=dict)
-    ratio: float = 0.0
-    trimaps: tuple[int, ...] = (1, 3, 5, 9)
+    ratio: float = 0.0  # width of the boundary, as part of an image's diagonal; 0: none is counted
+    trimaps: tuple[int, ...] = (1, 3, 5, 9)  # pixels around true boundaries that are scored alone
     images: dict[int, ImageCounts] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -93,12 +87,10 @@ class Scores:
         """The matrix and the rest of one image; changes nothing, so threads may call it.
 
         Args:
-            truth: (H, W) uint8 labels.
-            prediction: likewise.
+            truth, prediction: (H, W) uint8 labels.
             instances: (2, R) int32 runs of label * 1000 + n, or None.
 
-        Raises:
-            ValueError: another size, or a number that is no label.
+        Raises ValueError: another size, or a number that is no label.
         """
         if truth.shape != prediction.shape:
             raise ValueError(f"a prediction of {prediction.shape[1]}x{prediction.shape[0]} for a "
@@ -146,10 +138,7 @@ def near_boundary(labels: np.ndarray, width: int, frame: bool) -> np.ndarray:
 
 
 def boundary_counts(
-    truth: np.ndarray,
-    prediction: np.ndarray,
-    scored: np.ndarray,
-    ratio: float,
+    truth: np.ndarray, prediction: np.ndarray, scored: np.ndarray, ratio: float,
     trimaps: tuple[int, ...],
 ) -> np.ndarray:
     """(1 + T, 2, L) int64: intersection and union per label, of boundaries and in each trimap.
@@ -157,30 +146,21 @@ def boundary_counts(
     Pixels whose true label is not scored do not count.
 
     Args:
-        truth: (H, W) uint8 labels.
-        prediction: likewise.
+        truth, prediction: (H, W) uint8 labels.
         scored: (L,) bool.
         ratio: width of the boundary, as part of the image's diagonal.
         trimaps: T widths in pixels.
     """
     width = max(1, round(ratio * math.hypot(*truth.shape)))
-    counted = scored[truth]
-    own = counted & near_boundary(truth, width, frame=True)
-    said = counted & near_boundary(prediction, width, frame=True)
-    same = truth == prediction
-    rows = [_iou_counts(truth, prediction, own, said, same)]
-    for pixels in trimaps:
-        band = counted & near_boundary(truth, pixels, frame=False)
-        rows.append(_iou_counts(truth, prediction, band, band, same))
-    return np.stack([row[:, : len(scored)] for row in rows])
-
-
-def _iou_counts(
-    truth: np.ndarray, prediction: np.ndarray, own: np.ndarray, said: np.ndarray, same: np.ndarray
-) -> np.ndarray:
-    """(2, 256) intersection and union of `own` pixels of the truth and `said` ones predicted."""
-    true, predicted, both = (
-        np.bincount(labels[mask], minlength=256)
-        for labels, mask in ((truth, own), (prediction, said), (truth, own & said & same))
-    )
-    return np.stack([both, true + predicted - both])
+    counted, same = scored[truth], truth == prediction
+    own, said = (counted & near_boundary(labels, width, frame=True)
+                 for labels in (truth, prediction))
+    bands = [counted & near_boundary(truth, pixels, frame=False) for pixels in trimaps]
+    rows = []
+    for here, there in [(own, said), *zip(bands, bands, strict=True)]:
+        true, predicted, both = (
+            np.bincount(labels[mask], minlength=256)[: len(scored)]
+            for labels, mask in ((truth, here), (prediction, there), (truth, here & there & same))
+        )
+        rows.append(np.stack([both, true + predicted - both]))
+    return np.stack(rows)

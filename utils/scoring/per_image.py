@@ -37,15 +37,11 @@ class Outputs:
         names: of the images.
         kinds: folders to write, of `KINDS`.
 
-    Raises:
-        ValueError: the folder holds predictions, of another network perhaps.
+    Raises ValueError: the folder holds predictions, of another network perhaps.
     """
 
     def __init__(
-        self,
-        folder: str,
-        labels: Sequence[ScoredLabel],
-        names: Sequence[str],
+        self, folder: str, labels: Sequence[ScoredLabel], names: Sequence[str],
         kinds: Sequence[str] = KINDS,
     ) -> None:
         self.folder, self.names, self.kinds = Path(folder), names, kinds
@@ -56,9 +52,8 @@ class Outputs:
         files.check_folder(self.folder)
         self.lock = hold_folder(self.folder)
         self.colors = [label.color for label in labels]
-        self.ids = np.zeros(256, np.uint8)
+        self.ids, self.numbers = np.zeros((2, 256), np.uint8)
         self.ids[: len(labels)] = [label.id for label in labels]
-        self.numbers = np.zeros(256, np.uint8)
         self.numbers[self.ids[: len(labels)]] = np.arange(len(labels))
         self.ignored = [label.ignored for label in labels]
 
@@ -83,12 +78,8 @@ class Outputs:
 
 
 def evaluate(
-    scores: Scores,
-    items: Iterable[Any],
-    read: Callable[[Any], Scored] | None,
-    outputs: Outputs | None,
-    threads: int,
-    total: int | None = None,
+    scores: Scores, items: Iterable[Any], read: Callable[[Any], Scored] | None,
+    outputs: Outputs | None, threads: int, total: int | None = None,
 ) -> None:
     """Counts this rank's images, and then those of all ranks.
 
@@ -97,8 +88,7 @@ def evaluate(
         items: one per image of this rank; taken one after the other.
         read: from an item to what is scored, called in threads; None if items are that.
         outputs: writes pictures of each image.
-        threads: of this process.
-        total: number of items, to be shown.
+        threads, total: of this process; number of items, to be shown.
     """
     def measure(item: Any) -> tuple[int, Any]:
         scored: Scored = read(item) if read else item
@@ -106,8 +96,7 @@ def evaluate(
             outputs.write(scored.number, scored.image, scored.prediction, scored.truth)
         return scored.number, scores.measure(scored.truth, scored.prediction, scored.instances)
 
-    silent = None if distributed.rank() == 0 else True
     results = map_in_threads(measure, items, threads)
-    for index, counts in tqdm(results, total=total, disable=silent, unit="image"):
-        scores.add(index, counts)
+    for each in tqdm(results, total=total, disable=distributed.rank() > 0 or None, unit="image"):
+        scores.add(*each)
     scores.gather()

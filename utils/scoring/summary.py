@@ -135,9 +135,7 @@ def _category_scores(scores: Scores) -> tuple[Figures, Figures]:
         scored = own & scores.scored
         hits = matrix[np.ix_(scored, scored)].sum()
         false = matrix[np.ix_(others, scored)].sum()
-        plain[category] = math.nan
-        if scored.any():
-            plain[category] = ratio(hits, matrix[scored].sum() + false)
+        plain[category] = ratio(hits, matrix[scored].sum() + false)
         weighted[category] = math.nan
         if all(label.has_instances for label in labels if label.category == category):
             false = matrix[np.ix_(others, own)].sum()

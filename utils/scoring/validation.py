@@ -1,6 +1,5 @@
 """Validation: a network over a labelled split; integers until the last line."""
 
-import signal
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -22,12 +21,8 @@ from utils.workers import read_shard
 class ConfusionMatrix:
     """Counts of (target class, predicted class) over a whole data set.
 
-    The matrix has C rows and C + 1 columns: the last column counts predictions outside the
-    classes (void logits), which are misses.
-
-    Args:
-        class_names: C names in train-id order.
-        device: where the counting is done.
+    The matrix has C rows, of `class_names` in train-id order, and C + 1 columns: the last column
+    counts predictions outside the classes (void logits), which are misses.
     """
 
     def __init__(self, class_names: list[str], device: torch.device | str = "cpu") -> None:
@@ -65,12 +60,11 @@ class ConfusionMatrix:
     def summary(self) -> dict[str, Any]:
         """What a training records, as plain numbers; IoU by class, None for nan."""
         matrix = self.matrix.double()
-        found = matrix.diagonal() / matrix.sum(1)
-        pairs = zip(self.class_names, self.iou().tolist(), strict=True)
+        hits, pairs = matrix.diagonal(), zip(self.class_names, self.iou().tolist(), strict=True)
         return {
             "mean_iou": self.mean_iou(),
-            "pixel_accuracy": (matrix.diagonal().sum() / matrix.sum()).item(),
-            "mean_accuracy": found.nanmean().item(),
+            "pixel_accuracy": (hits.sum() / matrix.sum()).item(),
+            "mean_accuracy": (hits / matrix.sum(1)).nanmean().item(),
             "iou": {name: None if value != value else value for name, value in pairs},
             **({} if self.loss is None else {"loss": self.loss}),
         }
@@ -90,9 +84,7 @@ class CrossEntropy:
         self.sums = torch.zeros(2, dtype=torch.int64, device=device)  # loss in units, pixels
         self.target = torch.empty(0)  # of the next image, (H, W)
 
-    def __call__(
-        self, scores: Tensor, upsample: Callable[..., Tensor], images: Tensor
-    ) -> Tensor:
+    def __call__(self, scores: Tensor, upsample: Callable[..., Tensor], images: Tensor) -> Tensor:
         """(1, C, h, w) logits as they are."""
         size = scores.shape[-2:]
         target = F.interpolate(self.target[None, None], size, mode="nearest-exact")[0].long()
@@ -114,7 +106,7 @@ def validate(
     predictor: Predictor, dataset: Any, workers: int = 0, stop: StopRequest | None = None,
     say: Callable[[int, int], None] = lambda done, total: None,
 ) -> ConfusionMatrix:
-    """Scores a network on a data set, each rank on its own part, summed over ranks, with the loss.
+    """Scores a network on a data set, each rank on its own part, with the loss; sums on each rank.
 
     One image per forward: the figures do not depend on any batch size.
 
@@ -126,11 +118,7 @@ def validate(
         stop: asked before each image.
         say: told before each image how many of all are done.
 
-    Returns:
-        The matrix over all ranks, the same on each.
-
-    Raises:
-        Stopped: a rank was asked to stop.
+    Raises Stopped: a rank was asked to stop.
     """
     device = predictor.device
     confusion = ConfusionMatrix(dataset.class_names, device)
@@ -146,7 +134,7 @@ def validate(
     distributed.sum_over_ranks(confusion.matrix)
     confusion.images, stopped = distributed.sum_over_ranks(counts).tolist()
     if stopped:
-        raise Stopped((stop and stop.number) or signal.SIGTERM)
+        raise Stopped(stop.number if stop else 0)
     if confusion.images != len(dataset):
         raise RuntimeError(f"{confusion.images} of {len(dataset)} images were scored")
     confusion.loss = losses.mean()

@@ -4,7 +4,7 @@ pred/ holds ids and nothing else, laid out as in the package; rgb/ (colors) and 
 over the image) are for people. Scorers that search a folder take a color picture for a prediction.
 """
 
-import json
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,21 +13,11 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from utils import distributed
-from utils.files import (
-    _read_settings,
-    blaming,
-    check_settings,
-    read_file,
-    replacing,
-    sweep,
-    write_file,
-)
-from utils.images import Palette, read_size, write_png
+from utils import distributed, files
+from utils.images import Palette, Size, read_size, write_png
 from utils.labels import to_ids
 from utils.pictures import colorize, overlay
-from utils.submission.check import THREADS, Findings, find_fault, inspect
-from utils.submission.package import Package, Size, write_zip
+from utils.submission.package import THREADS, Findings, Package, find_fault, inspect
 from utils.workers import map_in_threads
 
 PRED, RGB, COMPOSE = "pred", "rgb", "compose"
@@ -36,19 +26,12 @@ SETTINGS, DONE = "settings.json", "test.json"
 
 @dataclass(frozen=True)
 class ResultsFolder:
-    """Where the predictions of one network for one package go.
-
-    Args:
-        folder: is made.
-        package: what is expected in it.
-        title: name of the zip, without suffix.
-        pictures: whether rgb/ and compose/ are wanted.
-    """
+    """Where the predictions of one network for one package go."""
 
     folder: Path
-    package: Package
-    title: str
-    pictures: bool = False
+    package: Package  # what is expected in it
+    title: str  # name of the zip, without suffix
+    pictures: bool = False  # whether rgb/ and compose/ are wanted
 
     def check(self, settings: dict[str, Any], go_on: bool) -> dict[str, Any]:
         """Refuses to mix the predictions of two networks, or of one with different settings.
@@ -57,11 +40,9 @@ class ResultsFolder:
             settings: all that decides what a prediction is.
             go_on: whether predictions may be there, made with the same settings.
 
-        Returns:
-            The settings; where predictions are there, with theirs for what is left open.
+        Returns the settings; where predictions are there, with theirs for what is left open.
 
-        Raises:
-            ValueError: what is there, and what to do.
+        Raises ValueError: what is there, and what to do.
         """
         if not any(self.folder.glob(f"{PRED}/*")):
             return settings
@@ -69,14 +50,14 @@ class ResultsFolder:
             raise ValueError(f"{self.folder / PRED}: holds predictions; --skip-done goes on with "
                              "them, and another --save-dir keeps two networks apart")
         record = self.folder / SETTINGS
-        known, auto = _read_settings(record), settings["precision"] == "auto"
+        known, auto = files.read_settings(record), settings["precision"] == "auto"
         precision = known.get("precision") if auto else settings["precision"]
         if precision not in ("fp32", "bf16", "fp16"):  # old records say auto, which may be either
             precision = "unknown"
         compiled = settings["compile"]
         settings = {**settings, "precision": precision,
                     "compile": known.get("compile") if compiled is None else compiled}
-        check_settings(record, settings, "predictions")
+        files.check_settings(record, settings, "predictions")
         if auto:
             distributed.say(f"precision: {precision}, as of the predictions in {self.folder}")
         return settings
@@ -87,8 +68,7 @@ class ResultsFolder:
         mine = distributed.shard(len(items))
         done = torch.zeros(len(items), dtype=torch.int64)
         jobs = map_in_threads(lambda index: self._is_done(*items[index]), mine, THREADS)
-        silent = None if distributed.rank() == 0 else True
-        bar = tqdm(jobs, desc="check", total=len(mine), unit="file", disable=silent)
+        bar = tqdm(jobs, "check", len(mine), unit="file", disable=distributed.rank() > 0 or None)
         done[list(mine)] = torch.tensor(list(bar), dtype=torch.int64)
         # Ranks that looked at a network disk on their own might disagree.
         done = distributed.sum_over_ranks(done.to(device))
@@ -96,12 +76,10 @@ class ResultsFolder:
 
     def start(self, settings: dict[str, Any]) -> None:
         """Records the settings and removes what an earlier attempt left, on the main rank."""
-        with blaming(self.folder):
-            self.folder.mkdir(parents=True, exist_ok=True)
-            sweep(self.folder)
+        with files.blaming(self.folder):
             for left in (self.zip, self.folder / DONE):
                 left.unlink(missing_ok=True)
-        write_file(self.folder / SETTINGS, json.dumps(settings, indent=1).encode())
+        files.begin(self.folder / SETTINGS, settings)
 
     def write(self, path: str, train_ids: np.ndarray) -> None:
         """Writes one prediction, (H, W) uint8 train ids, as the package has it."""
@@ -118,31 +96,38 @@ class ResultsFolder:
     def pack(self) -> Findings:
         """Writes the zip, checks it with a second reader, and only then gives it its name.
 
-        Raises:
-            ValueError: predictions are missing or wrong; lists them.
-            OSError: no room, no permission.
+        Raises ValueError that lists predictions that are missing or wrong, or OSError.
         """
-        with replacing(self.zip) as part:
-            write_zip(part, self.folder / PRED, self.package)
+        with files.replacing(self.zip) as part:
+            with zipfile.ZipFile(part, "w") as archive:
+                for name in tqdm(self.package.sizes, "pack", unit="file", disable=None):
+                    self._add(archive, name)
             findings = inspect(part, self.package)
             findings.raise_faults(self.zip)
         return findings
 
     def finish(self, about: dict[str, Any]) -> None:
         """Marks the folder as complete."""
-        write_file(self.folder / DONE, json.dumps(about, indent=1).encode())
+        files.write_json(self.folder / DONE, about)
 
     @property
     def zip(self) -> Path:
         """The package."""
         return self.folder / f"{self.title}.zip"
 
+    def _add(self, archive: zipfile.ZipFile, name: str) -> None:
+        """Packs a prediction that is there, as the same bytes whenever it is the same file."""
+        file, member = self.folder / PRED / name, zipfile.ZipInfo(name)
+        if file.is_file():  # the check of the package says which are missing
+            member.compress_type, member.external_attr = zipfile.ZIP_DEFLATED, 0o100644 << 16
+            archive.writestr(member, file.read_bytes(), compresslevel=1)
+
     def _picture(self, kind: str, path: str) -> Path:
         return self.folder / kind / path.removeprefix(self.package.folder)
 
     def _is_done(self, path: str, size: Size) -> bool:
         try:
-            data = read_file(self.folder / PRED / path)
+            data = files.read_file(self.folder / PRED / path)
             pictures = [self._picture(kind, path) for kind in (RGB, COMPOSE) if self.pictures]
             return all(read_size(picture) == size for picture in pictures) and not find_fault(
                 path, data, size, self.package

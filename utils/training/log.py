@@ -60,8 +60,7 @@ class Log:
                   file=sys.stderr)
 
     def _open_board(self, folder: Path, start_step: int) -> None:
-        # Imported late: it takes a second that --help should not.
-        from torch.utils.tensorboard import SummaryWriter
+        from torch.utils.tensorboard import SummaryWriter  # takes a second that --help should not
 
         self.board = SummaryWriter(folder, purge_step=start_step + 1)
 
@@ -113,20 +112,19 @@ class Log:
         """Writes figures to log.jsonl and TensorBoard, under the tag `kind`."""
         if not self.main:
             return
-        line = json.dumps({"kind": kind, "step": step, **figures}) + "\n"
-        self._try(self.file.name, lambda: self._append(line))
-        self._try("TensorBoard", lambda: self._add_scalars(kind, step, figures))
 
-    def _append(self, line: str) -> None:
-        with open_own(self.file, "a") as file:
-            file.write(line)
+        def append() -> None:
+            with open_own(self.file, "a") as file:
+                file.write(json.dumps({"kind": kind, "step": step, **figures}) + "\n")
 
-    def _add_scalars(self, kind: str, step: int, figures: dict[str, Any]) -> None:
-        for name, value in figures.items():
-            values = value if isinstance(value, dict) else {"": value}
-            for key, number in values.items():
-                if number is not None:
-                    self.board.add_scalar(f"{kind}/{name}/{key}".rstrip("/"), number, step)
+        def add_scalars() -> None:
+            for name, value in figures.items():
+                for key, number in (value if isinstance(value, dict) else {"": value}).items():
+                    if number is not None:
+                        self.board.add_scalar(f"{kind}/{name}/{key}".rstrip("/"), number, step)
+
+        self._try(self.file.name, append)
+        self._try("TensorBoard", add_scalars)
 
     def validation(self, state: TrainingState, confusion: ConfusionMatrix) -> bool:
         """Records a validation; True, and state.best, when it is the best so far."""
@@ -139,9 +137,7 @@ class Log:
     def reconstruction(self, state: TrainingState, figures: dict[str, Any]) -> bool:
         """Records how well frames are made from others; True, and state.best, when best so far.
 
-        Args:
-            state: of the training.
-            figures: `psnr` in dB of `network`, `flow` and `no_motion`; `better`, a share of frames.
+        `figures`: `psnr` in dB of `network`, `flow` and `no_motion`; `better`, a share of frames.
         """
         psnr = figures["psnr"]
         best = self._validated(state, psnr["network"], figures)
@@ -161,9 +157,8 @@ class Log:
 
     def pictures(self, step: int, pictures: Iterable[tuple[str, np.ndarray]]) -> None:
         """Gives TensorBoard named (H, W, 3) uint8 pictures."""
-        if self.main:
-            for name, picture in pictures:
-                self._try("TensorBoard", partial(self._add_image, name, picture, step))
+        for name, picture in pictures if self.main else ():
+            self._try("TensorBoard", partial(self._add_image, name, picture, step))
 
     def _add_image(self, name: str, picture: np.ndarray, step: int) -> None:
         self.board.add_image(f"val/{shown(name)}", picture, step, dataformats="HWC")

@@ -84,12 +84,12 @@ class Settings:
 
     device: torch.device
     precision: str  # fp32, bf16, fp16
-    accumulate: int  # forwards per step
-    clip: float  # largest gradient norm, 0 for none
-    ema: float  # decay of the running mean
-    ema_ramp: int  # steps of its rise, 0 for the usual one
-    freeze_bn: bool
-    seed: int
+    accumulate: int = 1  # forwards per step
+    clip: float = 0.0  # largest gradient norm, 0 for none
+    ema: float = 0.0  # decay of the running mean
+    ema_ramp: int = 0  # steps of its rise, 0 for the usual one
+    freeze_bn: bool = False
+    seed: int = 0
     teacher: Callable[[Tensor, Tensor, Tensor], Tensor] | None = None  # loss, logits, images
 
 
@@ -126,12 +126,9 @@ class TrainingState:
         self.validated.load_state_dict(state["weights"])
         raw = state["raw_weights"] or state["weights"]  # the running mean may be switched on now
         distributed.unwrap(self.network).load_state_dict(raw)
-        groups = [
-            {key: value for key, value in group.items() if key not in ("params", "lr")}
-            for group in self.optimizer.param_groups
-        ]
-        saved = state["optimizer"]["param_groups"]
-        groups = [{**group, **now} for group, now in zip(saved, groups, strict=True)]
+        pairs = zip(state["optimizer"]["param_groups"], self.optimizer.param_groups, strict=True)
+        groups = [{**saved, **{key: now[key] for key in now if key not in ("params", "lr")}}
+                  for saved, now in pairs]
         self.optimizer.load_state_dict({**state["optimizer"], "param_groups": groups})
         self.scaler.load_state_dict(state["scaler"])
         self.step, self.epoch, self.best = state["step"], state["epoch"], state["best"]
@@ -162,13 +159,9 @@ def update_ema(ema: nn.Module, network: nn.Module, decay: float) -> None:
 
 
 def backward(state: TrainingState, loss: Tensor) -> float:
-    """Adds the gradients of one micro-batch.
+    """Adds the gradients of one micro-batch; returns its loss as a number.
 
-    Returns:
-        The loss as a number.
-
-    Raises:
-        FloatingPointError: it is not finite; nothing was changed.
+    Raises FloatingPointError: it is not finite; nothing was changed.
     """
     value = loss.item()
     if not math.isfinite(value):
@@ -178,12 +171,9 @@ def backward(state: TrainingState, loss: Tensor) -> float:
 
 
 def ema_decay(step: int, decay: float, ramp: int) -> float:
-    """Decay of the running mean at a step: `decay` is reached gradually.
+    """Decay of the running mean at a step from 0, which rises to `decay`.
 
-    Args:
-        step: from 0.
-        decay: in the end.
-        ramp: N of decay * (1 - exp(-(step + 1) / N)); 0 for min(decay, (1 + step) / (10 + step)).
+    By decay * (1 - exp(-(step + 1) / ramp)), without a ramp min(decay, (1 + step) / (10 + step)).
     """
     if ramp:
         return decay * -math.expm1(-(step + 1) / ramp)
@@ -195,17 +185,10 @@ def update(
 ) -> dict[str, float]:
     """One optimizer step from the gradients gathered: unscale, clip, step, average.
 
-    Args:
-        state: is changed.
-        clip: largest norm of the gradient; 0 for none.
-        ema: decay of the running mean, reached gradually.
-        ema_ramp: how, as of `ema_decay`.
+    `clip`, `ema` and `ema_ramp` as in `Settings`. Returns the learning rate of the first group and
+    the norm of the gradient before clipping.
 
-    Returns:
-        Learning rate of the first group and norm of the gradient before clipping.
-
-    Raises:
-        FloatingPointError: the gradient is not finite, and not because fp16 looks for its scale.
+    Raises FloatingPointError: the gradient is not finite, and not because fp16 looks for its scale.
     """
     factor = state.schedule(state.step)
     for group in state.optimizer.param_groups:

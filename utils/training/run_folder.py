@@ -9,44 +9,37 @@ import secrets
 import shlex
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from copy import deepcopy
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from utils import checkpoint, distributed
 from utils.files import check_room, open_own, shown, sweep, write_file
 from utils.locks import Lock
 from utils.precision import processor
-from utils.processes.failures import MEMORY
-from utils.stopping import Stopped
+from utils.stopping import MEMORY, Stopped
 from utils.training.log import Log
 from utils.training.optimization import Settings, TrainingState
 
 LAST, SPARE, BEST = "last.pth", "last.prev.pth", "best.pth"
 LAUNCH = ".launch"  # the launcher that a folder was begun by
 BEST_KEYS = ("format", "model", "dataset", "weights", "step", "best", "args", "eval_size")
+LONG = 60.0  # seconds before the first step that are worth a line
 
 
 class RunFolder:
-    """Made and locked by the main rank; other ranks only read.
+    """Made and locked by the main rank; other ranks only read. `resume` continues what is in it.
 
-    Args:
-        path: of the folder.
-        resume: continue what is in it.
-        main: this is the main rank.
-
-    Raises:
-        ValueError: it holds checkpoints and `resume` is off, or another process writes there.
-        OSError: it cannot be written.
+    Raises ValueError: it holds checkpoints and `resume` is off, or is in use; OSError: unwritable.
     """
 
     def __init__(self, path: str | Path, resume: bool, main: bool = True) -> None:
-        self.path = Path(path).resolve()
-        self.main = main
-        self.saved = False
+        self.path, self.main, self.saved = Path(path).resolve(), main, False
         if not main:
             return
         if not resume and any((self.path / name).exists() for name in (LAST, SPARE, BEST)):
@@ -54,7 +47,9 @@ class RunFolder:
                              f"--resume {path}, or choose another --run-dir")
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            self._lock()
+            self.lock = Lock(self.path / ".lock")
+            if owner := self.lock.take():  # two trainings would mix their checkpoints
+                raise ValueError(f"{self.path}: in use by {owner}")
             sweep(self.path)
             with open_own(self.path / "command.txt", "ab") as file:
                 command = shlex.join([Path(sys.executable).name, *sys.argv])
@@ -65,12 +60,6 @@ class RunFolder:
             where = shown(error.filename or self.path)
             raise OSError(error.errno, f"{where}: cannot be written ({error.strerror}); choose "
                           "another --run-dir") from None
-
-    def _lock(self) -> None:
-        """Two trainings in one folder would mix their checkpoints."""
-        self.lock = Lock(self.path / ".lock")
-        if owner := self.lock.take():
-            raise ValueError(f"{self.path}: in use by {owner}")
 
     def save(self, content: dict[str, Any]) -> None:
         """Writes last.pth; the one before stays as last.prev.pth.
@@ -113,9 +102,7 @@ def restarted(folder: Path) -> bool:
 def read_last(folder: Path) -> dict[str, Any]:
     """The newest checkpoint of a training that is whole; a damaged one stays and is named.
 
-    Raises:
-        FileNotFoundError: there is none.
-        ValueError: neither it nor its spare can be read.
+    Raises FileNotFoundError, or ValueError: neither it nor its spare can be read.
     """
     names = [name for name in (LAST, SPARE) if (folder / name).exists()]
     if not names:
@@ -140,12 +127,10 @@ def check_same_training(then: dict[str, Any], now: dict[str, Any], longer: bool 
     """Refuses to continue with what would be another training; says what changes last digits.
 
     Args:
-        then: `run` of the checkpoint; some keys are missing in older ones.
-        now: that of this training.
+        then, now: `run` of the checkpoint, in older ones without some keys, and of this training.
         longer: more steps than then are wanted.
 
-    Raises:
-        ValueError: network, optimizer, seed, batch, steps or list of images differ.
+    Raises ValueError: network, optimizer, seed, batch, steps or list of images differ.
     """
     for key in ("arch", "optimizer", "seed", "batch", "steps", "samples"):
         if then[key] == now[key] or key == "steps" and longer and then[key] < now[key]:
@@ -163,8 +148,7 @@ def check_same_training(then: dict[str, Any], now: dict[str, Any], longer: bool 
 
 
 def check_same_classes(then: dict[str, Any], now: dict[str, Any]) -> None:
-    """Refuses to continue with other classes than those of a checkpoint's `dataset`, or moved ones,
-    or with images that are read in another way.
+    """Refuses other or moved classes than a checkpoint's `dataset` has, or images read otherwise.
 
     Raises ValueError with the first that differs.
     """
@@ -184,8 +168,7 @@ def check_same_classes(then: dict[str, Any], now: dict[str, Any]) -> None:
 
 
 class Run:
-    """What surrounds the steps of a training: it goes on where the last checkpoint is, says what
-    it does, and saves what it is.
+    """What surrounds the steps of a training: it goes on from a checkpoint, reports, and saves.
 
     Args:
         args: `run_dir`, `arch`, `seed`, `batch_size`, `log_every`, `precision`, `schedule` and
@@ -195,8 +178,7 @@ class Run:
         this: `optimizer`, `steps` and `samples`, which have to be those of `last`.
         about: `model` and `dataset` of the checkpoints.
 
-    Raises:
-        ValueError: another training than that of `last`, or a folder that is in use.
+    Raises ValueError: another training than that of `last`, or a folder that is in use.
     """
 
     def __init__(
@@ -245,15 +227,28 @@ class Run:
             distributed.say(f"note: steps were {then['steps']}, are {now['steps']}"
                             + ("" if constant else ": the learning-rate course is a new one"))
 
+    def rehearse(self, attempt: Callable[[nn.Module], None]) -> None:
+        """Has a step, a validation and a save fail now if they would fail after days.
+
+        `attempt` gets a copy of the network for one forward, backward and validation; the training
+        stays as it is: weights, batch statistics and all random streams.
+        """
+        begun = time.monotonic()
+        network = distributed.unwrap(self.state.network)
+        device = next(network.parameters()).device
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            attempt(deepcopy(network))
+        if device.type == "cuda":
+            torch.cuda.empty_cache()
+        self.try_to_save()
+        if (took := time.monotonic() - begun) > LONG:
+            distributed.say(f"note: to try one step, one validation and one save took {took:.0f} s")
+
     @contextlib.contextmanager
     def until_stopped(self, what: str, settings: Settings) -> Iterator[None]:
         """Around the steps: when they are stopped, the folder gets what the training is then.
 
-        However they end, the log is closed.
-
-        Args:
-            what: is trained on, to be said first.
-            settings: of the steps.
+        However they end, the log is closed. `what` is trained on is said first.
         """
         self.log.line(f"{what}, step {self.state.step} of {self.steps}, {settings.precision} on "
                       f"{settings.device}: {self.folder.path}")
@@ -276,11 +271,7 @@ class Run:
             self.log.close()
 
     def save(self, complete: bool = False) -> None:
-        """Writes last.pth; nothing is left to do when it is `complete`.
-
-        Raises:
-            RuntimeError: the ranks have other weights.
-        """
+        """Writes last.pth; `complete`: nothing is left to do. RuntimeError if the ranks differ."""
         if distributed.world() > 1:
             named = distributed.unwrap(self.state.network).named_parameters()
             distributed.agree(f"weights at step {self.state.step}",
@@ -297,8 +288,7 @@ class Run:
     def try_to_save(self) -> None:
         """Writes a checkpoint, reads it, removes it; looks whether there is room for all to come.
 
-        Raises:
-            OSError, ValueError: no room, or the disk gives back something else.
+        Raises OSError or ValueError: no room, or the disk gives back something else.
         """
         if not self.folder.main:
             return

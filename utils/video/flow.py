@@ -28,8 +28,7 @@ def dis_flow(target: np.ndarray, source: np.ndarray) -> np.ndarray:
         target: (H, W, 3) uint8 RGB; every pixel gets a vector.
         source: (H, W, 3) uint8 RGB, where the vectors point to.
 
-    Raises:
-        ValueError: the sizes differ, or are below `SMALLEST`.
+    Raises ValueError: the sizes differ, or are below `SMALLEST`.
     """
     if target.shape != source.shape or min(target.shape[:2]) < SMALLEST:
         sizes = " and ".join(f"{frame.shape[1]}x{frame.shape[0]}" for frame in (source, target))

@@ -40,29 +40,17 @@ class Frame(NamedTuple):
 
 @dataclass
 class Video:
-    """Frames in order, to be read.
+    """Frames in order, to be read."""
 
-    Args:
-        name: for files that are made of it.
-        fps: frames per second.
-        items: one per frame, in order.
-        read: the pixels of an item, (H, W, 3) uint8 RGB; may be called in threads.
-        count: of frames, as far as it is known.
-        live: frames have their time (`Frame.seconds`) and no rate.
-        times: seconds of the frames of a file that were read so far, as it has them.
-        damaged: frames and parts of a file that could not be decoded, or not well.
-        left_out: files beside the frames that are none.
-    """
-
-    name: str
-    fps: float
-    items: Iterable[Any]
-    read: Callable[[Any], np.ndarray]
-    count: int | None = None
-    live: bool = False
-    times: list[float] = field(default_factory=list)
-    damaged: int = 0
-    left_out: list[Path] = field(default_factory=list)
+    name: str  # for files that are made of it
+    fps: float  # frames per second
+    items: Iterable[Any]  # one per frame, in order
+    read: Callable[[Any], np.ndarray]  # (H, W, 3) uint8 RGB of an item; may be called in threads
+    count: int | None = None  # of frames, as far as it is known
+    live: bool = False  # frames have their time (`Frame.seconds`) and no rate
+    times: list[float] = field(default_factory=list)  # seconds of a file's frames read so far
+    damaged: int = 0  # frames and parts of a file that could not be decoded, or not well
+    left_out: list[Path] = field(default_factory=list)  # files beside the frames that are none
 
     def jump(self) -> float:
         """The longest gap in the times of frames that no video has, in seconds, else 0."""
@@ -101,9 +89,7 @@ class Video:
 def open_file(path: Path) -> Video:
     """The frames of a video file, upright and with square pixels.
 
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: not a video, or one without frames.
+    Raises FileNotFoundError, or ValueError: not a video, or one without frames.
     """
     if not path.exists():
         raise FileNotFoundError(f"{shown(path)}: no such file or folder")
@@ -116,8 +102,7 @@ def open_file(path: Path) -> Video:
 def open_camera(number: int) -> Video:
     """What a camera sees, for ever; its driver drops frames that nobody asks for in time.
 
-    Raises:
-        ValueError: it is not there, or gives no picture.
+    Raises ValueError: it is not there, or gives no picture.
     """
     try:
         device, kind, options = find_camera(number)
@@ -140,11 +125,7 @@ def find_camera(number: int) -> tuple[str, str, dict[str, str]]:
 
 
 def open_address(address: str) -> Video:
-    """What a server sends, as rtsp://HOST/PATH.
-
-    Raises:
-        ValueError: nothing there, or it gives no picture.
-    """
+    """What a server sends, as rtsp://HOST/PATH. Raises ValueError if that is no picture."""
     path = address.partition("://")[2].partition("/")[2]  # before it there may be a password
     name = Path(path.partition("?")[0]).stem or "stream"
     return _open(name, address, shown(address), timeout=PATIENCE,
@@ -156,8 +137,7 @@ def open_frames(
 ) -> Video:
     """Images as the frames of a video; `upright` and `bits` as in `read_image`.
 
-    Raises:
-        FileNotFoundError, ValueError: there are none, or their sizes differ, or one has no header.
+    Raises FileNotFoundError or ValueError: none, of several sizes, or one without a header.
     """
     if not paths:
         raise FileNotFoundError(f"{name}: no images in it")
@@ -174,8 +154,7 @@ def open_frames(
 def _open(name: str, source: str, where: str, live: bool | None = None, **how: Any) -> Video:
     """A video whose first frame is there; if not said, it is `live` if its length is not known.
 
-    Raises:
-        ValueError: where, and what is wrong.
+    Raises ValueError: where, and what is wrong.
     """
     import av
 

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from utils.files import make_new
 from utils.images import shown
 
 if TYPE_CHECKING:  # loaded only where a video is written
@@ -27,12 +26,7 @@ LARGEST_DENOMINATOR = 1001  # of rates: 30000/1001
 class VideoFile:
     """A video that is there when it is complete, in a `with` block that ends well.
 
-    Args:
-        path: of the file, without a suffix.
-        fps: frames per second.
-
-    Raises:
-        RuntimeError: there is no encoder.
+    `path` is without a suffix. Raises RuntimeError: there is no encoder.
     """
 
     def __init__(self, path: Path, fps: float) -> None:
@@ -98,7 +92,7 @@ class VideoFile:
         from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
 
         self.part.parent.mkdir(parents=True, exist_ok=True)
-        make_new(self.part)
+        self.part.open("xb").close()  # an error where something is, a link too
         # The index comes first, so that browsers start to play while they load.
         container = av.open(f"file:{self.part.resolve()}", "w", format="mp4",
                             container_options={"movflags": "faststart"})
