@@ -8,9 +8,8 @@ from functools import partial
 
 from torch import Tensor, nn
 
-from model.aspp import ASPP
 from model.encoders.resnet import ResNetEncoder
-from model.layers import IMAGENET_MEAN, IMAGENET_STD, Normalize, Segmenter
+from model.layers import ASPP, IMAGENET_MEAN, IMAGENET_STD, Normalize, Segmenter
 
 
 class DeepLabV3(Segmenter):

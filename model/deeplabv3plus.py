@@ -11,10 +11,10 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from model.aspp import ASPP
 from model.encoders.resnet import ResNetEncoder, SEResNeXtEncoder
 from model.encoders.wide_resnet38 import WideResNet38Encoder
 from model.layers import (
+    ASPP,
     IMAGENET_MEAN,
     IMAGENET_STD,
     Normalize,

@@ -8,14 +8,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from model.losses.binary import bce, focal
 from model.losses.label_relaxation import (
     IMAGE_WEIGHTED,
     LossOptions,
     image_weighted,
     label_relaxation,
 )
-from model.losses.region import added, dice, lovasz
+from model.losses.per_class import added, bce, dice, focal, lovasz
 from utils.labels import IGNORE
 
 Loss = Callable[[Tensor, Tensor], Tensor]
