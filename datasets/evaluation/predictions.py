@@ -1,17 +1,26 @@
-"""Prediction PNGs of any program: found, recognized as ids, train ids or colors, read."""
+"""Prediction PNGs: of any program found, recognized as ids, train ids or colors, read; and what
+each benchmark expects of a package of them.
+"""
 
 import os
 from pathlib import Path
 
 import numpy as np
 
-from datasets.classes import read_indexed
+from datasets.base import SegmentationDataset
+from datasets.classes import UNKNOWN, read_indexed
 from datasets.evaluation.scored_set import ScoredSet
+from datasets.reading import check_exif
 from utils.images import read_image, read_label
 from utils.labels import IGNORE, NONE, color_ids, histogram, is_color
+from utils.submission.package import Package
 
 KINDS = ("auto", "ids", "train-ids", "colors")
 NEVER_SCORED = (1, 2, 3, 4, 5, 6, 9, 10, 14, 15, 16, 18)  # Cityscapes ids below 19
+LAYOUTS = {  # of packages: folder of the files, whether a server looks into all; others: NAME.png
+    "cityscapes": ("", True),  # CITY_SEQ_FRAME*.png
+    "kitti": ("semantic/", False),
+}
 
 
 def find_predictions(folder: str | Path, names: list[str]) -> dict[str, Path]:
@@ -129,3 +138,33 @@ def label_colors(scored: ScoredSet) -> tuple[np.ndarray, list[tuple[int, int, in
                 raise ValueError("colors cannot be scored: two classes of the data set have one "
                                  "color")
     return np.array(list(colors.values()), np.uint8), list(colors)
+
+
+def expected_package(name: str, dataset: SegmentationDataset) -> Package:
+    """The package of a split of data set `name`, in the order of its samples.
+
+    Args:
+        name: in DATASETS.
+        dataset: of the split.
+
+    Raises:
+        ValueError: EXIF turns images, and nothing says whether that is wanted.
+    """
+    check_exif(dataset)
+    folder, anywhere = LAYOUTS.get(name, ("", False))
+    table = dataset.id_to_train_id
+    void = int(np.flatnonzero(table == IGNORE)[0])
+    legal = table < UNKNOWN
+    if (table == UNKNOWN).any():  # else whatever is not listed is ignored, and is no answer
+        legal |= (table == IGNORE) & (np.arange(256) < IGNORE)
+    legal[void] = True
+    paths = [f"{folder}{name}.png" for name in dataset.names]
+    return Package(
+        sizes=dict(zip(paths, dataset.sizes(), strict=True)),
+        legal=legal,
+        train_id_to_id=dataset.train_id_to_id,
+        void=void,
+        anywhere=anywhere,
+        folder=folder,
+        published=dataset.SPLITS.get(dataset.split),
+    )
