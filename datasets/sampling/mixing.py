@@ -10,8 +10,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from datasets.base import SampleKey, SegmentationDataset
-from datasets.sampling.class_uniform import Item
-from datasets.sampling.epoch_lists import EpochLists
+from datasets.sampling.epoch_lists import EpochLists, Item
 from datasets.transforms import TrainTransform
 from utils.workers import Stream
 
