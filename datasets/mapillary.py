@@ -95,11 +95,7 @@ TABLE = ClassTable(
 
 
 def read_config(path: Path) -> ClassTable:
-    """The table in a `config*.json`: a class's id is its place in the list.
-
-    Raises:
-        ValueError: not such a file.
-    """
+    """The table in a `config*.json`, where a class's id is its place; ValueError if it is none."""
     try:
         labels = json.loads(read_text(path))["labels"]
         names = [str(label["readable"]) for label in labels]
@@ -112,12 +108,8 @@ def read_config(path: Path) -> ClassTable:
         raise ValueError(f"{path}: {len(counted)} of {len(names)} classes are evaluated; at least "
                          "one, of at most 255, is expected")
     train_ids = {i: IGNORE for i in range(len(names))} | {i: n for n, i in enumerate(counted)}
-    return ClassTable(
-        class_names=[names[i] for i in counted],
-        palette=[colors[i] for i in counted],
-        train_id_to_id=counted,
-        id_to_train_id=lookup_table(train_ids),
-    )
+    return ClassTable([names[i] for i in counted], [colors[i] for i in counted], counted,
+                      lookup_table(train_ids))
 
 
 class Mapillary(SegmentationDataset):
@@ -146,7 +138,6 @@ class Mapillary(SegmentationDataset):
         return Files(images, pattern, labels, f"{folder}/{self.LABELS[0]}/*.png")
 
     def read_label(self, label: Path) -> np.ndarray:
-        """(H, W) uint8, the indices of its palette PNGs."""
         return read_label(label, palette=True)
 
 

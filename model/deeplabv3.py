@@ -35,11 +35,8 @@ class DeepLabV3(Segmenter):
 
 
 def deeplabv3_resnet(
-    depth: int,
-    num_classes: int,
-    output_stride: int = 16,
-    mean: tuple[float, ...] = IMAGENET_MEAN,
-    std: tuple[float, ...] = IMAGENET_STD,
+    depth: int, num_classes: int, output_stride: int = 16,
+    mean: tuple[float, ...] = IMAGENET_MEAN, std: tuple[float, ...] = IMAGENET_STD,
 ) -> DeepLabV3:
     """DeepLabV3 on a ResNet of `depth` layers; `output_stride` 8 or 16; statistics in 0..255."""
     return DeepLabV3(ResNetEncoder(depth, output_stride), num_classes, Normalize(mean, std))

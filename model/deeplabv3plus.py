@@ -73,8 +73,11 @@ class DeepLabV3Plus(Segmenter):
         self.aspp = ASPP(encoder.out_channels, rates=(12, 24, 36), bare_projection=True)
         self.decoder = Decoder(encoder.channels[self.fine], align_corners)
         self.classifier = nn.Conv2d(256, num_classes, kernel_size=1, bias=False)
+        # Random weights as He et al., ICCV 2015, https://arxiv.org/abs/1502.01852
         for head in (self.aspp, self.decoder, self.classifier):
-            initialize(head)
+            for module in head.modules():
+                if isinstance(module, nn.Conv2d):
+                    nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
 
     def coarse_logits(self, images: Tensor) -> Tensor:
         """(N, 3, H, W) pixels -> (N, num_classes, h, w), h = H / skip, rounded."""
@@ -93,12 +96,8 @@ def initialize(head: nn.Module) -> None:
 
 
 def deeplabv3plus(
-    encoder: Callable[[int], Encoder],
-    num_classes: int,
-    output_stride: int = 8,
-    skip: int = 4,
-    mean: tuple[float, ...] = IMAGENET_MEAN,
-    std: tuple[float, ...] = IMAGENET_STD,
+    encoder: Callable[[int], Encoder], num_classes: int, output_stride: int = 8, skip: int = 4,
+    mean: tuple[float, ...] = IMAGENET_MEAN, std: tuple[float, ...] = IMAGENET_STD,
     align_corners: bool = True,
 ) -> DeepLabV3Plus:
     """DeepLabV3+ on the encoder of that output stride, 8 or 16; statistics in 0..255."""

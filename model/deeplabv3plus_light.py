@@ -49,13 +49,7 @@ class Context(nn.Module):
 
 
 class Join(nn.Module):
-    """Enlarges coarse features to the size of finer ones and fuses both.
-
-    Args:
-        coarse: channels.
-        fine: channels.
-        stride: of the finer ones.
-    """
+    """Enlarges `coarse` channels to the size of `fine` ones of a `stride`, and fuses both."""
 
     def __init__(self, coarse: int, fine: int, stride: int) -> None:
         super().__init__()
@@ -77,8 +71,6 @@ class LightDeepLabV3Plus(PaddedSegmenter):
         skip: stride of the finest features that are joined, which is that of the coarse logits.
         normalize: from pixels to what the encoder expects.
     """
-
-    multiple = 32
 
     def __init__(
         self, encoder: EfficientNetLiteEncoder, num_classes: int, skip: int, normalize: Normalize
@@ -112,12 +104,8 @@ class LightDeepLabV3Plus(PaddedSegmenter):
 
 
 def deeplabv3plus_light(
-    number: int,
-    num_classes: int,
-    output_stride: int = 32,
-    skip: int = 4,
-    mean: tuple[float, ...] = PIXELS,
-    std: tuple[float, ...] = PIXELS,
+    number: int, num_classes: int, output_stride: int = 32, skip: int = 4,
+    mean: tuple[float, ...] = PIXELS, std: tuple[float, ...] = PIXELS,
 ) -> LightDeepLabV3Plus:
     """On EfficientNet-Lite `number` of that output stride, 16 or 32; statistics in 0..255."""
     encoder = EfficientNetLiteEncoder(number, output_stride)

@@ -29,11 +29,7 @@ UPDATES = 12  # of the recurrent unit, torchvision's default
 
 
 def build_dis(weights: str | None, device: torch.device) -> Motion:
-    """OpenCV's dense inverse search, on the CPU.
-
-    Raises:
-        ValueError: weights were given, of which it has none.
-    """
+    """OpenCV's dense inverse search, on the CPU; ValueError if weights are given."""
     if weights:
         raise ValueError(f"--motion-weights {weights}: dis has none; choose another --motion")
     return lambda target, source, before: dis_flow(target, source)

@@ -267,8 +267,7 @@ def _snapshot(
 def read_statistics(folder: Path) -> tuple[tuple | None, tuple | None]:
     """Mean and standard deviation of the pixels in 0..255, RGB; None where no file says them.
 
-    Raises:
-        ValueError: a file that is not as its package writes it, or no such normalization.
+    ValueError for a file that is not as its package writes it, or for no such normalization.
     """
     for name, read in STATISTICS.items():
         path = folder / name

@@ -174,11 +174,7 @@ def _resize_rows(features: Tensor, height: int, align_corners: bool, rows: slice
 
 
 def checkpoint_activations(network: Any) -> None:
-    """Lets a network trade a second forward of its blocks for memory in training.
-
-    Raises:
-        ValueError: it has no encoder that can.
-    """
+    """Lets a network trade a second forward of its blocks for memory; ValueError if it cannot."""
     encoder: Any = getattr(network, "encoder", None)
     if not hasattr(encoder, "checkpoint_activations"):
         raise ValueError(f"--checkpoint-activations: {network.config['arch']} has no encoder that "

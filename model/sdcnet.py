@@ -177,10 +177,7 @@ def _published(weights: dict[str, Tensor], path: str | Path) -> SDCNet2D:
     """The network of a state dict of NVIDIA/semantic-segmentation, branch sdcnet.
 
     That project reads BGR frames, ours are RGB: input channels are reversed. Weights of its flow
-    network, and a mean of pixels that nothing there reads, are left out.
-
-    Raises:
-        ValueError: tensors of another network, or damaged.
+    network, and a mean of pixels that nothing there reads, are left out. ValueError for others.
     """
     first = weights.get("conv1.0.weight")
     inputs = {5 * kind.FRAMES - 2: kind for kind in SDCNETS.values()}

@@ -182,8 +182,7 @@ class SGCPNet(Segmenter):
 
 
 def sgcpnet(
-    num_classes: int,
-    mean: tuple[float, ...] = IMAGENET_MEAN,
+    num_classes: int, mean: tuple[float, ...] = IMAGENET_MEAN,
     std: tuple[float, ...] = IMAGENET_STD,
 ) -> SGCPNet:
     """SGCPNet, 0.6 million parameters; statistics in 0..255."""

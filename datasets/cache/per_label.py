@@ -33,9 +33,7 @@ def cache_folder(root: Path) -> Path:
 
 
 def per_label(
-    dataset: SegmentationDataset,
-    name: str,
-    measure: Callable[[np.ndarray], np.ndarray],
+    dataset: SegmentationDataset, name: str, measure: Callable[[np.ndarray], np.ndarray],
     threads: int = 1,
 ) -> list[np.ndarray]:
     """`measure((H, W) uint8 train ids)` of every label, in order; computed once, then cached.

@@ -144,12 +144,9 @@ def _why_no_ids(dataset: SegmentationDataset, path: Path, image: Path, error: Ex
         kind = next((kind for name, kind in LABEL_KINDS.items() if name in stored), "refused")
     if kind in ("color-label", "lossy-label") and _holds_ids(image, dataset.id_to_train_id):
         return Fault("swapped", path, f"its image is {image.name}")
-    known = dataset.lookup(path) is MERGED or fault.detail.startswith(("its palette", "its color"))
-    if known:
+    if dataset.lookup(path) is MERGED or fault.detail.startswith(("its palette", "its color")):
         return Fault("other-colors", path, fault.detail.partition(";")[0])
-    if kind == "refused":
-        return fault
-    return Fault(kind, path, stored)
+    return fault if kind == "refused" else Fault(kind, path, stored)
 
 
 def _holds_ids(image: Path, lookup: np.ndarray) -> bool:

@@ -105,10 +105,8 @@ class ScoredSet(Dataset):
             make = partial(Label, category="", has_instances=False)
             ids = dataset.train_id_to_id
             rows = zip(dataset.class_names, ids, dataset.palette, strict=True)
-            self.labels = [
-                make(name=name, id=number, train_id=i, ignored=False, color=color)
-                for i, (name, number, color) in enumerate(rows)
-            ]
+            self.labels = [make(name=name, id=number, train_id=i, ignored=False, color=color)
+                           for i, (name, number, color) in enumerate(rows)]
             void = min(set(range(256)) - set(ids))
             self.labels.append(make(name="void", id=void, train_id=IGNORE, ignored=True,
                                     color=(0, 0, 0)))
@@ -151,11 +149,7 @@ class ScoredSet(Dataset):
         return cv2.LUT(train_ids, self.from_train_ids)
 
     def ids_to_labels(self, ids: np.ndarray, path: Any) -> np.ndarray:
-        """(H, W) uint8 predicted ids of the data set -> labels.
-
-        Raises:
-            ValueError: an id that the data set does not have.
-        """
+        """(H, W) uint8 predicted ids -> labels; ValueError if the data set lacks one."""
         if self.by_id and ids.max() < len(self.labels):
             return ids
         train_ids = map_ids(ids, self.dataset.id_to_train_id, path)
@@ -168,8 +162,7 @@ class ScoredSet(Dataset):
     def read_instances(self, index: int, shape: tuple[int, ...]) -> np.ndarray | None:
         """(2, R) int32 runs of label * 1000 + n, or the bare label; None if none are known.
 
-        Raises:
-            ValueError: the map is not of the label's `shape`, or has instances of what has none.
+        ValueError if the map is not of the label's `shape`, or has instances of what has none.
         """
         sample = self.dataset.samples[index]
         if not self.instances or sample.instance is None:

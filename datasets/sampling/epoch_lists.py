@@ -189,8 +189,7 @@ def tile_centroids(train_ids: np.ndarray, tile: int) -> np.ndarray:
             classes = part.ravel()[first]
             areas, *sums = (  # whole numbers below 2**53, so exact
                 np.bincount(classes, weights, 256).astype(np.int64)
-                for weights in (lengths, lengths * (2 * x + lengths - 1) // 2, lengths * y)
-            )
+                for weights in (lengths, lengths * (2 * x + lengths - 1) // 2, lengths * y))
             present = np.flatnonzero(areas[:IGNORE])
             x, y = (each[present] // areas[present] for each in sums)
             rows.append(np.column_stack([present, left + x, top + y]).astype(np.int32))
@@ -227,11 +226,7 @@ def shifted(name: str, frames: int) -> str:
 
 
 def propagated(train: SegmentationDataset, root: str, skips: tuple[int, ...]) -> list[Sample]:
-    """The frames `skips` before and after each sample of `train` that are under `root`.
-
-    Raises:
-        FileNotFoundError: there are none.
-    """
+    """The frames `skips` before and after each of `train` under `root`; FileNotFoundError: none."""
     names = {shifted(s.name, sign * k) for s in train.samples for k in skips for sign in (-1, 1)}
     there = type(train)(root, "")
     parts = [part for part in ("train", "val") if there.files(part).images] or ["train"]
@@ -240,8 +235,7 @@ def propagated(train: SegmentationDataset, root: str, skips: tuple[int, ...]) ->
     if not samples:
         raise FileNotFoundError(
             f"{there.root}: none of its {len(found)} frames is {' or '.join(map(str, skips))} "
-            f"before or after a frame of {train.root}"
-        )
+            f"before or after a frame of {train.root}")
     return samples
 
 

@@ -31,13 +31,8 @@ class TrainSampler(Sampler[list[SampleKey]]):
     """
 
     def __init__(
-        self,
-        lists: EpochLists,
-        epochs: int,
-        batch: tuple[int, int, int],
-        rank: int = 0,
-        seed: int = 0,
-        max_steps: int | None = None,
+        self, lists: EpochLists, epochs: int, batch: tuple[int, int, int], rank: int = 0,
+        seed: int = 0, max_steps: int | None = None,
     ) -> None:
         self.lists, self.batch, self.rank, self.seed = lists, batch, rank, seed
         size = int(np.prod(batch))

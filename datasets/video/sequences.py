@@ -144,11 +144,7 @@ class FrameTriplets(Dataset):
         return hashlib.sha256(repr(names).encode()).hexdigest()[:16]
 
     def __getitem__(self, key: int | SampleKey) -> tuple[Tensor, Tensor]:
-        """One triplet; an index stands for that position of epoch 0.
-
-        Raises:
-            ValueError: the sizes of its frames differ.
-        """
+        """One triplet, an index is that position of epoch 0; ValueError if its sizes differ."""
         epoch, position, index, _ = key if isinstance(key, tuple) else SampleKey(0, key, key)
         paths = self.triplets[index]
         frames = [read_image(path) for path in paths]

