@@ -63,15 +63,11 @@ def used_colors(path: Path, ids: np.ndarray) -> dict[int, Color]:
 
 
 def read_indexed(path: Path, colors: Mapping[int, Color]) -> np.ndarray:
-    """(H, W) uint8 ids of a label: gray values, or indices of a palette.
+    """(H, W) uint8 ids of a gray or palette PNG, given the colors of the ids.
 
     Some tools give every file a palette of its own. Where the color of an index is that of another
     id, ids are taken by color; black, if it is of no id, is an id that is not in use. Palettes are
     filled up with black: at an index that is no id it says nothing.
-
-    Args:
-        path: a gray or palette PNG.
-        colors: of the ids.
 
     Raises:
         ValueError: some colors are of other ids than their indices, and others of none.
@@ -94,13 +90,9 @@ def read_indexed(path: Path, colors: Mapping[int, Color]) -> np.ndarray:
 
 
 def read_colored(path: Path, colors: Mapping[int, Color]) -> np.ndarray:
-    """(H, W) uint8 ids of a label in color; black, if it is of no id, is an id not in use.
+    """(H, W) uint8 ids of an RGB PNG, given their colors; black of no id is an id not in use.
 
     Where all is gray, and a gray is no class's color, the three channels are ids.
-
-    Args:
-        path: an RGB PNG.
-        colors: of the ids.
 
     Raises:
         ValueError: colors of no class, or a gray that is an id and the color of another.

@@ -143,17 +143,7 @@ def split_parts(split: str, known: Collection[str] = ()) -> list[str]:
 def choose(
     source: "SegmentationDataset", split: str, holdout: str | float | None, cv_split: int | None
 ) -> list[Sample]:
-    """The samples of a split, each once.
-
-    Args:
-        source: the data set.
-        split: parts joined by "+"; "trainval" is train+val.
-        holdout: the group of train, or its share, that is val; train is the rest.
-        cv_split: number of a published cross-validation, which redistributes train and val.
-
-    Raises:
-        ValueError: no such group or number, or neither train nor val in the split.
-    """
+    """The samples of a split, each once; arguments and errors as of `SegmentationDataset`."""
     parts = split_parts(split, source.parts())
     if holdout and cv_split is not None:
         raise ValueError("--holdout and --cv-split: give one of them")

@@ -18,11 +18,7 @@ class Normalize(nn.Module):
     """Turns pixels into normalized values: `(images - mean) / std`, in at least float32.
 
     The first line of every network, so that a checkpoint, an exported file and a demo cannot
-    disagree about preprocessing.
-
-    Args:
-        mean: one value per channel, in 0..255, RGB.
-        std: likewise.
+    disagree about preprocessing. Mean and std have one value per channel, in 0..255, RGB.
     """
 
     def __init__(self, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
@@ -185,14 +181,7 @@ def checkpoint_activations(network: Any) -> None:
 def run_stages(
     stages: Iterable[nn.Sequential], x: Tensor, wanted: Collection[int], recompute: bool
 ) -> list[Tensor]:
-    """The features after the `wanted` stages, from fine to coarse.
-
-    Args:
-        stages: run one after the other.
-        x: input of the first.
-        wanted: places of stages; the features of others are not kept.
-        recompute: of each block in a stage, only the input is kept for backward.
-    """
+    """The features after the `wanted` stages, fine to coarse; `recompute` as of `run_block`."""
     features = []
     for place, stage in enumerate(stages):
         for block in stage:

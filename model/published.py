@@ -236,7 +236,8 @@ def sgcpnet(weights: dict[str, Tensor]) -> dict[str, Any]:
 
 
 def snapshot_of(
-    arch: str, num_classes: int, options: dict[str, Any], dataset: str, weights: dict[str, Tensor]
+    arch: str, num_classes: int, options: dict[str, Any], dataset: str | None,
+    weights: dict[str, Tensor],
 ) -> dict[str, Any]:
     """A checkpoint's content, as far as networks are built from it."""
     return {"model": {"arch": arch, "num_classes": num_classes, "options": options},

@@ -39,10 +39,7 @@ class SDCNet2D(nn.Module):
     """Predicts where the pixels of the next frame are in the last of two known ones.
 
     Untrained it answers with the last flow that it is given. Parameters have the published names.
-
-    Args:
-        flow_mean: (x, y) of the flow, in pixels.
-        flow_std: likewise.
+    Mean and std are (x, y) of the flow, in pixels.
     """
 
     NAME = "sdcnet2d"

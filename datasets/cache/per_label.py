@@ -42,7 +42,7 @@ def per_label(
         dataset: its labels are read.
         name: of the cache file, with all that the result depends on but the labels.
         measure: gives an integer array.
-        threads: decoding and OpenCV run beside each other.
+        threads: that read labels.
     """
     # Changes when the labels, their sizes or times, or the classes change.
     digest = hashlib.sha256(dataset.id_to_train_id.tobytes())

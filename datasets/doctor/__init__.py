@@ -72,10 +72,9 @@ def check(
         labels = len(files.labels) if files.label_pattern else None
         report.parts[part] = Part(len(files.images), labels, dataset.SPLITS.get(part))
         instead = ""
-        if there and not (files.images or files.labels):
-            instead = f"give one of those that are there as --split: {', '.join(there)}"
-        elif not (files.images or files.labels):
-            instead = suggestion(name, root)
+        if not (files.images or files.labels):
+            instead = (f"give one of those that are there as --split: {', '.join(there)}" if there
+                       else suggestion(name, root))
         report.add(part, judge.listing(files), instead)
     measure(dataset, {part: first(files, limit) for part, files in chosen.items()}, report, threads)
     report.add("", stray_files(dataset, chosen.values(), (every | chosen).values()))
@@ -134,8 +133,8 @@ def judge_split(
     """Adds to the report what the measurements of a split say."""
     part, table = report.parts[split], report.table
     part.sizes = Counter(picture.size for picture in pictures if picture.size)
-    report.add(split, (picture.fault for picture in pictures))
-    report.add(split, [*judge.exif(pictures), *judge.dark(pictures)])
+    report.add(split, [*(each.fault for each in pictures), *judge.exif(pictures),
+                       *judge.dark(pictures)])
     report.add(split, (label.fault for label in labels))
     if not labels or table is None:
         return
@@ -146,8 +145,7 @@ def judge_split(
     wrong += judge.binary(labels, table) + judge.train_ids(labels, table) + judge.palettes(labels)
     report.add(split, wrong)
     report.add(split, [] if wrong else judge.ignored(labels))
-    report.add(split, [judge.unlisted(labels, table)])
-    report.add(split, judge.without_instances(labels))
+    report.add(split, [judge.unlisted(labels, table), *judge.without_instances(labels)])
     part.ids, part.classes = judge.merge_counts(labels)
     present = [i for i in range(len(table.class_names)) if i in part.classes]
     if split.startswith("train") and len(table.class_names) > 1:
@@ -172,14 +170,7 @@ def check_labels(
 ) -> None:
     """Refuses labels of which nothing is learned or scored, or something else than they say.
 
-    Args:
-        name: of the data set.
-        train: before other sources are added to it.
-        val: its other part.
-        threads: that read labels.
-
-    Raises:
-        ValueError: what is wrong, in which file, and what is to be done about it.
+    ValueError says what is wrong, in which file, and what is to be done about it.
     """
     if faults := judge.class_table(train):
         raise ValueError(say(faults, name, train))

@@ -74,15 +74,12 @@ class ScoredSet(Dataset):
     """The samples of a data set, each as (image, truth, instances) to be scored.
 
     Data sets with Cityscapes' classes are scored over its 34 ids, as the official scorer does,
-    others over their classes and void.
+    others over their classes and void. ValueError if a sample has no label.
 
     Args:
         dataset: with labels; its transform is that of evaluation.
         name: of the data set.
         images: False leaves out the image, where predictions are there already.
-
-    Raises:
-        ValueError: a sample has no label.
     """
 
     def __init__(self, dataset: SegmentationDataset, name: str, images: bool = True) -> None:

@@ -16,11 +16,7 @@ from utils.workers import Stream
 
 
 class Others:
-    """Further items of a sample's epoch, each with a position that is no sample's.
-
-    Args:
-        lists: of the epochs.
-    """
+    """Further items of a sample's epoch, each with a position that is no sample's."""
 
     def __init__(self, lists: EpochLists) -> None:
         self.lists = lists

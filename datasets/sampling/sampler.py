@@ -19,11 +19,9 @@ class TrainSampler(Sampler[list[SampleKey]]):
     where it was without reading what it has seen. Incomplete batches are dropped.
 
     Args:
-        lists: of the epochs.
-        epochs: of the training.
+        lists, epochs, seed: of the training.
         batch: (accumulate, world, images): micro-batches per step, ranks, images per forward.
         rank: this process.
-        seed: of the training.
         max_steps: the training ends here if the epochs are longer.
 
     Raises:

@@ -25,11 +25,9 @@ SMALLEST = 33  # pixels a side of whole frames, of which the network makes at le
 
 
 def find_sequence(name: str, root: Path, city: str | None, split: str | None) -> list[Path]:
-    """Images, sorted by name.
+    """Images of the data set `name` in the folder `root`, sorted by name.
 
     Args:
-        name: of the data set.
-        root: its folder.
         city: or sequence; None is all of the split.
         split: None is the one that has the city, else val.
 
@@ -106,8 +104,7 @@ class FrameTriplets(Dataset):
     Flow i is at the pixels of frame i + 1 and says how far away they are in frame i.
 
     Args:
-        root: folder of the videos.
-        split: for example "train".
+        root, split: where the videos are, as of `find_sequences`.
         motion: of pairs; see there.
         crop_size: (H, W) in pixels of random crops, of which half run backward in time; None for
             whole frames as they are.

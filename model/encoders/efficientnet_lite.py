@@ -8,6 +8,7 @@ parameters are those of timm, whose files fit as they are.
 import importlib
 import math
 from collections.abc import Collection
+from functools import partial
 from typing import Any
 
 import torch.nn.functional as F
@@ -40,7 +41,7 @@ class EfficientNetLiteEncoder(nn.Module):
         super().__init__()
         if output_stride not in (16, 32):
             raise ValueError(f"output stride {output_stride}: this encoder has 16 or 32")
-        self.number = number
+        self.imagenet_weights = partial(imagenet_weights, number)
         self.checkpoint_activations = False
         width, depth = SCALES[number]
         self.conv_stem = _convolution(3, STEM, 3, stride=2)
@@ -75,10 +76,6 @@ class EfficientNetLiteEncoder(nn.Module):
         ends = [self.ENDS[place] for place in wanted]
         stages: Any = self.blocks[: max(ends) + 1]
         return run_stages(stages, x, ends, self.checkpoint_activations)
-
-    def imagenet_weights(self) -> dict[str, Tensor]:
-        """As of the function below."""
-        return imagenet_weights(self.number)
 
 
 class InvertedResidual(nn.Module):

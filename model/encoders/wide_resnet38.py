@@ -17,10 +17,8 @@ class Block(nn.Module):
     """Two 3x3 convolutions, or 1x1, 3x3, 1x1, each after batch norm and ReLU, and a shortcut.
 
     Args:
-        in_channels: of the input.
-        channels: after each convolution.
-        stride: of the first convolution.
-        dilation: of the 3x3 convolutions.
+        in_channels, channels: of the input, and after each convolution.
+        stride, dilation: of the first convolution, and of those of 3x3.
         dropout: probability of a channel to be dropped in front of the last convolution.
     """
 

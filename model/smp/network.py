@@ -21,12 +21,7 @@ ANY_SIZE = ({"dynamic_img_size": True}, {"strict_img_size": False})  # of transf
 
 
 class SMPNetwork(PaddedSegmenter):
-    """Encoder, decoder and head of a network of that package.
-
-    Args:
-        network: whose parts these are.
-        normalize: from pixels to what the encoder expects.
-    """
+    """Encoder, decoder and head of a network of that package, behind its normalization."""
 
     align_corners = True  # as the package's heads enlarge
 
@@ -85,8 +80,7 @@ def build(
         encoder: of the package, or of timm.
         num_classes: channels of the logits.
         output_stride: of a dilated encoder; None for an architecture that dilates none.
-        mean: of the pixels, in 0..255, RGB.
-        std: likewise.
+        mean, std: of the pixels, in 0..255, RGB.
         package_options: of the package's own builder.
 
     Raises:

@@ -42,10 +42,6 @@ def fit_encoder(
     Such a file is of the encoder alone, or of a whole network, with "encoder." in front. The
     package may say "model." in front of timm's names, and timm "_" for ".".
 
-    Args:
-        encoder: whose names are wanted.
-        weights: of the file.
-
     Returns:
         Tensors under the encoder's names, without those that are not there; and the file's names
         that were left: a classifier's.
