@@ -22,10 +22,9 @@ from typing import Any
 import torch
 
 from datasets import DATASETS, build_as_trained, dataset_of, describe, find_root
-from datasets.cache.truth import open_truth
 from datasets.classes import match_classes
 from datasets.evaluation.predictions import KINDS, find_predictions, read_prediction, recognize_kind
-from datasets.evaluation.scored_set import ScoredSet
+from datasets.evaluation.scored_set import ScoredSet, open_truth
 from datasets.reading import check_exif
 from datasets.transforms import EvalTransform
 from model import count_parameters

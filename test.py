@@ -21,7 +21,7 @@ from tqdm import tqdm
 from datasets import DATASETS, build_as_trained, build_dataset, dataset_of, describe, find_root
 from datasets.base import SegmentationDataset
 from datasets.classes import match_classes
-from datasets.evaluation.submission import expected_package
+from datasets.evaluation.predictions import expected_package
 from datasets.transforms import EvalTransform
 from model.hub import weights_file
 from model.snapshot import open_predictor, read_snapshot

@@ -31,7 +31,7 @@ from datasets.base import SegmentationDataset
 from datasets.cache.decoded import open_cache
 from datasets.cache.per_label import count_class_pixels
 from datasets.classes import read_class_map
-from datasets.doctor.start import check_labels
+from datasets.doctor import check_labels
 from datasets.reading import settle
 from datasets.samples import note_small, shared_images
 from datasets.sampling.epoch_lists import EpochLists, ListOptions, lists_digest, make_lists

@@ -31,7 +31,7 @@ from torch.utils.data import default_collate
 from datasets import find_root
 from datasets.sampling.epoch_lists import AllImages
 from datasets.sampling.sampler import TrainSampler
-from datasets.video.triplets import FrameTriplets
+from datasets.video.sequences import FrameTriplets
 from model.flow import MOTIONS
 from model.sdcnet import SDCNETS, SDCNet2D, load_sdcnet, reconstruction_loss, warp
 from utils import distributed

@@ -28,9 +28,8 @@ import numpy as np
 from benchmarks.streets import write_streets
 from benchmarks.timing import machine, medians
 from datasets import build_dataset
-from datasets.cache.truth import open_truth
 from datasets.evaluation.predictions import read_prediction
-from datasets.evaluation.scored_set import ScoredSet
+from datasets.evaluation.scored_set import ScoredSet, open_truth
 from utils import distributed
 from utils.images import read_label, write_png
 from utils.options.parser import Parser, positive

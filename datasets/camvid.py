@@ -72,8 +72,7 @@ TABLE = ClassTable(
     id_to_train_id=lookup_table({**{i: i for i in range(11)}, 11: IGNORE}),
 )
 MERGED = lookup_table(
-    {i: NAMES.index(name) if name else IGNORE for i, (_, _, name) in enumerate(ORIGINAL)}
-)
+    {i: NAMES.index(name) if name else IGNORE for i, (_, _, name) in enumerate(ORIGINAL)})
 STILLS, LABELED = "701_StillsRaw_full", "LabeledApproved_full"
 
 
@@ -110,8 +109,7 @@ class CamVid(SegmentationDataset):
         images, labels = (
             {name: path for name, path in found.items() if name in names}
             for found in (by_name((self.root / STILLS).glob("*.png")),
-                          by_name((self.root / LABELED).glob("*_L.png"), "_L.png"))
-        )
+                          by_name((self.root / LABELED).glob("*_L.png"), "_L.png")))
         return Files(images, f"{STILLS}/NAME.png", labels, f"{LABELED}/NAME_L.png",
                      f"; {len(names)} names are known of {split}")
 
@@ -119,11 +117,7 @@ class CamVid(SegmentationDataset):
         return name.split("_")[0]
 
     def read_label(self, label: Path) -> np.ndarray:
-        """(H, W) uint8; of the original the places in ORIGINAL.
-
-        Raises:
-            ValueError: a color label where ids are expected, or colors of something else.
-        """
+        """(H, W) uint8, of the original the places in ORIGINAL; ValueError for other colors."""
         if not label.name.endswith("_L.png"):
             return super().read_label(label)
         ids = color_ids(read_image(label), [color for _, color, _ in ORIGINAL])

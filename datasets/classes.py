@@ -36,9 +36,7 @@ def lookup_table(id_to_train_id: dict[int, int]) -> np.ndarray:
 
 
 def named_classes(names: list[str]) -> ClassTable:
-    """The table of classes of which only the names are known: ids as the list's places, and colors
-    that differ, those of Pascal VOC.
-    """
+    """The table of classes known by name alone: ids are places, colors those of Pascal VOC."""
     colors = [voc_color(number) for number in range(1, len(names) + 1)]
     ids = list(range(len(names)))
     return ClassTable(names, colors, ids, lookup_table(dict(zip(ids, ids, strict=True))))
@@ -65,15 +63,11 @@ def used_colors(path: Path, ids: np.ndarray) -> dict[int, Color]:
 
 
 def read_indexed(path: Path, colors: Mapping[int, Color]) -> np.ndarray:
-    """(H, W) uint8 ids of a label: gray values, or indices of a palette.
+    """(H, W) uint8 ids of a gray or palette PNG, given the colors of the ids.
 
     Some tools give every file a palette of its own. Where the color of an index is that of another
     id, ids are taken by color; black, if it is of no id, is an id that is not in use. Palettes are
     filled up with black: at an index that is no id it says nothing.
-
-    Args:
-        path: a gray or palette PNG.
-        colors: of the ids.
 
     Raises:
         ValueError: some colors are of other ids than their indices, and others of none.
@@ -96,13 +90,9 @@ def read_indexed(path: Path, colors: Mapping[int, Color]) -> np.ndarray:
 
 
 def read_colored(path: Path, colors: Mapping[int, Color]) -> np.ndarray:
-    """(H, W) uint8 ids of a label in color; black, if it is of no id, is an id not in use.
+    """(H, W) uint8 ids of an RGB PNG, given their colors; black of no id is an id not in use.
 
     Where all is gray, and a gray is no class's color, the three channels are ids.
-
-    Args:
-        path: an RGB PNG.
-        colors: of the ids.
 
     Raises:
         ValueError: colors of no class, or a gray that is an id and the color of another.
@@ -128,19 +118,13 @@ def read_colored(path: Path, colors: Mapping[int, Color]) -> np.ndarray:
 
 
 def map_ids(ids: np.ndarray, table: np.ndarray, path: Path) -> np.ndarray:
-    """(H, W) uint8 ids -> train ids, by a (256,) table.
-
-    Raises:
-        ValueError: an id that the table does not have; `path` is the label it is in.
-    """
+    """(H, W) uint8 ids -> train ids; ValueError with the label's `path` if the table lacks one."""
     target = cv2.LUT(ids, table)
     if (wrong := target == UNKNOWN).any():
         unknown = np.unique(ids[wrong]).tolist()
         known = np.flatnonzero(table < UNKNOWN)
-        raise ValueError(
-            f"{path}: ids {unknown[:5]} are not of this data set, whose classes have ids "
-            f"{known.min()} to {known.max()}; other data set, or colors?"
-        )
+        raise ValueError(f"{path}: ids {unknown[:5]} are not of this data set, whose classes have "
+                         f"ids {known.min()} to {known.max()}; other data set, or colors?")
     return target
 
 
@@ -165,8 +149,7 @@ def match_classes(
             return None
         raise ValueError(
             f"{snapshot}: its {len(theirs)} classes ({', '.join(theirs[:3])}, ...) are not the "
-            f"data set's {len(ours)} ({', '.join(ours[:3])}, ...); give --class-map FILE"
-        )
+            f"data set's {len(ours)} ({', '.join(ours[:3])}, ...); give --class-map FILE")
     table = np.full(256, len(ours), np.uint8)
     for source, target in read_class_map(path, theirs, ours).items():
         table[theirs.index(source)] = ours.index(target)
@@ -212,9 +195,7 @@ def merge_classes(table: ClassTable, class_map: Mapping[str, str]) -> tuple[Clas
     """The table of the classes that others are mapped to, and (256,) uint8 train id -> theirs.
 
     Color and id are those of the first class that is mapped to one; what is not mapped is ignored.
-
-    Raises:
-        ValueError: a class that `table` does not have.
+    ValueError for a class that `table` does not have.
     """
     names = list(dict.fromkeys(class_map.values()))
     first: dict[str, int] = {}

@@ -47,12 +47,7 @@ def list_images(folder: Path, every_file: bool = False) -> list[Path]:
 
 
 def read_classes(path: Path) -> ClassTable:
-    """The table in a `classes.txt`.
-
-    Raises:
-        FileNotFoundError: no such file.
-        ValueError: a line that is not `id name r g b`, an id twice.
-    """
+    """The table in a `classes.txt`; FileNotFoundError or ValueError if it is none."""
     if not path.is_file():
         raise FileNotFoundError(f"{path}: missing; one line per class: id name r g b")
     ids, names, palette = [], [], []
@@ -60,21 +55,17 @@ def read_classes(path: Path) -> ClassTable:
         if not line.strip() or line.startswith("#"):
             continue
         try:
-            first, *name, r, g, b = line.split()
+            first, *words, r, g, b = line.split()
             values = [int(first), int(r), int(g), int(b)]
         except ValueError:
-            values = [-1]
-            name = []
-        words = " ".join(name)
-        if not name or values[0] in ids or words in names or not all(
-            0 <= value <= 255 for value in values
-        ):
-            raise ValueError(
-                f"{path}: line {number}: {line!r}; expected: id name r g b, each 0 to 255, ids and "
-                "names once"
-            )
+            words, values = [], []
+        name = " ".join(words)
+        whole = words and all(0 <= value <= 255 for value in values)
+        if not whole or values[0] in ids or name in names:
+            raise ValueError(f"{path}: line {number}: {line!r}; expected: id name r g b, each 0 to "
+                             "255, ids and names once")
         ids.append(values[0])
-        names.append(words)
+        names.append(name)
         palette.append((values[1], values[2], values[3]))
     if not 1 <= len(ids) <= 254:
         raise ValueError(f"{path}: {len(ids)} classes; 1 to 254 are possible")

@@ -22,12 +22,9 @@ Source = str | Path | Mapping[str, Any]  # a file, or what json.loads made of on
 
 
 def draw_polygons(source: Source) -> np.ndarray:
-    """(H, W) uint8 ids; 0, unlabeled, where nothing was drawn.
+    """(H, W) uint8 ids of a file, or of its parsed contents; 0, unlabeled, where nothing was drawn.
 
     Deleted objects and those of a negative id (license plate) are not drawn; "cargroup" is "car".
-
-    Args:
-        source: path of a file, or the parsed contents of one.
 
     Raises:
         FileNotFoundError: there is no such file.

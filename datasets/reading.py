@@ -24,11 +24,7 @@ def unclear_orientation(image: Path, label: Path | None) -> int:
 
 
 def check_exif(dataset: SegmentationDataset) -> None:
-    """Refuses images that EXIF turns, unless it was said what is to be done with them.
-
-    Raises:
-        ValueError: how many there are, and which option says it.
-    """
+    """Raises ValueError for images that EXIF turns, unless it was said what to do with them."""
     if dataset.exif:
         return
     turns = map_in_threads(lambda each: unclear_orientation(each.image, each.label),

@@ -76,9 +76,8 @@ class Files:
         if self.label_pattern and not self.labels:
             raise FileNotFoundError(f"{root}: no {self.label_pattern}, only the images")
         if self.label_pattern and self.bare:
-            raise ValueError(
-                f"{self.bare[0]}: no label; {len(self.bare)} of {len(self.images)} images have none"
-            )
+            raise ValueError(f"{self.bare[0]}: no label; {len(self.bare)} of {len(self.images)} "
+                             "images have none")
         if self.orphans:
             raise ValueError(f"{self.orphans[0]}: no image; {len(self.orphans)} labels have none")
         for name, path in self.images.items():
@@ -103,17 +102,14 @@ def by_name(
 ) -> dict[str, Path]:
     """Name -> path, sorted; the name is the file's, without its own suffix and `suffix`.
 
-    With `below`, the folders between it and the file are part of the name: `left/0`.
-
-    `suffix` may hold the file's own (`_L.png`) or stand before it (`_L`).
-
-    Hidden files (`._x.png` of unpacked Mac archives) are passed over. Of files with one name the
-    first is taken, and the others are added to `clashes`, each with the first.
+    `suffix` may hold the file's own (`_L.png`) or stand before it (`_L`). With `below`, the folders
+    between it and the file are part of the name: `left/0`. Hidden files (`._x.png` of unpacked Mac
+    archives) are passed over. Of files with one name the first is taken, and the others are added
+    to `clashes`, each with the first.
     """
     found: dict[str, Path] = {}
     for path in sorted(path for path in paths if not path.name.startswith(".")):
-        name = path.name if "." in suffix else path.stem
-        name = name.removesuffix(suffix)
+        name = (path.name if "." in suffix else path.stem).removesuffix(suffix)
         if below:
             name = path.relative_to(below).with_name(name).as_posix()
         if found.setdefault(name, path) is not path and clashes is not None:
@@ -124,17 +120,14 @@ def by_name(
 def check_sizes(
     source: "SegmentationDataset", samples: Sequence[Sample] | None = None
 ) -> list[Size]:
-    """(H, W) of every image of a data set, or of some `samples` of it, from the headers.
-
-    Raises:
-        ValueError: a label has another size than its image.
+    """(H, W) of every image, or of some `samples`, from the headers; ValueError if a label's is
+    another.
     """
     def size(sample: Sample) -> Size:
         image = source.picture_size(sample.image, sample.label)
         if sample.label and (label := source.label_size(sample.label)) != image:
-            raise ValueError(
-                f"{sample.label}: {label[1]}x{label[0]}, its image {image[1]}x{image[0]}"
-            )
+            raise ValueError(f"{sample.label}: {label[1]}x{label[0]}, its image "
+                             f"{image[1]}x{image[0]}")
         return image
 
     return list(map_in_threads(size, source.samples if samples is None else samples, 8))
@@ -150,17 +143,7 @@ def split_parts(split: str, known: Collection[str] = ()) -> list[str]:
 def choose(
     source: "SegmentationDataset", split: str, holdout: str | float | None, cv_split: int | None
 ) -> list[Sample]:
-    """The samples of a split, each once.
-
-    Args:
-        source: the data set.
-        split: parts joined by "+"; "trainval" is train+val.
-        holdout: the group of train, or its share, that is val; train is the rest.
-        cv_split: number of a published cross-validation, which redistributes train and val.
-
-    Raises:
-        ValueError: no such group or number, or neither train nor val in the split.
-    """
+    """The samples of a split, each once; arguments and errors as of `SegmentationDataset`."""
     parts = split_parts(split, source.parts())
     if holdout and cv_split is not None:
         raise ValueError("--holdout and --cv-split: give one of them")
@@ -181,9 +164,9 @@ def choose(
             chosen = held_group(samples, holdout)
         else:
             chosen = held_fraction(samples, holdout, bool(source.files("val").images))
-        if "val" in parts and not isinstance(holdout, str):
-            distributed.say(f"val: {len(chosen)} of the {len(samples)} images of train, chosen by "
-                            f"their names (--holdout-fraction {holdout:g})")
+            if "val" in parts:
+                distributed.say(f"val: {len(chosen)} of the {len(samples)} images of train, chosen "
+                                f"by their names (--holdout-fraction {holdout:g})")
     else:
         samples = _once(source.find("train") + source.find("val"))
         chosen = source.cross_validate(samples, int(number or 0))
@@ -202,9 +185,9 @@ def held_group(samples: list[Sample], group: str) -> set[str]:
 
 
 def held_fraction(samples: list[Sample], fraction: float, has_val: bool) -> set[str]:
-    """Names of about this part of the samples: each is in it by its own name, whatever others are.
+    """Names of about this part of the samples, each in it by its own name, whatever others are.
 
-    Raises ValueError if it is none or all, or there is a val already.
+    ValueError if it is none or all, or there is a val already.
     """
     if has_val:
         raise ValueError(f"--holdout-fraction {fraction:g}: there is a val already; leave it out")

@@ -54,13 +54,8 @@ class TrainTransform:
     seed: int = 0
 
     def __call__(
-        self,
-        image: np.ndarray,
-        ids: np.ndarray,
-        epoch: int,
-        position: int,
-        center: tuple[int, int] | None = None,
-        mapping: Mapping = None,
+        self, image: np.ndarray, ids: np.ndarray, epoch: int, position: int,
+        center: tuple[int, int] | None = None, mapping: Mapping = None,
     ) -> Pair:
         """(H, W, 3) image and (H, W) ids, uint8 -> image and train ids at `crop_size`.
 
@@ -110,11 +105,8 @@ class TrainTransform:
 
 
 def cut(
-    array: np.ndarray,
-    window: tuple[int, int, int, int],
-    size: tuple[int, int],
-    padding: int | tuple[int, ...],
-    mapping: Mapping = None,
+    array: np.ndarray, window: tuple[int, int, int, int], size: tuple[int, int],
+    padding: int | tuple[int, ...], mapping: Mapping = None,
 ) -> np.ndarray:
     """Resizes a window (top, left, height, width) of an array to `size`, padded outside the array.
 

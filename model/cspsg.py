@@ -81,9 +81,7 @@ class Encoder(nn.Module):
 class Decoder(nn.Module):
     """Carries context up: narrow, enlarge twice, join the encoder's features of that size, fuse.
 
-    Args:
-        channels: of the encoder's features from fine to coarse.
-        form: what it differs in.
+    `channels` are those of the encoder's features from fine to coarse.
     """
 
     def __init__(self, channels: Sequence[int], form: Form) -> None:
@@ -121,8 +119,7 @@ class CSPSG(PaddedSegmenter):
     Args:
         form: of encoder and decoder.
         num_classes: channels of the logits.
-        mean: of the pixels, in 0..255, RGB.
-        std: likewise.
+        mean, std: of the pixels, in 0..255, RGB.
     """
 
     def __init__(
@@ -183,11 +180,7 @@ class Bottleneck(nn.Module):
 class CSPBlock(nn.Module):
     """Half of the channels go through bottlenecks, half pass by; both are fused.
 
-    Args:
-        in_channels: of the input.
-        out_channels: of the output.
-        blocks: number of bottlenecks.
-        shortcut: whether the bottlenecks are residual.
+    `shortcut` says whether the bottlenecks are residual.
     """
 
     def __init__(
@@ -206,11 +199,7 @@ class CSPBlock(nn.Module):
 
 
 class C2fBlock(nn.Module):
-    """Half of the channels go through bottlenecks of two 3x3; all that comes out is fused.
-
-    Args:
-        in_channels, out_channels, blocks, shortcut: as of `CSPBlock`.
-    """
+    """Half of the channels go through bottlenecks of two 3x3; all that comes out is fused."""
 
     def __init__(
         self, in_channels: int, out_channels: int, blocks: int, shortcut: bool = True

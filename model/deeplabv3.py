@@ -8,25 +8,28 @@ from functools import partial
 
 from torch import Tensor, nn
 
-from model.aspp import ASPP
 from model.encoders.resnet import ResNetEncoder
-from model.layers import IMAGENET_MEAN, IMAGENET_STD, Normalize, Segmenter
+from model.layers import ASPP, IMAGENET_MEAN, IMAGENET_STD, Normalize, Segmenter
 
 
 class DeepLabV3(Segmenter):
     """Encoder, atrous spatial pyramid pooling, one 1x1 classifier.
 
     Args:
-        encoder: (N, 3, H, W) normalized -> (N, out_channels, h, w).
+        depth: layers of the ResNet.
         num_classes: channels of the logits.
-        normalize: from pixels to what the encoder expects.
+        output_stride: 8 or 16, pixels per feature cell.
+        mean, std: of the pixels, in 0..255, RGB.
     """
 
-    def __init__(self, encoder: ResNetEncoder, num_classes: int, normalize: Normalize) -> None:
+    def __init__(
+        self, depth: int, num_classes: int, output_stride: int = 16,
+        mean: tuple[float, ...] = IMAGENET_MEAN, std: tuple[float, ...] = IMAGENET_STD,
+    ) -> None:
         super().__init__()
-        self.normalize = normalize
-        self.encoder = encoder
-        self.aspp = ASPP(encoder.out_channels, rates=(6, 12, 18), bias=True)
+        self.normalize = Normalize(mean, std)
+        self.encoder = ResNetEncoder(depth, output_stride)
+        self.aspp = ASPP(self.encoder.out_channels, rates=(6, 12, 18), bias=True)
         self.classifier = nn.Conv2d(256, num_classes, kernel_size=1)
 
     def coarse_logits(self, images: Tensor) -> Tensor:
@@ -35,19 +38,8 @@ class DeepLabV3(Segmenter):
         return self.classifier(self.aspp(features))
 
 
-def deeplabv3_resnet(
-    depth: int,
-    num_classes: int,
-    output_stride: int = 16,
-    mean: tuple[float, ...] = IMAGENET_MEAN,
-    std: tuple[float, ...] = IMAGENET_STD,
-) -> DeepLabV3:
-    """DeepLabV3 on a ResNet of `depth` layers; `output_stride` 8 or 16; statistics in 0..255."""
-    return DeepLabV3(ResNetEncoder(depth, output_stride), num_classes, Normalize(mean, std))
-
-
-deeplabv3_resnet18 = partial(deeplabv3_resnet, 18)
-deeplabv3_resnet34 = partial(deeplabv3_resnet, 34)
-deeplabv3_resnet50 = partial(deeplabv3_resnet, 50)
-deeplabv3_resnet101 = partial(deeplabv3_resnet, 101)
-deeplabv3_resnet152 = partial(deeplabv3_resnet, 152)
+deeplabv3_resnet18 = partial(DeepLabV3, 18)
+deeplabv3_resnet34 = partial(DeepLabV3, 34)
+deeplabv3_resnet50 = partial(DeepLabV3, 50)
+deeplabv3_resnet101 = partial(DeepLabV3, 101)
+deeplabv3_resnet152 = partial(DeepLabV3, 152)

@@ -11,10 +11,10 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from model.aspp import ASPP
 from model.encoders.resnet import ResNetEncoder, SEResNeXtEncoder
 from model.encoders.wide_resnet38 import WideResNet38Encoder
 from model.layers import (
+    ASPP,
     IMAGENET_MEAN,
     IMAGENET_STD,
     Normalize,
@@ -28,12 +28,7 @@ Encoder = ResNetEncoder | WideResNet38Encoder
 
 
 class Decoder(nn.Module):
-    """Enlarges the context to the size of finer features, joins both, fuses them.
-
-    Args:
-        fine_channels: of the finer features.
-        align_corners: of the enlargement.
-    """
+    """Enlarges the context to the size of finer features, joins both, fuses them."""
 
     def __init__(self, fine_channels: int, align_corners: bool) -> None:
         super().__init__()
@@ -51,30 +46,36 @@ class DeepLabV3Plus(Segmenter):
     """Encoder, atrous spatial pyramid pooling, a decoder that joins finer features, classifier.
 
     Args:
-        encoder: features of its stages.
+        build_encoder: of an output stride.
         num_classes: channels of the logits.
+        output_stride: 8 or 16, pixels per cell of the coarsest features.
         skip: stride of the finer features, which is that of the coarse logits too.
-        normalize: from pixels to what the encoder expects.
+        mean, std: of the pixels, in 0..255, RGB.
         align_corners: of every enlargement.
     """
 
     def __init__(
-        self, encoder: Encoder, num_classes: int, skip: int, normalize: Normalize,
-        align_corners: bool,
+        self, build_encoder: Callable[[int], Encoder], num_classes: int, output_stride: int = 8,
+        skip: int = 4, mean: tuple[float, ...] = IMAGENET_MEAN,
+        std: tuple[float, ...] = IMAGENET_STD, align_corners: bool = True,
     ) -> None:
         super().__init__()
+        encoder = build_encoder(output_stride)
         strides = sorted({stride for stride in encoder.strides if stride <= 8})
         if skip not in strides:
             raise ValueError(f"skip {skip}: this encoder has features at strides {strides}")
         self.fine = encoder.strides.index(skip)
         self.align_corners = align_corners
-        self.normalize = normalize
+        self.normalize = Normalize(mean, std)
         self.encoder = encoder
         self.aspp = ASPP(encoder.out_channels, rates=(12, 24, 36), bare_projection=True)
         self.decoder = Decoder(encoder.channels[self.fine], align_corners)
         self.classifier = nn.Conv2d(256, num_classes, kernel_size=1, bias=False)
+        # Random weights as He et al., ICCV 2015, https://arxiv.org/abs/1502.01852
         for head in (self.aspp, self.decoder, self.classifier):
-            initialize(head)
+            for module in head.modules():
+                if isinstance(module, nn.Conv2d):
+                    nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
 
     def coarse_logits(self, images: Tensor) -> Tensor:
         """(N, 3, H, W) pixels -> (N, num_classes, h, w), h = H / skip, rounded."""
@@ -92,22 +93,8 @@ def initialize(head: nn.Module) -> None:
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
 
 
-def deeplabv3plus(
-    encoder: Callable[[int], Encoder],
-    num_classes: int,
-    output_stride: int = 8,
-    skip: int = 4,
-    mean: tuple[float, ...] = IMAGENET_MEAN,
-    std: tuple[float, ...] = IMAGENET_STD,
-    align_corners: bool = True,
-) -> DeepLabV3Plus:
-    """DeepLabV3+ on the encoder of that output stride, 8 or 16; statistics in 0..255."""
-    normalize = Normalize(mean, std)
-    return DeepLabV3Plus(encoder(output_stride), num_classes, skip, normalize, align_corners)
-
-
-deeplabv3plus_wide_resnet38 = partial(deeplabv3plus, WideResNet38Encoder, skip=2)
-deeplabv3plus_se_resnext50 = partial(deeplabv3plus, partial(SEResNeXtEncoder, 50))
-deeplabv3plus_se_resnext101 = partial(deeplabv3plus, partial(SEResNeXtEncoder, 101))
-deeplabv3plus_resnet50 = partial(deeplabv3plus, partial(ResNetEncoder, 50))
-deeplabv3plus_resnet101 = partial(deeplabv3plus, partial(ResNetEncoder, 101))
+deeplabv3plus_wide_resnet38 = partial(DeepLabV3Plus, WideResNet38Encoder, skip=2)
+deeplabv3plus_se_resnext50 = partial(DeepLabV3Plus, partial(SEResNeXtEncoder, 50))
+deeplabv3plus_se_resnext101 = partial(DeepLabV3Plus, partial(SEResNeXtEncoder, 101))
+deeplabv3plus_resnet50 = partial(DeepLabV3Plus, partial(ResNetEncoder, 50))
+deeplabv3plus_resnet101 = partial(DeepLabV3Plus, partial(ResNetEncoder, 101))

@@ -26,12 +26,7 @@ def separable(before: int, after: int, dilation: int = 1) -> nn.Sequential:
 
 
 class Context(nn.Module):
-    """Atrous spatial pyramid pooling of separable convolutions.
-
-    Args:
-        before: channels of the features.
-        rates: dilations, in feature cells.
-    """
+    """Atrous spatial pyramid pooling of separable convolutions; rates are in feature cells."""
 
     def __init__(self, before: int, rates: Sequence[int]) -> None:
         super().__init__()
@@ -49,13 +44,7 @@ class Context(nn.Module):
 
 
 class Join(nn.Module):
-    """Enlarges coarse features to the size of finer ones and fuses both.
-
-    Args:
-        coarse: channels.
-        fine: channels.
-        stride: of the finer ones.
-    """
+    """Enlarges `coarse` channels to the size of `fine` ones of a `stride`, and fuses both."""
 
     def __init__(self, coarse: int, fine: int, stride: int) -> None:
         super().__init__()
@@ -72,23 +61,24 @@ class LightDeepLabV3Plus(PaddedSegmenter):
     """Encoder, context, a decoder that joins finer features step by step, classifier.
 
     Args:
-        encoder: features at strides 2, 4, 8, 16 and perhaps 32.
+        number: of the EfficientNet-Lite.
         num_classes: channels of the logits.
+        output_stride: 16 or 32, pixels per cell of the coarsest features.
         skip: stride of the finest features that are joined, which is that of the coarse logits.
-        normalize: from pixels to what the encoder expects.
+        mean, std: of the pixels, in 0..255, RGB.
     """
 
-    multiple = 32
-
     def __init__(
-        self, encoder: EfficientNetLiteEncoder, num_classes: int, skip: int, normalize: Normalize
+        self, number: int, num_classes: int, output_stride: int = 32, skip: int = 4,
+        mean: tuple[float, ...] = PIXELS, std: tuple[float, ...] = PIXELS,
     ) -> None:
         super().__init__()
+        encoder = EfficientNetLiteEncoder(number, output_stride)
         finer = [stride for stride in encoder.strides[:-1] if stride < encoder.strides[-1]]
         if skip not in finer[:2]:
             raise ValueError(f"skip {skip}: this network has features at strides {finer[:2]}")
         self.stride = skip
-        self.normalize = normalize
+        self.normalize = Normalize(mean, std)
         self.encoder = encoder
         coarse = encoder.out_channels
         self.context = Context(coarse, (2, 4, 6) if encoder.strides[-1] == 32 else (4, 8, 12))
@@ -111,18 +101,5 @@ class LightDeepLabV3Plus(PaddedSegmenter):
         return self.classifier(x)
 
 
-def deeplabv3plus_light(
-    number: int,
-    num_classes: int,
-    output_stride: int = 32,
-    skip: int = 4,
-    mean: tuple[float, ...] = PIXELS,
-    std: tuple[float, ...] = PIXELS,
-) -> LightDeepLabV3Plus:
-    """On EfficientNet-Lite `number` of that output stride, 16 or 32; statistics in 0..255."""
-    encoder = EfficientNetLiteEncoder(number, output_stride)
-    return LightDeepLabV3Plus(encoder, num_classes, skip, Normalize(mean, std))
-
-
-deeplabv3plus_efficientnet_lite0 = partial(deeplabv3plus_light, 0)
-deeplabv3plus_efficientnet_lite2 = partial(deeplabv3plus_light, 2)
+deeplabv3plus_efficientnet_lite0 = partial(LightDeepLabV3Plus, 0)
+deeplabv3plus_efficientnet_lite2 = partial(LightDeepLabV3Plus, 2)

@@ -1,9 +1,4 @@
-"""Where the motion between two frames comes from: `MOTIONS` is the list.
-
-A motion is a function (target, source, before) -> flow: two (H, W, 3) uint8 RGB frames of one size,
-what reads a third one, as far before the source as the target is after it, and the (H, W, 2)
-float32 vectors from every pixel of the target to the same thing in the source.
-"""
+"""Where the `Motion` between two frames comes from: `MOTIONS` is the list."""
 
 from collections.abc import Callable
 from functools import partial
@@ -29,11 +24,7 @@ UPDATES = 12  # of the recurrent unit, torchvision's default
 
 
 def build_dis(weights: str | None, device: torch.device) -> Motion:
-    """OpenCV's dense inverse search, on the CPU.
-
-    Raises:
-        ValueError: weights were given, of which it has none.
-    """
+    """OpenCV's dense inverse search, on the CPU; ValueError if weights are given."""
     if weights:
         raise ValueError(f"--motion-weights {weights}: dis has none; choose another --motion")
     return lambda target, source, before: dis_flow(target, source)
@@ -71,12 +62,7 @@ class Raft:
 
 
 def build_raft(size: str, weights: str | None, device: torch.device) -> Motion:
-    """RAFT, its weights from a file, or downloaded by torchvision.
-
-    Args:
-        size: large or small.
-        weights: a file as torchvision publishes it; None downloads it, once.
-        device: where it computes.
+    """RAFT, `size` large or small, its weights from a file as torchvision's, or downloaded once.
 
     Raises:
         ValueError: neither a file nor a connection, or weights of another network.
@@ -101,14 +87,9 @@ def build_raft(size: str, weights: str | None, device: torch.device) -> Motion:
 
 
 class Reconstruction:
-    """A motion: SDCNet, which corrects a flow by what three frames show.
+    """A motion: SDCNet, which corrects another, `flow`, by what three frames show.
 
     Without a frame before, as on the way back of a check, it is that flow.
-
-    Args:
-        network: see there.
-        flow: the motion that it corrects.
-        device: where it computes.
     """
 
     def __init__(self, network: SDCNet2D, flow: Motion, device: torch.device) -> None:
@@ -131,11 +112,7 @@ class Reconstruction:
 
 
 def build_sdcnet(weights: str | None, device: torch.device) -> Motion:
-    """SDCNet2D or SDCNet2DRecon, as its weights are.
-
-    Raises:
-        FileNotFoundError, ValueError: no weights, or of another network.
-    """
+    """SDCNet2D or SDCNet2DRecon, as its weights are; ValueError for none or others."""
     if not weights:
         raise ValueError("--motion sdcnet: has no weights of its own; give --motion-weights FILE, "
                          "of train_sdcnet.py or published")

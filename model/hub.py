@@ -17,7 +17,7 @@ from torch import Tensor
 
 from model import build_model
 from model.layers import IMAGENET_MEAN, IMAGENET_STD
-from model.published import Table, rename
+from model.published import Table, rename, snapshot_of
 from model.segformer import FORMS, form_name
 from model.smp.names import PREFIX, load_package
 from model.smp.weights import HEAD, to_ours
@@ -227,8 +227,7 @@ def _of_transformers(
                "std": std or IMAGENET_STD, "parts": parts}
     arch = form_name("segformer", parts)
     if not any(key.startswith("decoder.") for key in weights):
-        return {"model": {"arch": arch, "num_classes": 0, "options": options},
-                "dataset": {"name": None}, "weights": weights}
+        return snapshot_of(arch, 0, options, None, weights)
     labels = config.get("id2label") or {}
     if odd := [number for number in labels if not number.isdecimal()]:
         raise ValueError(f"segformer: id2label has {odd[0]!r} where the number of a class is "
@@ -253,22 +252,20 @@ def _snapshot(
         raise ValueError(f"{arch}: one channel, of one class against the rest; networks with a "
                          "channel for every class, two or more, are read")
     names = [labels.get(number, "") for number in range(classes)]
-    dataset: dict[str, Any] = {"name": None}
+    snapshot = snapshot_of(arch, classes, options, None, weights)
     if all(names) and not all(re.fullmatch(r"LABEL_\d+", name) for name in names):
-        dataset = {"name": "folder", "class_names": names}
+        snapshot["dataset"] = {"name": "folder", "class_names": names}
     elif classes == CITYSCAPES:
         distributed.say(f"its {classes} classes have no names: taken for those of Cityscapes, "
                         f"unless --dataset names one of {classes}")
-        dataset = {"name": "cityscapes", "guessed": True}
-    return {"model": {"arch": arch, "num_classes": classes, "options": options},
-            "dataset": dataset, "weights": weights}
+        snapshot["dataset"] = {"name": "cityscapes", "guessed": True}
+    return snapshot
 
 
 def read_statistics(folder: Path) -> tuple[tuple | None, tuple | None]:
     """Mean and standard deviation of the pixels in 0..255, RGB; None where no file says them.
 
-    Raises:
-        ValueError: a file that is not as its package writes it, or no such normalization.
+    ValueError for a file that is not as its package writes it, or for no such normalization.
     """
     for name, read in STATISTICS.items():
         path = folder / name

@@ -18,11 +18,7 @@ class Normalize(nn.Module):
     """Turns pixels into normalized values: `(images - mean) / std`, in at least float32.
 
     The first line of every network, so that a checkpoint, an exported file and a demo cannot
-    disagree about preprocessing.
-
-    Args:
-        mean: one value per channel, in 0..255, RGB.
-        std: likewise.
+    disagree about preprocessing. Mean and std have one value per channel, in 0..255, RGB.
     """
 
     def __init__(self, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
@@ -116,6 +112,39 @@ def conv_bn_act(
     )
 
 
+class ASPP(nn.Module):
+    """Atrous spatial pyramid pooling: one 1x1, three dilated 3x3 and one whole-image branch.
+
+    Chen et al., "Rethinking Atrous Convolution", 2017, https://arxiv.org/abs/1706.05587, 3.3
+
+    Args:
+        in_channels: channels of the encoder's features.
+        rates: dilations of the 3x3 branches, in feature cells.
+        bias: convolution biases in front of batch norm, redundant but in the published weights.
+        bare_projection: no batch norm and ReLU after the last convolution, as in DeepLabV3+.
+    """
+
+    def __init__(
+        self, in_channels: int, rates: tuple[int, ...], bias: bool = False,
+        bare_projection: bool = False,
+    ) -> None:
+        super().__init__()
+        self.branches = nn.ModuleList(
+            [conv_bn_act(in_channels, 256, 1, bias=bias)]
+            + [conv_bn_act(in_channels, 256, 3, bias=bias, dilation=rate) for rate in rates])
+        self.pooled = conv_bn_act(in_channels, 256, 1, bias=bias)
+        joined = (len(rates) + 2) * 256
+        self.project = (nn.Conv2d(joined, 256, 1, bias=bias) if bare_projection
+                        else conv_bn_act(joined, 256, 1, bias=bias))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(N, in_channels, h, w) -> (N, 256, h, w)."""
+        pooled = self.pooled(features.mean((2, 3), keepdim=True))  # (N, 256, 1, 1)
+        views = [branch(features) for branch in self.branches]  # each (N, 256, h, w)
+        views.append(pooled.expand_as(views[0]))
+        return self.project(torch.cat(views, dim=1))
+
+
 def resize(
     features: Tensor, size: Sequence[int], align_corners: bool = False, rows: slice | None = None
 ) -> Tensor:
@@ -141,11 +170,7 @@ def _resize_rows(features: Tensor, height: int, align_corners: bool, rows: slice
 
 
 def checkpoint_activations(network: Any) -> None:
-    """Lets a network trade a second forward of its blocks for memory in training.
-
-    Raises:
-        ValueError: it has no encoder that can.
-    """
+    """Lets a network trade a second forward of its blocks for memory; ValueError if it cannot."""
     encoder: Any = getattr(network, "encoder", None)
     if not hasattr(encoder, "checkpoint_activations"):
         raise ValueError(f"--checkpoint-activations: {network.config['arch']} has no encoder that "
@@ -156,14 +181,7 @@ def checkpoint_activations(network: Any) -> None:
 def run_stages(
     stages: Iterable[nn.Sequential], x: Tensor, wanted: Collection[int], recompute: bool
 ) -> list[Tensor]:
-    """The features after the `wanted` stages, from fine to coarse.
-
-    Args:
-        stages: run one after the other.
-        x: input of the first.
-        wanted: places of stages; the features of others are not kept.
-        recompute: of each block in a stage, only the input is kept for backward.
-    """
+    """The features after the `wanted` stages, fine to coarse; `recompute` as of `run_block`."""
     features = []
     for place, stage in enumerate(stages):
         for block in stage:

@@ -71,10 +71,7 @@ def write_onnx(network: nn.Module, about: dict[str, Any], path: Path, labels: bo
 
 
 class ExportedNetwork(Segmenter):
-    """An ONNX file that behaves like the network it was written from.
-
-    Args:
-        path: of the file. It computes in as many threads as torch does.
+    """An ONNX file that behaves like the network it was written from, in as many threads as torch.
 
     Raises:
         ValueError: no ONNX file of export.py, or onnxruntime is missing.
@@ -123,16 +120,12 @@ class ExportedNetwork(Segmenter):
 
 
 def quantize(source: Path, target: Path, images: Iterable[np.ndarray]) -> None:
-    """Writes an ONNX file with 8-bit weights and activations, their ranges taken from images.
+    """Writes an ONNX file of `write_onnx` with 8-bit weights and activations.
 
-    Args:
-        source: an ONNX file of `write_onnx`.
-        target: the file to write.
-        images: (1, 3, H, W) uint8 each.
+    Their ranges are taken from `images`, (1, 3, H, W) uint8 each.
     """
     tools = load_package("onnxruntime.quantization", "int8")
     onnx = load_package("onnx", "int8")
-
     left = ({"images": image} for image in images)
 
     class Reader(tools.CalibrationDataReader):  # type: ignore[misc, name-defined]
@@ -173,11 +166,7 @@ def _replacement(layer: nn.Module | None) -> nn.Module | None:
 
 
 class AdaptivePool(nn.Module):
-    """nn.AdaptiveAvgPool2d as two products of matrices.
-
-    Args:
-        bins: rows and columns of the output.
-    """
+    """nn.AdaptiveAvgPool2d to `bins`, rows and columns, as two products of matrices."""
 
     def __init__(self, bins: Sequence[int]) -> None:
         super().__init__()

@@ -154,11 +154,7 @@ def fregu856(weights: dict[str, Tensor]) -> dict[str, Any]:
 
 
 def cspsg(weights: dict[str, Tensor]) -> dict[str, Any]:
-    """The snapshot of a zhouliguo/cspsg state dict.
-
-    Raises:
-        ValueError: its width or number of classes is of no published network.
-    """
+    """The snapshot of a zhouliguo/cspsg state dict; ValueError if none like it was published."""
     last = max(int(key.split(".")[1]) for key in weights if key.startswith("model."))
     width, num_classes = len(weights["model.0.conv.weight"]), len(weights[f"model.{last}.m.0.bias"])
     forms = {name: form for name, form in FORMS.items() if max(cspsg_places(form)) == last}
@@ -166,8 +162,7 @@ def cspsg(weights: dict[str, Tensor]) -> dict[str, Any]:
     if width not in names or num_classes not in CITY_DATASETS:
         raise ValueError(
             f"a CSPSG of width {width} with {num_classes} classes is none of the published ones: "
-            f"widths {', '.join(map(str, names))}, 19 (Cityscapes) or 11 (CamVid) classes"
-        )
+            f"widths {', '.join(map(str, names))}, 19 (Cityscapes) or 11 (CamVid) classes")
     form = forms[names[width]]
     table = tuple((rf"model\.{place}\.", f"{ours}.") for place, ours in cspsg_places(form).items())
     weights = rename(rename(weights, table), C2F_BLOCKS if form.c2f else CSPSG_BLOCKS)
@@ -202,9 +197,7 @@ def nvidia(weights: dict[str, Tensor]) -> dict[str, Any]:
 
     Its variants D and D16 have the same tensors; D, output stride 8, is what was published. Branch
     main says "backbone." in front of the encoder's names, and enlarges without aligned corners.
-
-    Raises:
-        ValueError: its encoder or number of classes is of no published network.
+    ValueError if its encoder or number of classes is of no published network.
     """
     main = any(key.startswith("backbone.") for key in weights)
     weights = rename({key.removeprefix("backbone."): weights[key] for key in weights}, NVIDIA)
@@ -214,8 +207,7 @@ def nvidia(weights: dict[str, Tensor]) -> dict[str, Any]:
         raise ValueError(
             f"a DeepLabV3+ with {num_classes} classes that joins {fine} channels is none of the "
             "published ones: WideResNet38, SE-ResNeXt-50 and 101, ResNet-50 and 101; 19 "
-            "(Cityscapes, KITTI), 65 (Mapillary Vistas) or 11 (CamVid) classes"
-        )
+            "(Cityscapes, KITTI), 65 (Mapillary Vistas) or 11 (CamVid) classes")
     # There the pooled branch comes first, here last.
     project = weights["aspp.project.weight"].roll(-256, dims=1)
     options = {"output_stride": 8, "skip": skips[fine], "align_corners": not main}
@@ -233,11 +225,7 @@ def _nvidia_encoder(weights: dict[str, Tensor]) -> tuple[str | None, dict[int, i
 
 
 def sgcpnet(weights: dict[str, Tensor]) -> dict[str, Any]:
-    """The snapshot of a zhouyuan888888/SGCPNet state dict.
-
-    Raises:
-        ValueError: its number of classes is of no published network.
-    """
+    """The snapshot of a zhouyuan888888/SGCPNet state dict; ValueError if none was published."""
     num_classes = len(weights["classifier.bias"])
     if num_classes not in CITY_DATASETS:
         raise ValueError(f"an SGCPNet with {num_classes} classes is none of the published ones: 19 "
@@ -248,7 +236,8 @@ def sgcpnet(weights: dict[str, Tensor]) -> dict[str, Any]:
 
 
 def snapshot_of(
-    arch: str, num_classes: int, options: dict[str, Any], dataset: str, weights: dict[str, Tensor]
+    arch: str, num_classes: int, options: dict[str, Any], dataset: str | None,
+    weights: dict[str, Tensor],
 ) -> dict[str, Any]:
     """A checkpoint's content, as far as networks are built from it."""
     return {"model": {"arch": arch, "num_classes": num_classes, "options": options},
@@ -272,11 +261,7 @@ class UnknownNetworkError(ValueError):
 
 
 def recognize(weights: dict[str, Tensor], path: str | Path) -> dict[str, Any]:
-    """The snapshot of a published state dict.
-
-    Raises:
-        UnknownNetworkError: its keys are of no project known here.
-    """
+    """The snapshot of a published state dict; UnknownNetworkError if its keys are of no project."""
     for keys, reader in PROJECTS.items():
         if weights.keys() >= set(keys):
             try:

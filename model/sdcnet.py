@@ -39,10 +39,7 @@ class SDCNet2D(nn.Module):
     """Predicts where the pixels of the next frame are in the last of two known ones.
 
     Untrained it answers with the last flow that it is given. Parameters have the published names.
-
-    Args:
-        flow_mean: (x, y) of the flow, in pixels.
-        flow_std: likewise.
+    Mean and std are (x, y) of the flow, in pixels.
     """
 
     NAME = "sdcnet2d"
@@ -177,10 +174,7 @@ def _published(weights: dict[str, Tensor], path: str | Path) -> SDCNet2D:
     """The network of a state dict of NVIDIA/semantic-segmentation, branch sdcnet.
 
     That project reads BGR frames, ours are RGB: input channels are reversed. Weights of its flow
-    network, and a mean of pixels that nothing there reads, are left out.
-
-    Raises:
-        ValueError: tensors of another network, or damaged.
+    network, and a mean of pixels that nothing there reads, are left out. ValueError for others.
     """
     first = weights.get("conv1.0.weight")
     inputs = {5 * kind.FRAMES - 2: kind for kind in SDCNETS.values()}

@@ -42,12 +42,7 @@ class Form:
 
 
 class Embedding(nn.Module):
-    """A strided convolution, then layer norm over the channels.
-
-    Args:
-        before, after: channels.
-        kernel, stride: of the convolution.
-    """
+    """A strided convolution, then layer norm over the channels."""
 
     def __init__(self, before: int, after: int, kernel: int, stride: int) -> None:
         super().__init__()
@@ -61,13 +56,7 @@ class Embedding(nn.Module):
 
 
 class Attention(nn.Module):
-    """Of every place to places that are `reduction` apart.
-
-    Args:
-        width: channels.
-        heads: number of them.
-        reduction: side of the squares of places that one key and value stand for.
-    """
+    """Of every place to squares of `reduction` x `reduction` places, each one key and value."""
 
     def __init__(self, width: int, heads: int, reduction: int) -> None:
         super().__init__()
@@ -137,12 +126,7 @@ class Block(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Features at strides 4, 8, 16 and 32: the Mix Transformer.
-
-    Args:
-        form: of the stages.
-        eps: of the layer norms of and behind the blocks.
-    """
+    """Features at strides 4, 8, 16 and 32: the Mix Transformer; `eps` is of its layer norms."""
 
     no_imagenet_weights = "the Mix Transformer; give a FILE of weights"
 
@@ -211,8 +195,7 @@ class SegFormer(PaddedSegmenter):
     Args:
         form: of encoder and decoder.
         num_classes: channels of the logits.
-        mean: of the pixels, in 0..255, RGB.
-        std: likewise.
+        mean, std: of the pixels, in 0..255, RGB.
         align_corners: of the enlargement of the logits.
         eps: of the layer norms of and behind the blocks.
         parts: of the form, by their names, in place of its own.

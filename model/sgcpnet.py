@@ -51,11 +51,7 @@ def enlarge(x: Tensor, like: Tensor) -> Tensor:
 
 
 class Fuse(nn.Module):
-    """Adds features by learned shares, then Swish, a separable convolution and batch norm.
-
-    Args:
-        inputs: number of features.
-    """
+    """Adds features by learned shares, then Swish, a separable convolution and batch norm."""
 
     def __init__(self, inputs: int) -> None:
         super().__init__()
@@ -156,16 +152,18 @@ class SGCPNet(Segmenter):
     with a bilinear one.
 
     Args:
-        encoder: (N, 3, H, W) normalized -> features at strides 8, 16, 32.
         num_classes: channels of the logits.
-        normalize: from pixels to what the encoder expects.
+        mean, std: of the pixels, in 0..255, RGB.
     """
 
-    def __init__(self, encoder: MobileNetEncoder, num_classes: int, normalize: Normalize) -> None:
+    def __init__(
+        self, num_classes: int, mean: tuple[float, ...] = IMAGENET_MEAN,
+        std: tuple[float, ...] = IMAGENET_STD,
+    ) -> None:
         super().__init__()
-        self.normalize = normalize
-        self.encoder = encoder
-        pairs = zip(encoder.out_channels, LATERAL, strict=True)
+        self.normalize = Normalize(mean, std)
+        self.encoder = MobileNetEncoder()
+        pairs = zip(self.encoder.out_channels, LATERAL, strict=True)
         self.lateral = nn.ModuleList(nn.Conv2d(before, after, 1) for before, after in pairs)
         self.context = ContextPropagation()
         self.classifier = nn.Conv2d(CHANNELS, num_classes, kernel_size=1)
@@ -181,13 +179,7 @@ class SGCPNet(Segmenter):
         return 8 if [8 * side for side in coarse.shape[-2:]] == list(size) else None
 
 
-def sgcpnet(
-    num_classes: int,
-    mean: tuple[float, ...] = IMAGENET_MEAN,
-    std: tuple[float, ...] = IMAGENET_STD,
-) -> SGCPNet:
-    """SGCPNet, 0.6 million parameters; statistics in 0..255."""
-    return SGCPNet(MobileNetEncoder(), num_classes, Normalize(mean, std))
+sgcpnet = SGCPNet
 
 
 def conv_bn(
@@ -216,8 +208,7 @@ class SqueezeExcitation(nn.Module):
 class InvertedResidual(nn.Module):
     """Expand, convolve each channel, project; with a shortcut where the size stays.
 
-    Args:
-        in_channels: of the input; the others are a row of ROWS.
+    What follows `in_channels` is a row of ROWS.
     """
 
     def __init__(

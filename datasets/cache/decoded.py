@@ -45,11 +45,7 @@ class Entry(NamedTuple):
 
 
 class Cache:
-    """Cached samples; every process that gets it, forked or as a pickle, reads for itself.
-
-    Args:
-        entries: where each sample is.
-    """
+    """Cached samples and where they are; every process that gets it reads for itself."""
 
     def __init__(self, entries: dict[Sample, Entry]) -> None:
         self.entries = entries

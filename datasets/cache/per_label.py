@@ -33,9 +33,7 @@ def cache_folder(root: Path) -> Path:
 
 
 def per_label(
-    dataset: SegmentationDataset,
-    name: str,
-    measure: Callable[[np.ndarray], np.ndarray],
+    dataset: SegmentationDataset, name: str, measure: Callable[[np.ndarray], np.ndarray],
     threads: int = 1,
 ) -> list[np.ndarray]:
     """`measure((H, W) uint8 train ids)` of every label, in order; computed once, then cached.
@@ -44,7 +42,7 @@ def per_label(
         dataset: its labels are read.
         name: of the cache file, with all that the result depends on but the labels.
         measure: gives an integer array.
-        threads: decoding and OpenCV run beside each other.
+        threads: that read labels.
     """
     # Changes when the labels, their sizes or times, or the classes change.
     digest = hashlib.sha256(dataset.id_to_train_id.tobytes())

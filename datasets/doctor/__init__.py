@@ -2,11 +2,12 @@
 
 Published data come in several archives and layouts, own data from several tools. What goes wrong
 then is mostly silent: a label read as another class, an image left out. `faults.py` lists the
-kinds, `measure.py` reads a file, `judge.py` judges, `report.py` says it.
+kinds, `measure.py` reads a file, `judge.py` judges, `report.py` says it. Before a training, some
+labels are looked at, and all before it refuses.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import islice
@@ -18,13 +19,20 @@ from tqdm import tqdm
 from datasets import DATASETS
 from datasets.base import SegmentationDataset
 from datasets.doctor import judge
-from datasets.doctor.faults import Fault
+from datasets.doctor.faults import KINDS, Fault, fix_of
 from datasets.doctor.layouts import LAYOUTS, stray_files, suggestion
-from datasets.doctor.measure import ImageFacts, LabelFacts, examine_image, examine_label
+from datasets.doctor.measure import (
+    ImageFacts,
+    LabelFacts,
+    examine_image,
+    examine_label,
+    measure_label,
+)
 from datasets.doctor.report import Diagnosis, Part
 from datasets.samples import Files, split_parts
 from utils.workers import map_in_threads
 
+SAMPLE = 32  # labels, evenly spread, that are looked at before a training
 OPTIONAL = {"train_extra"}  # published, but few have it
 Listings = dict[str, Files]  # of every part
 
@@ -64,10 +72,9 @@ def check(
         labels = len(files.labels) if files.label_pattern else None
         report.parts[part] = Part(len(files.images), labels, dataset.SPLITS.get(part))
         instead = ""
-        if there and not (files.images or files.labels):
-            instead = f"give one of those that are there as --split: {', '.join(there)}"
-        elif not (files.images or files.labels):
-            instead = suggestion(name, root)
+        if not (files.images or files.labels):
+            instead = (f"give one of those that are there as --split: {', '.join(there)}" if there
+                       else suggestion(name, root))
         report.add(part, judge.listing(files), instead)
     measure(dataset, {part: first(files, limit) for part, files in chosen.items()}, report, threads)
     report.add("", stray_files(dataset, chosen.values(), (every | chosen).values()))
@@ -126,8 +133,8 @@ def judge_split(
     """Adds to the report what the measurements of a split say."""
     part, table = report.parts[split], report.table
     part.sizes = Counter(picture.size for picture in pictures if picture.size)
-    report.add(split, (picture.fault for picture in pictures))
-    report.add(split, [*judge.exif(pictures), *judge.dark(pictures)])
+    report.add(split, [*(each.fault for each in pictures), *judge.exif(pictures),
+                       *judge.dark(pictures)])
     report.add(split, (label.fault for label in labels))
     if not labels or table is None:
         return
@@ -138,8 +145,7 @@ def judge_split(
     wrong += judge.binary(labels, table) + judge.train_ids(labels, table) + judge.palettes(labels)
     report.add(split, wrong)
     report.add(split, [] if wrong else judge.ignored(labels))
-    report.add(split, [judge.unlisted(labels, table)])
-    report.add(split, judge.without_instances(labels))
+    report.add(split, [judge.unlisted(labels, table), *judge.without_instances(labels)])
     part.ids, part.classes = judge.merge_counts(labels)
     present = [i for i in range(len(table.class_names)) if i in part.classes]
     if split.startswith("train") and len(table.class_names) > 1:
@@ -157,3 +163,47 @@ def count_images(dataset: SegmentationDataset, parts: dict[str, Part]) -> Iterab
         images = parts[name].images if name in parts else 0
         if images != number and (images or name not in OPTIONAL):
             yield Fault("count", detail=f"{name}: {images} of {number}")
+
+
+def check_labels(
+    name: str, train: SegmentationDataset, val: SegmentationDataset, threads: int
+) -> None:
+    """Refuses labels of which nothing is learned or scored, or something else than they say.
+
+    ValueError says what is wrong, in which file, and what is to be done about it.
+    """
+    if faults := judge.class_table(train):
+        raise ValueError(say(faults, name, train))
+    for dataset, classes in ((train, 2), (val, 1)):
+        every = range(len(dataset))
+        some = every[:: -(-len(every) // SAMPLE)]
+        if label_faults(dataset, some, classes, threads) and (
+                faults := label_faults(dataset, every, classes, threads)):
+            raise ValueError(say(faults, name, dataset))
+
+
+def say(faults: list[Fault], name: str, dataset: SegmentationDataset) -> str:
+    """One line."""
+    first = faults[0]
+    files = f" ({len(faults)} files of {dataset.split})" * (len(faults) > 1)
+    detail = f": {first.detail}" * bool(first.detail)
+    return (f"{first.path or dataset.root}: {KINDS[first.kind].what}{detail}{files}; "
+            f"{fix_of(first.kind, name, dataset.root)}; preprocess_data.py --check says more")
+
+
+def label_faults(
+    dataset: SegmentationDataset, indices: Sequence[int], classes: int, threads: int
+) -> list[Fault]:
+    """What some labels say of all, in which so many classes have to occur at least."""
+    def measure(index: int) -> LabelFacts:
+        sample = dataset.samples[index]
+        return measure_label(dataset, sample.truth, sample.image, dataset.read_ids(index))
+
+    labels, table = list(map_in_threads(measure, indices, max(1, threads))), dataset.classes
+    found = judge.train_ids(labels, table) + judge.binary(labels, table) + judge.palettes(labels)
+    if found:
+        return found
+    present = [i for i in judge.merge_counts(labels)[1] if i < len(dataset.class_names)]
+    if not present:
+        return [Fault("nothing-counts", detail=dataset.split)]
+    return judge.one_class(present, table) if classes > 1 else []

@@ -64,12 +64,8 @@ def _holds(name: str, root: Path) -> bool:
 def stray_files(
     dataset: SegmentationDataset, chosen: Iterable[Files], every: Iterable[Files]
 ) -> list[Fault]:
-    """Files that nobody reads: hidden ones, and others beside images and labels.
-
-    Args:
-        dataset: knows what may lie beside them.
-        chosen: listings of the parts whose folders are looked into.
-        every: listings of all parts, since they may share folders.
+    """Files that nobody reads, in the folders of the `chosen` parts: hidden ones, and others beside
+    images and labels of `every` part, since they may share folders.
     """
     read: set[Path] = set()
     for files in every:

@@ -15,14 +15,7 @@ from datasets.classes import BLACK, UNKNOWN, Color, used_colors
 from datasets.doctor.faults import Fault
 from datasets.reading import unclear_orientation
 from datasets.samples import Size
-from utils.images import (
-    needed_bits,
-    read_colors,
-    read_image,
-    read_instances,
-    read_label,
-    stored_as,
-)
+from utils.images import needed_bits, read_colors, read_image, read_instances, read_label, stored_as
 from utils.labels import histogram
 
 MOST_IDS = 64  # a gray photo has more values
@@ -79,12 +72,9 @@ def size_of(dataset: SegmentationDataset, label: Path | None) -> Size:
 
 
 def examine_label(dataset: SegmentationDataset, path: Path, image: Path) -> LabelFacts:
-    """Size and ids of a label; its instance map is compared with it.
+    """Size and ids of a label, which is compared with its instance map.
 
-    Args:
-        dataset: reads the label and knows its instance map.
-        path: the label.
-        image: is looked at if the label holds no ids; they may be swapped.
+    If it holds no ids, its image is looked at: they may be swapped.
     """
     try:
         ids = dataset.read_label(path)
@@ -144,12 +134,9 @@ def _why_no_ids(dataset: SegmentationDataset, path: Path, image: Path, error: Ex
         kind = next((kind for name, kind in LABEL_KINDS.items() if name in stored), "refused")
     if kind in ("color-label", "lossy-label") and _holds_ids(image, dataset.id_to_train_id):
         return Fault("swapped", path, f"its image is {image.name}")
-    known = dataset.lookup(path) is MERGED or fault.detail.startswith(("its palette", "its color"))
-    if known:
+    if dataset.lookup(path) is MERGED or fault.detail.startswith(("its palette", "its color")):
         return Fault("other-colors", path, fault.detail.partition(";")[0])
-    if kind == "refused":
-        return fault
-    return Fault(kind, path, stored)
+    return fault if kind == "refused" else Fault(kind, path, stored)
 
 
 def _holds_ids(image: Path, lookup: np.ndarray) -> bool:

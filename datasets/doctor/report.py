@@ -95,7 +95,12 @@ class Diagnosis:
             "healthy": not self.count("error"), "errors": self.count("error"),
             "notes": self.count("note"), "files_read": self.files_read,
             "splits": {name: self._part_json(part) for name, part in self.parts.items()},
-            "findings": [self._finding_json(finding) for finding in self.findings],
+            "findings": [
+                {"level": each.level, "kind": each.kind, "split": each.split,
+                 "what": KINDS[each.kind].what, "count": len(each.faults),
+                 "files": [{"file": self.relative(fault), "detail": fault.detail}
+                           for fault in each.faults], "fix": each.fix}
+                for each in self.findings],
         }
 
     def _part_json(self, part: Part) -> dict[str, Any]:
@@ -107,12 +112,6 @@ class Diagnosis:
                for (i, train_id), (pixels, images) in part.ids.items()]
         return {"images": part.images, "labels": part.labels, "published": part.published,
                 "sizes": sizes, "ids": ids, "absent_classes": part.absent_classes}
-
-    def _finding_json(self, finding: Finding) -> dict[str, Any]:
-        files = [{"file": self.relative(fault), "detail": fault.detail} for fault in finding.faults]
-        return {"level": finding.level, "kind": finding.kind, "split": finding.split,
-                "what": KINDS[finding.kind].what, "count": len(files), "files": files,
-                "fix": finding.fix}
 
     def relative(self, fault: Fault) -> str:
         """The file of a fault, relative to the root; "" if it has none."""

@@ -1,17 +1,26 @@
-"""Prediction PNGs of any program: found, recognized as ids, train ids or colors, read."""
+"""Prediction PNGs: of any program found, recognized as ids, train ids or colors, read; and what
+each benchmark expects of a package of them.
+"""
 
 import os
 from pathlib import Path
 
 import numpy as np
 
-from datasets.classes import read_indexed
+from datasets.base import SegmentationDataset
+from datasets.classes import UNKNOWN, read_indexed
 from datasets.evaluation.scored_set import ScoredSet
+from datasets.reading import check_exif
 from utils.images import read_image, read_label
 from utils.labels import IGNORE, NONE, color_ids, histogram, is_color
+from utils.submission.package import Package
 
 KINDS = ("auto", "ids", "train-ids", "colors")
 NEVER_SCORED = (1, 2, 3, 4, 5, 6, 9, 10, 14, 15, 16, 18)  # Cityscapes ids below 19
+LAYOUTS = {  # of packages: folder of the files, whether a server looks into all; others: NAME.png
+    "cityscapes": ("", True),  # CITY_SEQ_FRAME*.png
+    "kitti": ("semantic/", False),
+}
 
 
 def find_predictions(folder: str | Path, names: list[str]) -> dict[str, Path]:
@@ -41,17 +50,14 @@ def find_predictions(folder: str | Path, names: list[str]) -> dict[str, Path]:
         last = name.rpartition("/")[2]
         own = sorted(path for path in near if path.stem == last) or sorted(near)
         if len(own) > 1:
-            raise ValueError(
-                f"{name}: {len(own)} predictions, {own[0]} and {own[1]}; keep one kind of file in "
-                "a folder: colors and ids apart"
-            )
+            raise ValueError(f"{name}: {len(own)} predictions, {own[0]} and {own[1]}; keep one "
+                             "kind of file in a folder: colors and ids apart")
         if own:
             result[name] = own[0]
     if missing := [name for name in names if name not in result]:
         raise FileNotFoundError(
             f"{folder}: no prediction for {missing[0]}; {len(missing)} of {len(names)} images have "
-            f"none (looked for {missing[0]}*.png)"
-        )
+            f"none (looked for {missing[0]}*.png)")
     return result
 
 
@@ -64,11 +70,7 @@ def _owner(file: str, names: set[str]) -> str | None:
 
 
 def recognize_kind(paths: list[Path], scored: ScoredSet) -> str:
-    """ "ids", "train-ids" or "colors": what the predictions hold, from a look at some of them.
-
-    Raises:
-        ValueError: ids and train ids are both possible, and not the same.
-    """
+    """ "ids", "train-ids" or "colors": what predictions hold; ValueError if two are possible."""
     if is_color(paths[0]):
         return "colors"
     values = np.zeros(256, np.int64)
@@ -76,7 +78,7 @@ def recognize_kind(paths: list[Path], scored: ScoredSet) -> str:
         values += histogram(read_label(path, palette=True))
     classes = len(scored.dataset.class_names)
     as_train_ids = values[:classes].sum() + values[IGNORE] == values.sum()
-    known = np.flatnonzero(scored.dataset.id_to_train_id < len(scored.dataset.class_names))
+    known = np.flatnonzero(scored.dataset.id_to_train_id < classes)
     as_ids = values[known].sum() == values.sum()
     if scored.by_id:  # ids of scored classes and train ids overlap in 7, 8, 11, 12, 13, 17
         as_train_ids &= bool(values[[0, *NEVER_SCORED]].any())
@@ -89,11 +91,7 @@ def recognize_kind(paths: list[Path], scored: ScoredSet) -> str:
 
 
 def read_prediction(path: Path, kind: str, scored: ScoredSet) -> np.ndarray:
-    """(H, W) uint8 labels of a predicted PNG.
-
-    Raises:
-        ValueError: not such a file, or values that are none of this kind.
-    """
+    """(H, W) uint8 labels of a predicted PNG; ValueError if it is none, or not of this kind."""
     if kind == "colors":
         order, colors = label_colors(scored)
         places = color_ids(read_image(path), colors)
@@ -117,8 +115,7 @@ def read_prediction(path: Path, kind: str, scored: ScoredSet) -> np.ndarray:
 def label_colors(scored: ScoredSet) -> tuple[np.ndarray, list[tuple[int, int, int]]]:
     """(L,) uint8 numbers of labels and their colors: of scored ones, and of others if they differ.
 
-    Raises:
-        ValueError: two scored labels have one color.
+    ValueError if two scored labels have one color.
     """
     colors: dict[tuple[int, int, int], int] = {}
     for ignored in (False, True):
@@ -129,3 +126,22 @@ def label_colors(scored: ScoredSet) -> tuple[np.ndarray, list[tuple[int, int, in
                 raise ValueError("colors cannot be scored: two classes of the data set have one "
                                  "color")
     return np.array(list(colors.values()), np.uint8), list(colors)
+
+
+def expected_package(name: str, dataset: SegmentationDataset) -> Package:
+    """The package of a split of the data set `name`, in the order of its samples.
+
+    ValueError if EXIF turns images, and nothing says whether that is wanted.
+    """
+    check_exif(dataset)
+    folder, anywhere = LAYOUTS.get(name, ("", False))
+    table = dataset.id_to_train_id
+    void = int(np.flatnonzero(table == IGNORE)[0])
+    legal = table < UNKNOWN
+    if (table == UNKNOWN).any():  # else whatever is not listed is ignored, and is no answer
+        legal |= (table == IGNORE) & (np.arange(256) < IGNORE)
+    legal[void] = True
+    paths = [f"{folder}{name}.png" for name in dataset.names]
+    return Package(sizes=dict(zip(paths, dataset.sizes(), strict=True)), legal=legal,
+                   train_id_to_id=dataset.train_id_to_id, void=void, anywhere=anywhere,
+                   folder=folder, published=dataset.SPLITS.get(dataset.split))

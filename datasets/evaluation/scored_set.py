@@ -1,6 +1,11 @@
-"""What a data set is scored on: labels, true label maps, instances."""
+"""What a data set is scored on: labels, true label maps, instances.
+
+These can be kept on disk as runs of equal pixels, which read faster than PNGs decode. They take
+some 300 kB of an image of 1024x2048, and do not change from one evaluation to the next.
+"""
 
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -8,27 +13,73 @@ import numpy as np
 from torch.utils.data import Dataset
 
 from datasets.base import SegmentationDataset
-from datasets.cache.truth import TruthCache, read_instance_runs
+from datasets.cache.decoded import Cache, CacheFiles
 from datasets.cityscapes_labels import AVERAGE_SIZES, LABELS, TABLE, Label
 from datasets.classes import map_ids
-from utils.labels import IGNORE, from_runs
+from datasets.samples import Sample
+from utils.images import read_instances
+from utils.labels import IGNORE, from_runs, to_runs
 
 Item = tuple[np.ndarray | None, np.ndarray, np.ndarray | None]
+
+
+class TruthCache(Cache):
+    """Runs of every sample, see `utils.labels`."""
+
+    def labels(self, sample: Sample) -> tuple[np.ndarray, tuple[int, int]]:
+        """(2, R) int32 runs of ids as the label file has them, and (H, W)."""
+        return self._runs(sample, 0), self.entries[sample].shape
+
+    def instances(self, sample: Sample) -> np.ndarray:
+        """(2, R) int32 runs of the instance map as its file has it."""
+        return self._runs(sample, 1)
+
+    def _runs(self, sample: Sample, part: int) -> np.ndarray:
+        return self._bytes(sample, part).view(np.int32).reshape(2, -1)
+
+
+def read_instance_runs(path: Path, shape: tuple[int, ...]) -> np.ndarray:
+    """(2, R) int32 runs of an instance map; ValueError if it is not of its label's `shape`."""
+    pixels = read_instances(path)
+    if pixels.shape != shape:
+        raise ValueError(f"{path}: {pixels.shape[1]}x{pixels.shape[0]}, its label "
+                         f"{shape[1]}x{shape[0]}")
+    return to_runs(pixels)
+
+
+class TruthFiles(CacheFiles):
+    """Makes a `TruthCache`. Arguments as of `open_truth`."""
+
+    KIND = "truth"
+    SOURCES = ("truth", "instance")
+
+    def encode(self, index: int) -> tuple[tuple[int, int], list[np.ndarray]]:
+        sample = self.dataset.samples[index]
+        ids = self.dataset.read_label(sample.truth)
+        runs = [to_runs(ids)]
+        if sample.instance:
+            runs.append(read_instance_runs(sample.instance, ids.shape))
+        return ids.shape, runs
+
+
+def open_truth(dataset: SegmentationDataset, threads: int = 1) -> TruthCache:
+    """Labels and instances of all samples; what is missing or out of date is made first.
+
+    Raises as `datasets.cache.decoded.open_cache`.
+    """
+    return TruthCache(TruthFiles(dataset, threads).complete())
 
 
 class ScoredSet(Dataset):
     """The samples of a data set, each as (image, truth, instances) to be scored.
 
     Data sets with Cityscapes' classes are scored over its 34 ids, as the official scorer does,
-    others over their classes and void.
+    others over their classes and void. ValueError if a sample has no label.
 
     Args:
         dataset: with labels; its transform is that of evaluation.
         name: of the data set.
         images: False leaves out the image, where predictions are there already.
-
-    Raises:
-        ValueError: a sample has no label.
     """
 
     def __init__(self, dataset: SegmentationDataset, name: str, images: bool = True) -> None:
@@ -51,10 +102,8 @@ class ScoredSet(Dataset):
             make = partial(Label, category="", has_instances=False)
             ids = dataset.train_id_to_id
             rows = zip(dataset.class_names, ids, dataset.palette, strict=True)
-            self.labels = [
-                make(name=name, id=number, train_id=i, ignored=False, color=color)
-                for i, (name, number, color) in enumerate(rows)
-            ]
+            self.labels = [make(name=name, id=number, train_id=i, ignored=False, color=color)
+                           for i, (name, number, color) in enumerate(rows)]
             void = min(set(range(256)) - set(ids))
             self.labels.append(make(name="void", id=void, train_id=IGNORE, ignored=True,
                                     color=(0, 0, 0)))
@@ -97,11 +146,7 @@ class ScoredSet(Dataset):
         return cv2.LUT(train_ids, self.from_train_ids)
 
     def ids_to_labels(self, ids: np.ndarray, path: Any) -> np.ndarray:
-        """(H, W) uint8 predicted ids of the data set -> labels.
-
-        Raises:
-            ValueError: an id that the data set does not have.
-        """
+        """(H, W) uint8 predicted ids -> labels; ValueError if the data set lacks one."""
         if self.by_id and ids.max() < len(self.labels):
             return ids
         train_ids = map_ids(ids, self.dataset.id_to_train_id, path)
@@ -114,8 +159,7 @@ class ScoredSet(Dataset):
     def read_instances(self, index: int, shape: tuple[int, ...]) -> np.ndarray | None:
         """(2, R) int32 runs of label * 1000 + n, or the bare label; None if none are known.
 
-        Raises:
-            ValueError: the map is not of the label's `shape`, or has instances of what has none.
+        ValueError if the map is not of the label's `shape`, or has instances of what has none.
         """
         sample = self.dataset.samples[index]
         if not self.instances or sample.instance is None:

@@ -10,18 +10,13 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from datasets.base import SampleKey, SegmentationDataset
-from datasets.sampling.class_uniform import Item
-from datasets.sampling.epoch_lists import EpochLists
+from datasets.sampling.epoch_lists import EpochLists, Item
 from datasets.transforms import TrainTransform
 from utils.workers import Stream
 
 
 class Others:
-    """Further items of a sample's epoch, each with a position that is no sample's.
-
-    Args:
-        lists: of the epochs.
-    """
+    """Further items of a sample's epoch, each with a position that is no sample's."""
 
     def __init__(self, lists: EpochLists) -> None:
         self.lists = lists

@@ -19,11 +19,9 @@ class TrainSampler(Sampler[list[SampleKey]]):
     where it was without reading what it has seen. Incomplete batches are dropped.
 
     Args:
-        lists: of the epochs.
-        epochs: of the training.
+        lists, epochs, seed: of the training.
         batch: (accumulate, world, images): micro-batches per step, ranks, images per forward.
         rank: this process.
-        seed: of the training.
         max_steps: the training ends here if the epochs are longer.
 
     Raises:
@@ -31,13 +29,8 @@ class TrainSampler(Sampler[list[SampleKey]]):
     """
 
     def __init__(
-        self,
-        lists: EpochLists,
-        epochs: int,
-        batch: tuple[int, int, int],
-        rank: int = 0,
-        seed: int = 0,
-        max_steps: int | None = None,
+        self, lists: EpochLists, epochs: int, batch: tuple[int, int, int], rank: int = 0,
+        seed: int = 0, max_steps: int | None = None,
     ) -> None:
         self.lists, self.batch, self.rank, self.seed = lists, batch, rank, seed
         size = int(np.prod(batch))

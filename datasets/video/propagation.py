@@ -83,10 +83,10 @@ class State:
 
 
 def find_chains(dataset: SegmentationDataset, split: str, count: int, out: Path) -> list[Chain]:
-    """Two chains per sample, forward and backward.
+    """Two chains per sample of a data set like Cityscapes, forward and backward.
 
     Args:
-        dataset: the labelled frames, in the layout of Cityscapes.
+        dataset: the labelled frames.
         split: they are of; has its frames in leftImg8bit_sequence.
         count: frames of a chain.
         out: folder that gets the same layout.
@@ -126,16 +126,7 @@ def find_chains(dataset: SegmentationDataset, split: str, count: int, out: Path)
 
 
 def check_sizes(dataset: SegmentationDataset, chains: Iterable[Chain], smallest: int) -> None:
-    """Refuses frames that are too small, or not as large as their labelled one.
-
-    Args:
-        dataset: the labelled frames.
-        chains: of them.
-        smallest: pixels a side in which motion can be found.
-
-    Raises:
-        ValueError: which, and how large they are.
-    """
+    """ValueError for frames below `smallest` pixels a side, or not as large as the labelled one."""
     sizes = dataset.sizes()
     height, width = min(sizes, key=min)
     if min(height, width) < smallest:
@@ -158,10 +149,9 @@ def bytes_needed(dataset: SegmentationDataset, chains: Sequence[Chain]) -> int:
 
     A few labelled frames spread over the set are written as propagated ones would be.
     """
-    tried = chains[:: -(-len(chains) // TRIED)]
+    tried, total = chains[:: -(-len(chains) // TRIED)], 0
     with tempfile.TemporaryDirectory() as folder:  # not in the result: kill -9 would leave it
         trial = Path(folder) / "x.png"
-        total = 0
         for chain in tried:
             for read in (dataset.read_ids, dataset.read_image):
                 write_png(trial, read(chain.index))
@@ -172,14 +162,7 @@ def bytes_needed(dataset: SegmentationDataset, chains: Sequence[Chain]) -> int:
 
 
 class Propagation:
-    """Writes the pairs of chains.
-
-    Args:
-        dataset: the labelled frames.
-        motion: target and source, (H, W, 3) uint8 RGB, and what reads the frame before the source
-            -> (H, W, 2) float32 backward flow; is called by several threads.
-        method: how.
-    """
+    """Writes the pairs of chains of a data set; `motion` is called by several threads."""
 
     def __init__(self, dataset: SegmentationDataset, motion: Motion, method: Method) -> None:
         self.dataset, self.motion, self.method = dataset, motion, method

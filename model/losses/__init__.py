@@ -8,14 +8,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from model.losses.binary import bce, focal
 from model.losses.label_relaxation import (
     IMAGE_WEIGHTED,
     LossOptions,
     image_weighted,
     label_relaxation,
 )
-from model.losses.region import added, dice, lovasz
+from model.losses.per_class import added, bce, dice, focal, lovasz
 from utils.labels import IGNORE
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -42,10 +41,7 @@ def cross_entropy(logits: Tensor, target: Tensor, class_weights: Tensor | None =
 
 
 def ohem(
-    logits: Tensor,
-    target: Tensor,
-    class_weights: Tensor | None = None,
-    threshold: float = 0.7,
+    logits: Tensor, target: Tensor, class_weights: Tensor | None = None, threshold: float = 0.7,
     least: float = 1 / 16,
 ) -> Tensor:
     """Cross entropy of the hard pixels: online hard example mining.

@@ -27,20 +27,15 @@ class Teacher:
     def __call__(self, loss: Tensor, logits: Tensor, images: Tensor) -> Tensor:
         """() the loss of the labels and that of the teacher, weighted.
 
-        Args:
-            loss: () of the labels.
-            logits: (N, C, H, W) of the network that learns.
-            images: (N, 3, H, W) uint8 RGB that it saw.
+        Given (N, C, H, W) logits of the network that learns, of (N, 3, H, W) uint8 RGB images.
         """
         with torch.no_grad():
             theirs = self.network(images)
-        own = divergence(logits, theirs)
-        return (1 - self.weight) * loss + self.weight * own
+        return (1 - self.weight) * loss + self.weight * divergence(logits, theirs)
 
 
 def divergence(logits: Tensor, theirs: Tensor) -> Tensor:
     """() float32, mean Kullback-Leibler divergence of (N, C, H, W) logits from `theirs`."""
-    wanted = theirs.float().log_softmax(1)
-    found = logits.float().log_softmax(1)
+    found, wanted = (each.float().log_softmax(1) for each in (logits, theirs))
     sums = F.kl_div(found, wanted, reduction="sum", log_target=True)
     return sums / (logits.numel() / logits.shape[1])

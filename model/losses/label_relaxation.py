@@ -52,9 +52,7 @@ class LossOptions:
         return replace(self, window=self.window // 4 * 2 + 1, double_borders=True)
 
 
-def label_relaxation(
-    logits: Tensor, target: Tensor, options: LossOptions | None = None
-) -> Tensor:
+def label_relaxation(logits: Tensor, target: Tensor, options: LossOptions | None = None) -> Tensor:
     """-log of the probability that a pixel has one of the classes in its window.
 
     A void pixel with a class in its window counts; one without does not. Finite for finite logits
@@ -259,9 +257,7 @@ def thick_borders(target: Tensor) -> Tensor:
     return thick
 
 
-def image_weighted(
-    logits: Tensor, target: Tensor, options: LossOptions | None = None
-) -> Tensor:
+def image_weighted(logits: Tensor, target: Tensor, options: LossOptions | None = None) -> Tensor:
     """Cross entropy, each pixel weighted by how rare its class is in its image.
 
     Args:

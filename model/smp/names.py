@@ -41,11 +41,7 @@ def load_package(purpose: str) -> Any:
 
 
 def split(name: str) -> tuple[str, str]:
-    """Architecture and encoder of `smp:ARCHITECTURE:ENCODER`.
-
-    Raises:
-        ValueError: the package is missing, or does not have them; the message says what it has.
-    """
+    """Architecture and encoder of a name; ValueError if the package is missing or lacks them."""
     package = load_package(name)
     architecture, _, encoder = name.removeprefix(PREFIX).partition(":")
     known = list(package.MODEL_ARCHITECTURES_MAPPING)
@@ -101,11 +97,7 @@ def statistics(encoder: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
 
 
 def pretrained_tag(encoder: str) -> str:
-    """Which of the package's weights of an encoder are those of ImageNet, or next to them.
-
-    Raises:
-        ValueError: it has none.
-    """
+    """Which of an encoder's weights are of ImageNet, or next to them; ValueError if it has none."""
     package = load_package(encoder)
     if (name := timm_name(encoder)) is not None:
         if not _timm().models.is_model_pretrained(name):

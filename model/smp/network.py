@@ -21,12 +21,7 @@ ANY_SIZE = ({"dynamic_img_size": True}, {"strict_img_size": False})  # of transf
 
 
 class SMPNetwork(PaddedSegmenter):
-    """Encoder, decoder and head of a network of that package.
-
-    Args:
-        network: whose parts these are.
-        normalize: from pixels to what the encoder expects.
-    """
+    """Encoder, decoder and head of a network of that package, behind its normalization."""
 
     align_corners = True  # as the package's heads enlarge
 
@@ -85,8 +80,7 @@ def build(
         encoder: of the package, or of timm.
         num_classes: channels of the logits.
         output_stride: of a dilated encoder; None for an architecture that dilates none.
-        mean: of the pixels, in 0..255, RGB.
-        std: likewise.
+        mean, std: of the pixels, in 0..255, RGB.
         package_options: of the package's own builder.
 
     Raises:
@@ -131,18 +125,15 @@ def _first_line(error: Exception) -> str:
 
 
 @torch.enable_grad()
-def freeze_unused(network: SMPNetwork, size: tuple[int, int] = (64, 96)) -> None:
+def freeze_unused(network: SMPNetwork) -> None:
     """Lets parameters that no logit depends on train no more.
 
     Several encoders keep layers that only a classifier uses. Data-parallel training waits for the
-    gradient of every parameter that wants one.
-
-    Raises:
-        ValueError: logits of another size than that of the image.
+    gradient of every parameter that wants one. ValueError if logits have not the image's size.
     """
     network.eval()
-    coarse = network(torch.zeros(1, 3, *size), full_size=False)
-    padded = [n + network.padding(n) for n in size]
+    coarse = network(torch.zeros(1, 3, 64, 96), full_size=False)
+    padded = [n + network.padding(n) for n in (64, 96)]
     if [n * network.stride for n in coarse.shape[-2:]] != padded:
         raise ValueError(f"logits of {tuple(coarse.shape[-2:])} at stride {network.stride} for "
                          f"{tuple(padded)} pixels")
@@ -155,21 +146,10 @@ def freeze_unused(network: SMPNetwork, size: tuple[int, int] = (64, 96)) -> None
 
 
 def builder(name: str) -> Callable[..., SMPNetwork]:
-    """What builds `smp:ARCHITECTURE:ENCODER`: num_classes and options -> network.
-
-    Raises:
-        ValueError: the package is missing, or has no such network.
-    """
+    """What builds the network of a name: num_classes and options -> network. Raises as `split`."""
     architecture, encoder = split(name)
     mean, std = statistics(encoder)
     if (stride := OUTPUT_STRIDES.get(architecture)) is not None:
         return partial(build, architecture, encoder, output_stride=stride, mean=mean, std=std)
-    return partial(_build_plain, architecture, encoder, mean=mean, std=std)
-
-
-def _build_plain(
-    architecture: str, encoder: str, num_classes: int, mean: tuple[float, ...],
-    std: tuple[float, ...], package_options: dict[str, Any] | None = None,
-) -> SMPNetwork:
-    """`build` without the option of an output stride."""
-    return build(architecture, encoder, num_classes, None, mean, std, package_options)
+    return lambda num_classes, mean=mean, std=std, package_options=None: build(
+        architecture, encoder, num_classes, None, mean, std, package_options)

@@ -24,10 +24,7 @@ OLD_DEEPLABV3: Table = (  # as versions before 0.4 named them
 
 def imagenet_weights(name: str, options: dict[str, Any]) -> dict[str, Tensor]:
     """The encoder's tensors, for a network's name and options: as an installed package has them, or
-    as segmentation_models_pytorch downloads them.
-
-    Raises:
-        ValueError: there are none, or they cannot be fetched.
+    as segmentation_models_pytorch downloads them; ValueError if there are none.
     """
     architecture, encoder = split(name)
     if lite := re.fullmatch(r"(?:tu-|timm-)tf_efficientnet_lite([012])", encoder):
@@ -44,10 +41,6 @@ def fit_encoder(
 
     Such a file is of the encoder alone, or of a whole network, with "encoder." in front. The
     package may say "model." in front of timm's names, and timm "_" for ".".
-
-    Args:
-        encoder: whose names are wanted.
-        weights: of the file.
 
     Returns:
         Tensors under the encoder's names, without those that are not there; and the file's names

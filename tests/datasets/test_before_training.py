@@ -9,9 +9,8 @@ import pytest
 from breaking import files, relabel, to_train_ids, without_meaning
 from conftest import DRAW, draw_cityscapes, draw_folder
 
-from datasets import build_dataset
-from datasets.doctor import start
-from datasets.doctor.start import check_labels
+from datasets import build_dataset, doctor
+from datasets.doctor import check_labels
 from utils.images import write_png
 
 Break = Callable[[Path, list[Path], list[Path]], object]  # root, labels of train and of val
@@ -79,7 +78,7 @@ def test_some_labels_may_pass_and_only_all_of_them_stop(
     read: list[int] = []
     original = train.read_ids
     monkeypatch.setattr(train, "read_ids", lambda i: read.append(i) or original(i))
-    monkeypatch.setattr(start, "SAMPLE", 2)
+    monkeypatch.setattr(doctor, "SAMPLE", 2)
     check_labels("folder", train, val, 1)
     assert sorted(read) == [0, 0, 1, 2, 3, 3, 4]
     only(labels[4:], 7)

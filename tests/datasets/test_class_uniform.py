@@ -12,7 +12,7 @@ from make_weights import label_map
 
 from datasets import build_dataset
 from datasets.classes import lookup_table
-from datasets.sampling.class_uniform import ClassUniformLists, find_centroids, tile_centroids
+from datasets.sampling.epoch_lists import ClassUniformLists, find_centroids, tile_centroids
 from utils.images import write_png
 from utils.labels import IGNORE
 

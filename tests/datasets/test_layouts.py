@@ -24,8 +24,7 @@ from datasets.classes import UNKNOWN, match_classes
 from datasets.doctor import check
 from datasets.samples import shared_images
 from datasets.transforms import EvalTransform
-from datasets.video.sequences import find_sequence
-from datasets.video.triplets import find_sequences
+from datasets.video.sequences import find_sequence, find_sequences
 from utils.images import write_png
 from utils.labels import IGNORE
 

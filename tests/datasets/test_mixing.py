@@ -9,8 +9,7 @@ import torch
 
 from datasets import build_dataset
 from datasets.base import SampleKey
-from datasets.sampling.class_uniform import ClassUniformLists, find_centroids
-from datasets.sampling.epoch_lists import AllImages
+from datasets.sampling.epoch_lists import AllImages, ClassUniformLists, find_centroids
 from datasets.sampling.mixing import Mosaic, Paste
 from datasets.sampling.sampler import TrainSampler
 from datasets.transforms import PADDING, TrainTransform

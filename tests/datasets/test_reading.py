@@ -16,7 +16,7 @@ from datasets import build_dataset
 from datasets.base import SegmentationDataset
 from datasets.cache.decoded import open_cache
 from datasets.doctor import check
-from datasets.evaluation.submission import expected_package
+from datasets.evaluation.predictions import expected_package
 from datasets.reading import find_bits, settle
 from utils import checkpoint, distributed
 from utils.images import (

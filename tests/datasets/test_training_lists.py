@@ -12,8 +12,13 @@ from test_options import run, same
 from datasets import build_dataset
 from datasets.base import SegmentationDataset
 from datasets.cache.per_label import count_class_pixels
-from datasets.sampling.class_uniform import ClassUniformLists
-from datasets.sampling.epoch_lists import AllImages, ListOptions, make_lists, shifted
+from datasets.sampling.epoch_lists import (
+    AllImages,
+    ClassUniformLists,
+    ListOptions,
+    make_lists,
+    shifted,
+)
 from model.losses import class_weights
 from train import count_pixels
 from utils.images import write_png

@@ -9,8 +9,7 @@ import pytest
 from conftest import cut_city, run_script
 
 from datasets import build_dataset
-from datasets.cache.truth import open_truth
-from datasets.evaluation.scored_set import ScoredSet
+from datasets.evaluation.scored_set import ScoredSet, open_truth
 from utils.images import read_instances, read_label, write_png
 from utils.labels import from_runs, to_runs
 

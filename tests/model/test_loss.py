@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from conftest import FIXTURES
 
 from model.losses import CLASS_WEIGHTS, LOSSES, build_loss, class_weights, cross_entropy, ohem
-from model.losses.binary import bce
 from model.losses.label_relaxation import IMAGE_WEIGHTED
+from model.losses.per_class import bce
 
 CHOICES = [(name, False) for name in LOSSES]
 CHOICES += [(name, True) for name in LOSSES if name not in IMAGE_WEIGHTED]

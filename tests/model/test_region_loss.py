@@ -7,8 +7,7 @@ import torch
 from test_loss import example
 
 from model.losses import LOSSES, cross_entropy
-from model.losses.binary import focal
-from model.losses.region import dice, lovasz
+from model.losses.per_class import dice, focal, lovasz
 
 
 def two_pixels(first: float, second: float) -> tuple[torch.Tensor, torch.Tensor]:

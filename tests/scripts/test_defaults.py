@@ -10,8 +10,8 @@ import pytest
 
 from datasets.transforms import TrainTransform
 from model.losses import ohem
-from model.losses.binary import focal
 from model.losses.label_relaxation import LossOptions
+from model.losses.per_class import focal
 from utils.inference.settings import Inference
 from utils.options.optimization import build_schedule, loss_settings
 from utils.options.prediction import build_inference

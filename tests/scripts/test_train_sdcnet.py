@@ -17,7 +17,7 @@ from conftest import run_script
 from torchvision.models.optical_flow import raft_small
 
 import train_sdcnet
-from datasets.video.triplets import FrameTriplets, find_sequences
+from datasets.video.sequences import FrameTriplets, find_sequences
 from model import sdcnet
 from model.flow import build_dis
 from model.sdcnet import SDCNet2D, SDCNet2DRecon, load_sdcnet

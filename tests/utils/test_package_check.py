@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from datasets import DATASETS, build_dataset
-from datasets.evaluation.submission import LAYOUTS, expected_package
+from datasets.evaluation.predictions import LAYOUTS, expected_package
 from utils.submission.package import find_fault
 
 Files = dict[str, bytes]
