@@ -37,7 +37,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 # Deep members of families whose smaller ones are tested by default in the same way.
-DEEP = ("deeplabv3_resnet101", "deeplabv3_resnet152", "deeplabv3plus_resnet101",
+DEEP = ("deeplabv3_resnet50", "deeplabv3_resnet101", "deeplabv3_resnet152",
+        "deeplabv3plus_resnet101",
         "deeplabv3plus_se_resnext101", "cspsg_l", "cspsg_x", "cspsg_x_stride2",
         "cspsg_x_stride64", "cspsg_x_c2f", "deeplabv3plus_efficientnet_lite2", "segformer",
         "segformer_b1", "segformer_b2", "segformer_b3", "segformer_b4", "segformer_b5")

@@ -80,7 +80,7 @@ def masks_of(weights: Path, photos: Path, folder: Path, call) -> np.ndarray:
 
 
 @pytest.mark.parametrize(("name", "options"), [
-    ("cspsg_n", []), ("tiny", ["--labels"]),
+    ("tiny", ["--labels"]), pytest.param("cspsg_n", [], marks=pytest.mark.slow),
     pytest.param("cspsg_n", ["--labels"], marks=pytest.mark.slow),
 ], ids=str)
 def test_exported_network_in_the_demo(

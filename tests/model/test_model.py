@@ -104,7 +104,7 @@ def test_parameters(name: str) -> None:
     assert model.count_parameters(network) == parameters
 
 
-@pytest.mark.parametrize("name", model.MODELS)
+@pytest.mark.parametrize("name", NETWORKS)
 def test_shapes(name: str) -> None:
     with torch.device("meta"):
         network = model.build_model(name, 5).eval()

@@ -19,7 +19,9 @@ from utils.inference.predictor import BLOCK, Predictor
 BEHIND_SUMS = {"deeplabv3plus_wide_resnet38": 17}  # batch norms that no convolution precedes
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", [
+    pytest.param(name, marks=pytest.mark.slow) if "wide" in str(name) else name
+    for name in NETWORKS])
 @torch.no_grad()
 def test_fused_networks_compute_the_same(name: str) -> None:
     torch.manual_seed(0)

@@ -85,6 +85,7 @@ def test_instances_are_numbered_on() -> None:
     assert (taken[24], taken[26], taken[7]) == (7, 12, 0)
 
 
+@pytest.mark.slow
 def test_data_path(call: Callable, threads: None) -> None:
     pytest.importorskip("skimage")
     done = call("benchmarks.data_path", *TINY, "--crop-size", 48)
@@ -98,6 +99,7 @@ def test_data_path(call: Callable, threads: None) -> None:
     assert "times as long as its decoder" in lines[-1]
 
 
+@pytest.mark.slow
 def test_loss(call: Callable, threads: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """It compares the gradients itself."""
     memory = loss.memory
@@ -174,6 +176,7 @@ def test_evaluation(call: Callable, threads: None) -> None:
     assert sum("cached" in row for row in rows) >= 1
 
 
+@pytest.mark.slow
 def test_latency(call: Callable, threads: None) -> None:
     done = call("benchmarks.latency", "--size", 64, 128, "--rounds", 1, "--threads", 1,
                 "--no-compile")
@@ -210,7 +213,7 @@ def test_both_training_steps_do_the_same(
     case = train_step.Case(2, (64, 96), optimizer, loss, {"output_stride": 8})
     published, ours = [], []
     for losses, build in ((published, train_step.published_step),
-                          (ours, partial(train_step.our_step, precision=precision))):
+                          (ours, partial(train_step.our_step, how=precision))):
         torch.manual_seed(0)
         step = build("tiny", case)
         for _ in range(4):
@@ -262,15 +265,16 @@ def test_train_step(
 
 def test_other_losses_are_not_compared(monkeypatch: pytest.MonkeyPatch) -> None:
     @contextmanager
-    def apart(name: str, case: object, precision: str | None, threads: int) -> Iterator[Callable]:
-        yield lambda: (3.0 if precision else 2.9, 1)
+    def apart(name: str, case: object, how: str | None, threads: int) -> Iterator[Callable]:
+        yield lambda: (3.0 if how else 2.9, 1)
 
     monkeypatch.setattr(train_step, "apart", apart)
-    args = SimpleNamespace(precision=["fp32"], threads=1, rounds=1)
+    args = SimpleNamespace(precision=["fp32"], compile=False, threads=1, rounds=1)
     with pytest.raises(RuntimeError, match="tiny: the sides have other losses"):
         train_step.measure("tiny", train_step.Case(), args)
 
 
+@pytest.mark.slow
 def test_multiscale(call: Callable, threads: None) -> None:
     """Of windows that fill the small image and tile the larger ones: 2 x (1 + 3 + 3) forwards."""
     done = call("benchmarks.multiscale", "--runs", 1, "--size", 128, 256)
