@@ -83,10 +83,12 @@ def test_any_size(name: str) -> None:
 
 
 @torch.no_grad()
-def test_repeats_the_edge_at_the_right_and_the_bottom() -> None:
+def test_mirrors_at_the_right_and_the_bottom() -> None:
     network = with_statistics(model.build_model("smp:fpn:resnet18", 4))
     images = pixels(70, 50)
-    padded = images[:, :, torch.arange(96).clamp(max=69)][..., torch.arange(64).clamp(max=49)]
+    rows, columns = (last - (torch.arange(side) - last).abs()
+                     for side, last in ((96, 69), (64, 49)))
+    padded = images[:, :, rows][..., columns]
     torch.testing.assert_close(network(images), network(padded)[:, :, :70, :50])
 
 
