@@ -77,9 +77,9 @@ def test_weights_that_drift_apart(train: Trainings, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("how", [
-    at("train.update", 2, rank=1), {"call": "train.update", "n": 2, "exit": 0, "rank": 1},
-    at("train.update", 2, rank=0),
-], ids=["killed", "left as if done", "main rank killed"])
+    at("train.update", 2, rank=1), at("train.update", 2, rank=0), pytest.param(
+        {"call": "train.update", "n": 2, "exit": 0, "rank": 1}, marks=pytest.mark.slow),
+], ids=["killed", "main rank killed", "left as if done"])
 def test_a_rank_that_is_gone(how: dict, train: Trainings, tmp_path: Path) -> None:
     done = train.start(tmp_path, *WORDS, ranks=2, faults=[how])
     assert done.returncode != 0
@@ -230,7 +230,7 @@ run(main)
 """
 
 
-@pytest.mark.parametrize("silent", [0, 1])
+@pytest.mark.parametrize("silent", [pytest.param(0, marks=pytest.mark.slow), 1])
 def test_a_rank_falls_silent_while_it_prepares(silent: int, tmp_path: Path) -> None:
     (tmp_path / "silent.py").write_text(SILENT)
     done = run_script(tmp_path / "silent.py", silent, silent, ranks=2)

@@ -167,8 +167,10 @@ def test_epochs(epoch: int, window: int, after: int) -> None:
 
 
 @pytest.mark.parametrize("options", [
-    LossOptions(), LossOptions(upstream_batch_scale=True, batch_weighting=True),
-    LossOptions(relax_until=0).at(1), LossOptions(window=5, relax_until=0).at(1),
+    LossOptions(), LossOptions(window=5, relax_until=0).at(1),
+    *(pytest.param(options, marks=pytest.mark.slow) for options in (
+        LossOptions(upstream_batch_scale=True, batch_weighting=True),
+        LossOptions(relax_until=0).at(1))),
 ], ids=lambda options: ",".join(map(str, astuple(options))))
 @pytest.mark.parametrize("loss", [label_relaxation, image_weighted])
 def test_gradient_by_differences(loss: Callable, options: LossOptions) -> None:

@@ -28,6 +28,7 @@ def faults(*words: str) -> int:
     return int(done.stdout)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="not the GNU C library")
 def test_pages_are_mapped_once() -> None:
     assert faults("start") < faults() / 2  # the first few do not fit where others were
