@@ -5,15 +5,19 @@ import json
 import re
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from conftest import run_script
 from PIL import Image
 
 from datasets import TABLES
 from model import count_parameters
-from model.snapshot import from_snapshot, read_snapshot
+from model.layers import PaddedSegmenter
+from model.snapshot import from_snapshot, load_model, read_snapshot
+from utils.images import read_image
 
 WEIGHTS = Path(__file__).parents[2] / "weights"
 PAGE = (WEIGHTS / "README.md").read_text()
@@ -57,3 +61,25 @@ def test_the_demo_segments_a_street_without_a_snapshot(tmp_path: Path) -> None:
     for theirs, ours, least in ((7, "road", 0.9), (21, "tree", 0.6), (11, "building", 0.5)):
         right = ids[truth == theirs] == TABLES["camvid"].class_names.index(ours)
         assert right.mean() > least, ours
+
+
+def zeros(self: PaddedSegmenter, x: torch.Tensor) -> torch.Tensor:
+    height, width = x.shape[-2:]
+    return F.pad(x, (0, self.padding(width), 0, self.padding(height)))
+
+
+@pytest.mark.parametrize("mirrored", [True, False])
+@torch.no_grad()
+def test_a_picture_is_seen_alike_where_it_is_cut(
+    mirrored: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """360 rows, which are no multiple of 32, and the same continued to 384; not so with zeros."""
+    if not mirrored:
+        monkeypatch.setattr(PaddedSegmenter, "pad", zeros)
+    network, alike = load_model(WEIGHTS / "camvid_fast.pth"), []
+    for path in sorted(CITY.glob("leftImg8bit/val/*/*.webp"))[:8]:
+        street = cv2.resize(read_image(path), (1920, 960), interpolation=cv2.INTER_CUBIC)
+        pixels = torch.from_numpy(street[576:, :1024]).permute(2, 0, 1)[None]
+        cut, whole = (network(pixels[:, :, :rows]).argmax(1)[:, 328:360] for rows in (360, 384))
+        alike.append((cut == whole).double().mean().item())
+    assert (np.mean(alike) >= 0.95) == mirrored
