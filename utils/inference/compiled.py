@@ -28,7 +28,9 @@ ROOM = 2 << 30  # bytes of all that is kept; what was used longest ago goes
 PAYS = 300.0  # seconds of forwards: to compile takes 20 to 50 s, and saves a tenth to a half
 FEWEST = 200  # images, for which it is worth to find out how fast they are both ways
 GAIN = 1.03  # times as fast is what a compiled forward has to be
-FAR = {"fp32": 1e-3, "bf16": 5e-2}  # part of the largest logit that another order may change
+# Part of the largest logit that another order of operations may change on average: of noise, whose
+# single logits differ by ten times that.
+FAR = {"fp32": 1e-4, "bf16": 1e-2}
 
 Forward = Callable[[Tensor], Tensor]  # (N, 3, H, W) uint8 -> coarse logits
 Shape = tuple[int, ...]
@@ -131,10 +133,10 @@ class CompiledForwards:
                 inductor_configs={"freezing": True, "compile_threads": 1})
             forward = _load(Path(made))
             expected, found = self.eager(images).float(), forward(images).float()
-            far = float((found - expected).abs().max() / expected.abs().max().clamp(min=1e-12))
+            far = float((found - expected).abs().mean() / expected.abs().max().clamp(min=1e-12))
             if not far <= FAR[self.eager.precision]:
                 raise RuntimeError(f"the compiled forward differs by {far:.1e} of the largest "
-                                   "logit")
+                                   "logit on average")
             with replacing(path, durable=False) as part:
                 shutil.copyfile(made, part)
         return forward
