@@ -5,7 +5,6 @@
 Optional: pip install imagecodecs simplejpeg pyvips-binary pyvips. Pixels are compared first.
 """
 
-import argparse
 import os
 import time
 from collections.abc import Callable
@@ -20,7 +19,8 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.timing import machine, table, take_turns
-from utils.options.parser import positive
+from utils.options.parser import Parser, positive
+from utils.stopping import run
 
 CITY = Path(__file__).resolve().parent.parent / "data/city"
 BASE = "OpenCV"
@@ -60,8 +60,8 @@ def decoders(kind: str, flags: int) -> dict[str, Decode]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(__doc__)
+    parser.prog = "python -m benchmarks.decoders"
     images = sorted((CITY / "leftImg8bit").rglob("*.*"))
     labels = sorted((CITY / "gtFine").rglob("*_labelIds.png"))
     parser.add_argument("--image", default=str(images[0]), help="its pixels as a PNG")
@@ -95,4 +95,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

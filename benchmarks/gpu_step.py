@@ -9,7 +9,6 @@ time in kernels of convolutions and matrix products, by torch.profiler. --multis
 forwards of an image (scales 0.5, 1 and 2, mirrored) with one of each of their sizes alone.
 """
 
-import argparse
 import re
 from collections.abc import Callable
 from statistics import median
@@ -27,8 +26,9 @@ from utils import distributed
 from utils.inference.pipeline import synchronize
 from utils.inference.predictor import Predictor
 from utils.inference.settings import Inference
-from utils.options.parser import positive
+from utils.options.parser import Parser, positive
 from utils.precision import autocast
+from utils.stopping import run
 from utils.training import optimization
 from utils.training.schedules import Schedule
 
@@ -86,8 +86,8 @@ def matrix_share(work: Callable[[], object], device: torch.device) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(__doc__)
+    parser.prog = "python -m benchmarks.gpu_step"
     parser.add_argument("--arch", default="sgcpnet", choices=tuple(MODELS), help="network")
     parser.add_argument("--crop", type=positive, default=896, help="pixels, side of a crop")
     parser.add_argument("--batch", type=positive, default=2, help="crops of a step")
@@ -125,4 +125,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -7,7 +7,6 @@ and the relaxed loss of a crop, each in a process of its own; and the exported n
 onnxruntime, if installed. Rounds with and without the load alternate. The load ends by itself.
 """
 
-import argparse
 import multiprocessing
 import time
 from collections.abc import Callable, Iterator
@@ -29,7 +28,8 @@ from model import MODELS
 from model.snapshot import open_predictor
 from utils import distributed
 from utils.inference.predictor import Workload
-from utils.options.parser import positive
+from utils.options.parser import Parser, positive
+from utils.stopping import run
 
 SETTLE = 3.0  # seconds after which the watch of the cores has noticed the load, or its end
 LONGEST = 60.0  # seconds of a load, whatever becomes of this process
@@ -101,8 +101,8 @@ def seconds_of(work: Callable[[], object]) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(__doc__)
+    parser.prog = "python -m benchmarks.shared_machine"
     parser.add_argument("--arch", default="sgcpnet", choices=tuple(MODELS), help="network")
     parser.add_argument("--size", type=positive, nargs=2, default=(512, 1024), metavar=("H", "W"),
                         help="pixels of the image")
@@ -118,9 +118,9 @@ def main() -> None:
         works = {name: stack.enter_context(apart(kind, snapshot, size))
                  for name, kind in kinds.items()}
         if ENGINE in engines.available():
-            run, _ = stack.enter_context(engines.apart(
+            label, _ = stack.enter_context(engines.apart(
                 ENGINE, network, np.ascontiguousarray(draw(1, size).numpy()), cores))
-            works[f"label map, {ENGINE}"] = lambda: run(0)
+            works[f"label map, {ENGINE}"] = lambda: label(0)
         quiet: dict[str, list[float]] = {name: [] for name in works}
         loaded: dict[str, list[float]] = {name: [] for name in works}
         for _ in range(args.rounds):
@@ -136,4 +136,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -7,7 +7,6 @@ median of rounds, by turns; that of demo_folder.py is its own `end to end`, with
 memory is that of the process, whatever it is made of; evaluate.py and train.py stand beside it.
 """
 
-import argparse
 import os
 import re
 import subprocess
@@ -25,7 +24,8 @@ from benchmarks.timing import machine
 from datasets import build_dataset, describe
 from model import MODELS
 from utils import checkpoint
-from utils.options.parser import positive
+from utils.options.parser import Parser, positive
+from utils.stopping import run
 from utils.video.reader import open_file
 from utils.video.writer import VideoFile
 
@@ -57,7 +57,7 @@ def decode(path: Path) -> float:
     return time.perf_counter() - start
 
 
-def run(*words: object) -> tuple[str, int]:
+def run_script(*words: object) -> tuple[str, int]:
     """What a script prints, and the most bytes that it takes.
 
     Raises:
@@ -75,8 +75,8 @@ def run(*words: object) -> tuple[str, int]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(__doc__)
+    parser.prog = "python -m benchmarks.video"
     parser.add_argument("--arch", default="sgcpnet", choices=tuple(MODELS), help="network")
     parser.add_argument("--size", type=positive, nargs=2, default=(720, 1280), metavar=("H", "W"),
                         help="pixels of a frame")
@@ -95,8 +95,9 @@ def main() -> None:
         for _ in range(args.rounds):
             rates["encoding"].append(args.frames / encode(frames, folder / "street.mp4"))
             rates["decoding"].append(args.frames / decode(folder / "street.mp4"))
-            said, memory = run("demo_folder.py", "--video", folder / "street.mp4", "--snapshot",
-                               folder / "network.pth", "--save-dir", folder)
+            said, memory = run_script(
+                "demo_folder.py", "--video", folder / "street.mp4", "--snapshot",
+                folder / "network.pth", "--save-dir", folder)
             found = re.search(r"end to end ([\d.]+) frames/s", said)
             rates["demo_folder.py"].append(float(found[1]) if found else float("nan"))
         print(f"{args.arch}, {args.size[1]}x{args.size[0]}, {args.frames} frames; {machine()}")
@@ -105,9 +106,9 @@ def main() -> None:
         both = sum(1 / median(rates[what]) for what in ("decoding", "encoding"))
         print(f"decoding and encoding, one after the other: {1 / both:.1f} frames/s")
         peaks = {"demo_folder.py": memory}
-        _, peaks["evaluate.py"] = run(
+        _, peaks["evaluate.py"] = run_script(
             "evaluate.py", "--snapshot", folder / "network.pth", "--data-root", CITY, "--limit", 40)
-        _, peaks["train.py"] = run(
+        _, peaks["train.py"] = run_script(
             "train.py", "--arch", args.arch, "--data-root", CITY, "--crop-size", 160, 320,
             "--max-steps", 20, "--batch-size", 8, "--run-dir", folder / "run")
         print("peak memory, without that of workers: " + ", ".join(
@@ -115,4 +116,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from time import perf_counter
+from time import perf_counter, time
 from typing import Any, NamedTuple
 
 import torch
@@ -26,6 +26,7 @@ from utils.precision import autocast, processor_facts, time_by_turns
 FOLDER = Path(".cache/streetseg/compiled")  # in the user's home
 ROOM = 2 << 30  # bytes of all that is kept; what was used longest ago goes
 PAYS = 300.0  # seconds of forwards: to compile takes 20 to 50 s, and saves a tenth to a half
+ABANDONED = 86_400  # seconds; no compiler works as long
 FEWEST = 200  # images, for which it is worth to find out how fast they are both ways
 GAIN = 1.03  # times as fast is what a compiled forward has to be
 # Part of the largest logit that another order of operations may change on average: of noise, whose
@@ -160,7 +161,8 @@ def compile_where_it_pays(predictor: Any, wanted: bool | None, workload: Any) ->
         raise ValueError("--compile: an ONNX file is run by onnxruntime; leave it out")
     if wanted and not on_cpu:
         network.compile(dynamic=False, options={"freezing": True})
-    asked = wanted or (wanted is None and all(workload.size))
+    many = all(workload.size) and (workload.images or 0) >= FEWEST
+    asked = wanted or (wanted is None and many)  # else not a byte of the weights is looked at
     if not asked or not on_cpu or exported or predictor.precision not in FAR:
         return predictor
     forwards = CompiledForwards(network, predictor.precision, bool(wanted))
@@ -178,9 +180,6 @@ def compile_where_it_pays(predictor: Any, wanted: bool | None, workload: Any) ->
 
 def _choose(predictor: Any, forwards: CompiledForwards, workload: Any) -> Choice:
     """The sizes that are to be compiled, or are."""
-    images = workload.images or 0
-    if images < FEWEST:
-        return Choice([], "")
     try:
         own_folder()
     except (OSError, RuntimeError) as error:  # no home, or one that cannot be written
@@ -189,7 +188,7 @@ def _choose(predictor: Any, forwards: CompiledForwards, workload: Any) -> Choice
     shapes = _shapes(predictor, pixels)
     if missing := sum(not forwards.path(shape).is_file() for shape in shapes):
         seconds = time_by_turns({"eager": partial(predictor, pixels)})["eager"]
-        if seconds * images < PAYS * missing:
+        if seconds * workload.images < PAYS * missing:
             least = round(PAYS * missing / seconds, -2)
             return Choice([], f"not compiled: with {1000 * seconds:.0f} ms an image it pays from "
                               f"{least:,.0f} images (--compile)")
@@ -255,8 +254,11 @@ def _load(path: Path) -> Forward:
 
 
 def _make_room(newest: Path) -> None:
-    """Removes what was used longest ago, until the rest has room."""
+    """Removes what killed processes left, and what was used longest ago until the rest has room."""
     with suppress(OSError):
+        for left in newest.parent.glob(".making-*"):
+            if time() - left.stat().st_mtime > ABANDONED:
+                shutil.rmtree(left)
         files = sorted(newest.parent.glob("*.pt2"), key=lambda file: -file.stat().st_mtime)
         total = 0
         for file in files:

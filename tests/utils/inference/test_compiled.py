@@ -227,6 +227,22 @@ def test_what_was_used_longest_ago_makes_room(
     assert second in kept(home)
 
 
+def test_what_killed_processes_left_goes(compiler: Compiler, home: Path) -> None:
+    build()
+    old, new = (kept(home)[0].with_name(f".making-{name}") for name in ("old", "new"))
+    for folder in (old, new):
+        folder.mkdir()
+        (folder / "code.cpp").touch()
+    os.utime(old, (1, 1))
+    build(seed=1)
+    assert (old.exists(), new.exists()) == (False, True)
+
+
+def test_few_images_do_not_have_weights_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compiled, "CompiledForwards", None)  # which digests them
+    assert build(workload=Workload(SIZE, compiled.FEWEST - 1)).forward is None
+
+
 def test_onnx_files_and_half_precision_stay_as_they_are(compiler: Compiler) -> None:
     predictor = replace(build(False), precision="fp16")
     assert compiled.compile_where_it_pays(predictor, None, MANY) is predictor
