@@ -11,6 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 SIZE = (64, 96)  # of the image that shows what takes whose output
+ACTIVATIONS = nn.ReLU, nn.ReLU6, nn.SiLU, nn.Hardswish
 
 
 def fuse(network: nn.Module) -> nn.Module:
@@ -18,12 +19,18 @@ def fuse(network: nn.Module) -> nn.Module:
 
     A batch norm goes into the weights of a convolution when it was seen, in a forward, to be all
     that takes its output. The order of names would not do: other libraries' encoders also hand
-    such an output on to a decoder, or run layers in another order.
+    such an output on to a decoder, or run layers in another order. An activation that is all that
+    takes the output of one or the other overwrites it, a pass over new memory less.
     """
     network = copy.deepcopy(network).eval()
     new: dict[Any, nn.Module] = {}
-    for convolution, norm in _see_pairs(network):
-        new |= {convolution: fuse_conv_bn_eval(convolution, norm), norm: nn.Identity()}
+    pairs, activations = _see_uses(network)
+    for activation in activations:
+        activation.inplace = True
+    for convolution, norm in pairs:
+        fused: Any = fuse_conv_bn_eval(convolution, norm)
+        new |= {convolution: fused.as_plain() if hasattr(fused, "as_plain") else fused,
+                norm: nn.Identity()}
     for module in list(network.modules()):
         for name, part in module._modules.items():
             if part in new:
@@ -54,31 +61,40 @@ class _Uses(TorchDispatchMode):
 
 
 @torch.no_grad()
-def _see_pairs(network: nn.Module) -> list[tuple[Any, Any]]:
-    """(convolution, batch norm) that run once each, the norm alone on the other's output."""
+def _see_uses(network: nn.Module) -> tuple[list[tuple[Any, Any]], list[Any]]:
+    """What nothing else takes the input of.
+
+    Returns:
+        (convolution, batch norm) that run once each, the norm on the other's output; activations
+        that run on outputs of either.
+    """
     outputs: dict[int, tuple[nn.Module, Tensor]] = {}
     pairs: list[tuple[nn.Module, nn.Module, int]] = []
+    activated: dict[nn.Module, list[int]] = {}
     runs: Counter[nn.Module] = Counter()
 
-    def after_convolution(layer: nn.Module, args: Any, output: Tensor) -> None:
+    def after(layer: nn.Module, args: Any, output: Tensor) -> None:
         outputs[id(output)] = layer, output
         runs[layer] += 1
+        before = outputs.get(id(args[0]), (None,))[0]
+        if isinstance(before, nn.Conv2d) and type(layer) is nn.BatchNorm2d:
+            pairs.append((before, layer, id(args[0])))
 
-    def before_norm(layer: nn.Module, args: Any) -> None:
-        runs[layer] += 1
-        if id(args[0]) in outputs:
-            pairs.append((outputs[id(args[0])][0], layer, id(args[0])))
+    def before_activation(layer: nn.Module, args: Any) -> None:
+        activated.setdefault(layer, []).append(id(args[0]))
 
     layers = list(network.modules())
-    hooks = [each.register_forward_hook(after_convolution) for each in layers
-             if isinstance(each, nn.Conv2d)]
-    hooks += [each.register_forward_pre_hook(before_norm) for each in layers
-              if type(each) is nn.BatchNorm2d]
+    hooks = [each.register_forward_hook(after) for each in layers
+             if isinstance(each, nn.Conv2d) or type(each) is nn.BatchNorm2d]
+    hooks += [each.register_forward_pre_hook(before_activation) for each in layers
+              if isinstance(each, ACTIVATIONS)]
     place = next(network.parameters()).device
     images = torch.zeros(1, 3, *SIZE, dtype=torch.uint8, device=place)
     with _Uses() as uses:
         network(images, full_size=False)
     for hook in hooks:
         hook.remove()
-    return [(convolution, norm) for convolution, norm, output in pairs
-            if uses.counts[output] == runs[convolution] == runs[norm] == 1]
+    alone = [(convolution, norm) for convolution, norm, output in pairs
+             if uses.counts[output] == runs[convolution] == runs[norm] == 1]
+    return alone, [activation for activation, inputs in activated.items()
+                   if all(each in outputs and uses.counts[each] == 1 for each in inputs)]

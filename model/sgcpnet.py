@@ -6,7 +6,7 @@ whose published weights it can carry. The pyramid's nodes are those of Tan et al
 CVPR 2020.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -17,19 +17,19 @@ from model.layers import IMAGENET_MEAN, IMAGENET_STD, Normalize, Segmenter
 CHANNELS = 64
 LATERAL = (40, 112, 320)  # channels that the pyramid starts from, at strides 8, 16 and 32
 ROWS = (  # kernel, expanded, output, activation, squeeze-and-excitation, stride
-    ((3, 16, 16, F.relu, True, 2),),  # to stride 4
-    ((3, 72, 24, F.relu, False, 2), (3, 88, 24, F.relu, False, 1)),  # 8
+    ((3, 16, 16, nn.ReLU, True, 2),),  # to stride 4
+    ((3, 72, 24, nn.ReLU, False, 2), (3, 88, 24, nn.ReLU, False, 1)),  # 8
     (  # 16
-        (5, 96, 40, F.hardswish, True, 2),
-        (5, 240, 40, F.hardswish, True, 1),
-        (5, 240, 40, F.hardswish, True, 1),
-        (5, 120, 48, F.hardswish, True, 1),
-        (5, 144, 48, F.hardswish, True, 1),
+        (5, 96, 40, nn.Hardswish, True, 2),
+        (5, 240, 40, nn.Hardswish, True, 1),
+        (5, 240, 40, nn.Hardswish, True, 1),
+        (5, 120, 48, nn.Hardswish, True, 1),
+        (5, 144, 48, nn.Hardswish, True, 1),
     ),
     (  # 32
-        (5, 288, 96, F.hardswish, True, 2),
-        (5, 576, 96, F.hardswish, True, 1),
-        (5, 576, 96, F.hardswish, True, 1),
+        (5, 288, 96, nn.Hardswish, True, 2),
+        (5, 576, 96, nn.Hardswish, True, 1),
+        (5, 576, 96, nn.Hardswish, True, 1),
     ),
 )
 
@@ -64,7 +64,8 @@ class Fuse(nn.Module):
         """(N, 64, h, w) each -> the same shape."""
         shares = F.relu(self.shares)
         shares = shares / (shares.sum() + 1e-4)
-        added = sum(share * x for share, x in zip(shares, features, strict=True))
+        first, *others = (share * x for share, x in zip(shares, features, strict=True))
+        added = sum(others, first)
         return self.norm(self.pointwise(self.depthwise(F.silu(added))))
 
 
@@ -128,6 +129,7 @@ class MobileNetEncoder(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.stem = conv_bn(3, 16, 3, stride=2)
+        self.activation = nn.Hardswish()
         channels, stages = 16, []
         for rows in ROWS:
             blocks = []
@@ -139,7 +141,7 @@ class MobileNetEncoder(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(N, 3, H, W) normalized -> three (N, out_channels[i], ceil(H / stride), ...)."""
-        stride4 = self.stage1(F.hardswish(self.stem(x)))
+        stride4 = self.stage1(self.activation(self.stem(x)))
         stride8 = self.stage2(stride4)
         stride16 = self.stage3(stride8)
         return stride8, stride16, self.stage4(stride16)
@@ -213,10 +215,10 @@ class InvertedResidual(nn.Module):
 
     def __init__(
         self, in_channels: int, kernel_size: int, expanded: int, out_channels: int,
-        activation: Callable[[Tensor], Tensor], excite: bool, stride: int,
+        activation: type[nn.Module], excite: bool, stride: int,
     ) -> None:
         super().__init__()
-        self.activation = activation
+        self.activation = activation()
         self.expand = conv_bn(in_channels, expanded)
         self.depthwise = conv_bn(expanded, expanded, kernel_size, stride=stride, groups=expanded)
         self.project = conv_bn(expanded, out_channels)

@@ -12,6 +12,7 @@ import model
 from datasets import build_dataset
 from model.encoders import efficientnet_lite
 from model.encoders.efficientnet_lite import EfficientNetLiteEncoder
+from model.fusion import fuse
 from model.published import EFFICIENTNET_BLOCKS, encoder_weights
 from model.published import efficientnet_lite as under_timm_names
 from model.snapshot import build_with_weights
@@ -46,6 +47,14 @@ def their_names(number: int) -> dict[str, torch.Tensor]:
               "_fc.weight": torch.zeros(1000, 1280), "_fc.bias": torch.zeros(1000)}
     found["of our encoder"] = encoder.state_dict()
     return found
+
+
+def test_fused_convolutions_are_plain_ones() -> None:
+    """What pads its weights in each forward is no ONNX file that onnxruntime takes."""
+    found = [each for each in fuse(model.build_model(LITE0, 3)).modules()
+             if isinstance(each, torch.nn.Conv2d)]
+    assert {type(each) for each in found} == {torch.nn.Conv2d}
+    assert [each.kernel_size[0] for each in found if each.stride[0] > 1] == [4, 4, 6, 4, 6]
 
 
 @pytest.mark.parametrize(("number", "tensors"), [(0, 288), (1, 378), (2, 378)])

@@ -82,6 +82,7 @@ def masks_of(weights: Path, photos: Path, folder: Path, call) -> np.ndarray:
 @pytest.mark.parametrize(("name", "options"), [
     ("tiny", ["--labels"]), pytest.param("cspsg_n", [], marks=pytest.mark.slow),
     pytest.param("cspsg_n", ["--labels"], marks=pytest.mark.slow),
+    pytest.param("deeplabv3plus_efficientnet_lite0", ["--labels"], marks=pytest.mark.slow),
 ], ids=str)
 def test_exported_network_in_the_demo(
     name: str, options: list[str], snapshot: Path, photos: Path, tmp_path: Path, call,

@@ -63,6 +63,39 @@ def test_only_what_a_norm_alone_takes_is_fused(kind: str, norms: int) -> None:
     torch.testing.assert_close(fused(images), network(images))
 
 
+class Activated(nn.Module):
+    """A batch norm whose output an activation takes, and something else, or nothing."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.kind = kind
+        self.convolution, self.norm = nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4)
+        self.activation = nn.Hardswish()
+
+    def forward(self, images: torch.Tensor, full_size: bool = True) -> torch.Tensor:
+        features = self.norm(self.convolution(images.to(self.convolution.weight.dtype)))
+        if self.kind == "image":
+            return self.activation(images.double()) + self.activation(features)[:, :3]
+        if self.kind == "part":
+            return self.activation(features[:, :2]) + features[:, 1:3]
+        result = self.activation(features)
+        return result + features if self.kind == "shared" else result
+
+
+@pytest.mark.parametrize(("kind", "in_place"), [("alone", True), ("shared", False),
+                                                ("image", False), ("part", False)])
+@torch.no_grad()
+def test_only_what_an_activation_alone_takes_is_overwritten(kind: str, in_place: bool) -> None:
+    torch.manual_seed(0)
+    network = with_statistics(Activated(kind)).double()
+    images = torch.randn(1, 3, 8, 8, dtype=torch.float64)
+    fused, before = fuse(network), images.clone()
+    assert fused.activation.inplace is in_place
+    assert not network.activation.inplace
+    torch.testing.assert_close(fused(images), network(images))
+    assert torch.equal(images, before)
+
+
 @pytest.mark.parametrize("align_corners", [False, True])
 @pytest.mark.parametrize(("coarse", "size"), [((5, 7), (40, 56)), ((5, 7), (37, 50)),
                                               ((9, 4), (9, 31)), ((1, 3), (20, 20))])
