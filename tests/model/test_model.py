@@ -60,7 +60,7 @@ PARAMETERS = {  # classes, parameters
 }
 LIGHT = [name for name, (_, parameters) in PARAMETERS.items() if parameters < 16e6]
 LIGHT += ["deeplabv3plus_resnet50"]
-SIZES = ((32, 32), (33, 47), (97, 129))
+SIZES = ((32, 32), (97, 129))
 
 
 def with_statistics(network: nn.Module) -> nn.Module:
@@ -133,7 +133,7 @@ def test_parity_with_published_outputs(name: str) -> None:
     snapshot = recognize(upstream_weights(name), name)
     network = from_snapshot(snapshot, **OPTIONS.get(name, {})).double()
     assert model.count_parameters(network) == reference["param_count"]
-    for i in (0, 1):
+    for i in (0, 1)[: 1 if "WV3" in name else 2]:  # the widest takes as long as all others
         height, width, seed = (int(n) for n in outputs[f"in{i}"])
         normalized = make_weights.image(height, width, seed).double()
         if name.startswith("fregu856"):

@@ -31,7 +31,9 @@ def hear_before_two(number: int, *given: Any) -> None:
         os.kill(os.getpid(), number)
 
 
-@pytest.fixture(params=multiprocessing.get_all_start_methods())
+@pytest.fixture(params=[
+    pytest.param(method, marks=pytest.mark.slow) if method == "spawn" else method
+    for method in multiprocessing.get_all_start_methods()])
 def start_method(request: pytest.FixtureRequest) -> Iterator[str]:
     before = multiprocessing.get_start_method()
     forkserver._forkserver._stop()  # one that runs already knows nothing of what is held

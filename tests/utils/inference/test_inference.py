@@ -256,7 +256,9 @@ def test_table_after_averaging() -> None:
     assert torch.equal(found, 255 - Predictor(network, inference=how)(image, (20, 30)))
 
 
-@pytest.mark.parametrize("name", model.MODELS)
+@pytest.mark.parametrize("name", [  # one of each class of networks
+    "deeplabv3_resnet18", "deeplabv3plus_resnet50", "deeplabv3plus_efficientnet_lite0", "sgcpnet",
+    "cspsg_n", "segformer"])
 def test_networks_upsample_each_class_by_itself(name: str) -> None:
     """Averaging takes classes apart to save memory."""
     with torch.device("meta"):
