@@ -15,6 +15,7 @@ from model.published import UnknownNetworkError, encoder_weights, recognize
 from model.segformer import form_name
 from model.smp.names import is_smp
 from model.smp.weights import fit_encoder, imagenet_weights
+from model.winograd import use_winograd
 from utils import checkpoint
 from utils.inference.compiled import compile_where_it_pays
 from utils.inference.predictor import FEW_IMAGES, Predictor, Workload
@@ -242,6 +243,8 @@ def open_predictor(
     exported = isinstance(network, ExportedNetwork)
     if not exported:
         network = fuse(network)
+        if torch.device(device).type == "cpu":
+            network = use_winograd(network)
     network = network.to(device, memory_format=torch.channels_last)
     ours = not exported and snapshot["model"]["arch"] in MODELS
     predictor = Predictor(network, table=table, inference=inference or Inference(),
