@@ -23,6 +23,7 @@ from utils.files import reason, replacing
 from utils.inference.multiscale import as_input
 from utils.precision import autocast, processor_facts, time_by_turns
 
+NETWORKS = Path(__file__).parents[2] / "model"  # whose code a compiled forward is of
 FOLDER = Path(".cache/streetseg/compiled")  # in the user's home
 ROOM = 2 << 30  # bytes of all that is kept; what was used longest ago goes
 PAYS = 300.0  # seconds of forwards: to compile takes 20 to 50 s, and saves a tenth to a half
@@ -61,8 +62,8 @@ class CompiledForwards:
     """A coarse forward that is compiled for some sizes and as it is for the others.
 
     By torch.export and AOTInductor, the weights as constants. A compiled forward is a file in the
-    user's own folder, for one network with its weights, size, precision, number of threads, CPU and
-    PyTorch. It is compared with the forward as it is before it is kept.
+    user's own folder, for one network with its code, weights, size, precision, number of threads,
+    CPU and PyTorch. It is compared with the forward as it is before it is kept.
 
     Args:
         network: on the CPU, in evaluation mode.
@@ -76,6 +77,8 @@ class CompiledForwards:
         facts = [processor_facts(), str(torch.__version__), torch.get_num_threads(), precision,
                  getattr(network, "config", None)]
         digest = hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode())
+        for file in sorted(NETWORKS.rglob("*.py")):
+            digest.update(file.read_bytes())
         for name, tensor in network.state_dict().items():
             digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
             digest.update(tensor.contiguous().view(-1).view(torch.uint8).numpy().data)

@@ -179,6 +179,17 @@ def test_without_a_compiler_it_runs_as_it_is(
     assert out == "not compiled: there is no C++ compiler (g++ or clang++)\n"
 
 
+def test_what_other_code_was_compiled_from_is_not_taken(
+    compiler: Compiler, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compiled, "NETWORKS", tmp_path)
+    for code in ("x = 1", "x = 2", "x = 1"):
+        (tmp_path / "network.py").write_text(code)
+        assert build().forward
+    assert compiler.made == 2
+    assert len(kept(home)) == 2
+
+
 def test_what_is_damaged_is_made_anew(compiler: Compiler, home: Path) -> None:
     build()
     kept(home)[0].write_bytes(b"for")
