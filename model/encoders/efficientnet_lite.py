@@ -138,17 +138,15 @@ class _Halving(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, out_channels, H / 2, W / 2)."""
-        return self._conv_forward(x, self._widened(), self.bias)
-
-    def _widened(self) -> Tensor:
-        return F.pad(self.weight, (1, 0, 1, 0))
+        return self._conv_forward(x, F.pad(self.weight, (1, 0, 1, 0)), self.bias)
 
     def as_plain(self) -> nn.Conv2d:
         """One that has the zeros in its weights."""
-        plain = nn.Conv2d(
-            self.in_channels, self.out_channels, self.kernel_size[0] + 1, self.stride,
-            self.padding, groups=self.groups, bias=self.bias is not None, device="meta")
-        plain.weight, plain.bias = nn.Parameter(self._widened().detach()), self.bias
+        kernel = self.kernel_size[0]
+        plain = nn.Conv2d(self.in_channels, self.out_channels, kernel + 1, 2, kernel // 2,
+                          groups=self.groups, bias=self.bias is not None, device="meta")
+        plain.weight = nn.Parameter(F.pad(self.weight.detach(), (1, 0, 1, 0)))
+        plain.bias = self.bias
         return plain
 
 
