@@ -154,7 +154,9 @@ def read_label(path: PathLike, palette: bool = False) -> np.ndarray:
 def read_colors(path: PathLike) -> dict[int, tuple[int, ...]]:
     """RGB colors of the indices in the palette of a PNG; of another file none."""
     with open_image(path) as file:
-        entries = _read_header(path, file).getpalette("RGB") or []
+        image = _read_header(path, file)
+        with _blaming(path, image.format):  # PIL decodes the pixels for it
+            entries = image.getpalette("RGB") or []
     return dict(enumerate(zip(*[iter(entries)] * 3, strict=True)))
 
 
