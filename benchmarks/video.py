@@ -7,7 +7,6 @@ median of rounds, by turns; that of demo_folder.py is its own `end to end`, with
 memory is that of the process, whatever it is made of; evaluate.py and train.py stand beside it.
 """
 
-import os
 import re
 import subprocess
 import sys
@@ -32,6 +31,12 @@ from utils.video.writer import VideoFile
 ROOT = Path(__file__).resolve().parent.parent
 FPS = 30
 STEP = 2  # pixels between two frames
+# In between, because the peak of a process begins with the memory of the one that starts it.
+MEASURED = """import os, subprocess, sys
+process = subprocess.Popen([sys.executable, *sys.argv[1:]])
+_, status, usage = os.wait4(process.pid, 0)
+print("\\n", usage.ru_maxrss, sep="")
+sys.exit(bool(status))"""
 
 
 def draw(size: tuple[int, int], frames: int) -> list[np.ndarray]:
@@ -63,15 +68,12 @@ def run_script(*words: object) -> tuple[str, int]:
     Raises:
         RuntimeError: it fails.
     """
-    with TemporaryDirectory() as folder, open(f"{folder}/out", "w+") as out:
-        process = subprocess.Popen([sys.executable, *map(str, words)], cwd=ROOT, stdout=out,
-                                   stderr=subprocess.STDOUT)
-        _, status, usage = os.wait4(process.pid, 0)
-        out.seek(0)
-        said = out.read()
-    if status:
-        raise RuntimeError(f"{words[0]}: {said[-500:]}")
-    return said, usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    done = subprocess.run([sys.executable, "-c", MEASURED, *map(str, words)], cwd=ROOT, text=True,
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    if done.returncode:
+        raise RuntimeError(f"{words[0]}: {done.stdout[-500:]}")
+    said, _, peak = done.stdout.rstrip().rpartition("\n")
+    return said, int(peak) * (1 if sys.platform == "darwin" else 1024)
 
 
 def main() -> None:

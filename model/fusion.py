@@ -76,12 +76,12 @@ def _see_uses(network: nn.Module) -> tuple[list[tuple[Any, Any]], list[Any]]:
     def after(layer: nn.Module, args: Any, output: Tensor) -> None:
         outputs[id(output)] = layer, output
         runs[layer] += 1
-        before = outputs.get(id(args[0]), (None,))[0]
+        before = outputs.get(id(args[0]), (None,))[0] if args else None
         if isinstance(before, nn.Conv2d) and type(layer) is nn.BatchNorm2d:
             pairs.append((before, layer, id(args[0])))
 
     def before_activation(layer: nn.Module, args: Any) -> None:
-        activated.setdefault(layer, []).append(id(args[0]))
+        activated.setdefault(layer, []).append(id(args[0]) if args else 0)
 
     layers = list(network.modules())
     hooks = [each.register_forward_hook(after) for each in layers
@@ -91,7 +91,8 @@ def _see_uses(network: nn.Module) -> tuple[list[tuple[Any, Any]], list[Any]]:
     place = next(network.parameters()).device
     images = torch.zeros(1, 3, *SIZE, dtype=torch.uint8, device=place)
     with _Uses() as uses:
-        network(images, full_size=False)
+        result = network(images, full_size=False)
+    uses.counts.update(id(each) for each in tree_leaves(result))
     for hook in hooks:
         hook.remove()
     alone = [(convolution, norm) for convolution, norm, output in pairs

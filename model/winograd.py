@@ -37,7 +37,10 @@ def _gains(layer: nn.Conv2d) -> bool:
 
 
 class Winograd(nn.Conv2d):
-    """A 3x3 convolution of stride 1 that keeps the size; by definition where an image is small."""
+    """A 3x3 convolution of stride 1 that keeps the size; by definition where an image is small.
+
+    Its weights must not change.
+    """
 
     factors: Tensor
 

@@ -78,12 +78,15 @@ class Activated(nn.Module):
             return self.activation(images.double()) + self.activation(features)[:, :3]
         if self.kind == "part":
             return self.activation(features[:, :2]) + features[:, 1:3]
+        if self.kind == "named":
+            return self.activation(input=features)
         result = self.activation(features)
         return result + features if self.kind == "shared" else result
 
 
 @pytest.mark.parametrize(("kind", "in_place"), [("alone", True), ("shared", False),
-                                                ("image", False), ("part", False)])
+                                                ("image", False), ("part", False),
+                                                ("named", False)])
 @torch.no_grad()
 def test_only_what_an_activation_alone_takes_is_overwritten(kind: str, in_place: bool) -> None:
     torch.manual_seed(0)

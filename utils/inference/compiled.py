@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import shutil
+import sys
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
@@ -32,7 +33,7 @@ FEWEST = 200  # images, for which it is worth to find out how fast they are both
 GAIN = 1.03  # times as fast is what a compiled forward has to be
 # Part of the largest logit that another order of operations may change on average: of noise, whose
 # single logits differ by ten times that. SGCPNet of random weights has 1.1e-4 in float32.
-FAR = {"fp32": 1e-3, "bf16": 1e-2}
+FAR = {"fp32": 3e-4, "bf16": 1e-2}
 
 Forward = Callable[[Tensor], Tensor]  # (N, 3, H, W) uint8 -> coarse logits
 Shape = tuple[int, ...]
@@ -74,7 +75,10 @@ class CompiledForwards:
     def __init__(self, network: nn.Module, precision: str, every: bool = False) -> None:
         self.eager, self.every = Eager(network, precision).eval(), every
         self.known: dict[Shape, Forward] = {}
-        facts = [processor_facts(), str(torch.__version__), torch.get_num_threads(), precision,
+        packages = {type(each).__module__.partition(".")[0] for each in self.eager.modules()}
+        versions = [(each, getattr(sys.modules[each], "__version__", ""))
+                    for each in sorted(packages)]
+        facts = [processor_facts(), versions, torch.get_num_threads(), precision,
                  getattr(network, "config", None)]
         digest = hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode())
         for file in sorted(NETWORKS.rglob("*.py")):
