@@ -13,11 +13,13 @@ from model.losses.label_relaxation import (
     LossOptions,
     image_weighted,
     label_relaxation,
+    weighted_sum,
 )
 from model.losses.per_class import added, bce, dice, focal, lovasz
 from utils.labels import IGNORE
 
 Loss = Callable[[Tensor, Tensor], Tensor]
+TINY = torch.finfo(torch.float32).tiny
 
 
 def cross_entropy(logits: Tensor, target: Tensor, class_weights: Tensor | None = None) -> Tensor:
@@ -29,15 +31,14 @@ def cross_entropy(logits: Tensor, target: Tensor, class_weights: Tensor | None =
         class_weights: (C,) float, or None for 1.
 
     Returns:
-        () float32: sum of weight * loss over sum of weight, 0 when no pixel counts.
+        () float32 (float64 of float64): sum of weight * loss over sum of weight, 0 when no pixel
+        counts.
     """
-    losses = F.cross_entropy(logits.float(), target, class_weights, ignore_index=IGNORE,
-                             reduction="sum")
     counted = target != IGNORE
-    if class_weights is None:
-        return losses / counted.sum().clamp(min=1)
-    weights = class_weights[target.where(counted, 0)] * counted
-    return losses / weights.sum().clamp(min=torch.finfo(torch.float32).tiny)
+    weights = counted.float()
+    if class_weights is not None:
+        weights *= class_weights[target.where(counted, 0)]
+    return weighted_sum(logits, target, weights / weights.sum().clamp(min=TINY))
 
 
 def ohem(
@@ -57,11 +58,11 @@ def ohem(
     Returns:
         () float32, mean over the pixels kept, 0 when no pixel counts.
     """
-    losses = F.cross_entropy(logits.float(), target, ignore_index=IGNORE, reduction="none")
     with torch.no_grad():
+        losses = F.cross_entropy(logits.float(), target, ignore_index=IGNORE, reduction="none")
         hardest = losses.flatten().topk(math.ceil(least * losses.numel())).values
         limit = hardest[-1].clamp(max=-math.log(threshold))
-        hard = target.where((losses >= limit), IGNORE)
+        hard = target.where(~(losses < limit), IGNORE)  # also what is not a number
     return cross_entropy(logits, hard, class_weights)
 
 

@@ -71,7 +71,7 @@ def label_relaxation(logits: Tensor, target: Tensor, options: LossOptions | None
     sets = class_sets(target, logits.shape[1], options.window, options.strict)
     thick = thick_borders(target) if options.double_borders else None
     factor = pixel_factors(sets, thick, options)
-    return _RelaxedSum.apply(logits, sets, factor.view_as(target))
+    return weighted_sum(logits, sets.only, factor.view_as(target), sets)
 
 
 class ClassSets(NamedTuple):
@@ -132,47 +132,71 @@ def count_members(sets: ClassSets, thick: Tensor | None) -> tuple[Tensor, Tensor
     return counts, counts.sum(1) + void
 
 
-class _RelaxedSum(torch.autograd.Function):
-    """Sum of factor * -log p(set), with gradient factor * (p - p within the set).
+def weighted_sum(
+    logits: Tensor, target: Tensor, factor: Tensor, sets: ClassSets | None = None
+) -> Tensor:
+    """Sum of factor * -log p over the pixels, p of a pixel's class, or of all that it may have.
 
-    log p is made twice, part by part, and never kept: the gradient is the only tensor as large as
-    the logits. Parts stay within a CPU's cache, which takes half the time of whole tensors.
+    Args:
+        logits: (N, C, H, W) float.
+        target: (N, H, W) integers below C; or 255, where the factor is 0.
+        factor: (N, H, W) float32.
+        sets: of the pixels that may have several classes.
+
+    Raises:
+        ValueError: the target has another size than the logits.
+    """
+    if target.shape != logits[:, 0].shape:
+        raise ValueError(f"a target of {tuple(target.shape)} for logits {tuple(logits.shape)}")
+    if logits.dtype == torch.float16:  # the gradient is made before it is multiplied to fit
+        logits = logits.float()
+    return _WeightedSum.apply(logits, target.where(target != IGNORE, 0), factor, sets)
+
+
+class _WeightedSum(torch.autograd.Function):
+    """That sum, with gradient factor * (p - p within the set).
+
+    The gradient is made with the sum, from the same log p, part by part: it is the only tensor as
+    large as the logits. Parts stay within a CPU's cache, which takes half the time of whole ones.
     """
 
     @staticmethod
-    def forward(ctx: Any, logits: Tensor, sets: ClassSets, factor: Tensor) -> Tensor:
-        where = torch.unravel_index(sets.places, sets.only.shape)
-        rows = log_softmax(logits.movedim(1, -1)[where])
-        lowest = torch.finfo(rows.dtype).min  # where a difference of logits overflows
-        members = rows.clamp_(min=lowest).masked_fill(~sets.members, -torch.inf)
-        log_set = members.logsumexp(1)
-        several = factor[where].to(rows.dtype)
-        total = (several * log_set).sum()
-        change = several[:, None] * (rows.exp_() - (members - log_set[:, None]).exp_())
-
-        # The others are those with one class: where there are several, or none, the factor is 0.
-        only = sets.only.clamp(max=logits.shape[1] - 1)
-        factor = factor.index_put(where, factor.new_zeros(())).to(rows.dtype)
+    def forward(
+        ctx: Any, logits: Tensor, target: Tensor, factor: Tensor, sets: ClassSets | None
+    ) -> Tensor:
+        factor = factor.to(torch.promote_types(logits.dtype, torch.float32))
+        lowest = torch.finfo(factor.dtype).min  # where a difference of logits overflows
+        total = factor.new_zeros(())
+        if sets is not None:
+            where = torch.unravel_index(sets.places, target.shape)
+            rows = log_softmax(logits.movedim(1, -1)[where])
+            members = rows.clamp_(min=lowest).masked_fill(~sets.members, -torch.inf)
+            log_set, several = members.logsumexp(1), factor[where]
+            total -= (several * log_set).sum()
+            change = several[:, None] * (rows.exp_() - (members - log_set[:, None]).exp_())
+            factor = factor.index_put(where, total.new_zeros(()))  # done with
+        result = torch.empty_like(logits) if ctx.needs_input_grad[0] else None
         for images, lines in parts(logits):
             log_p = log_softmax(logits[images, :, lines])
-            log_one = log_p.gather(1, only[images, None, lines].long()).clamp_(min=lowest)
-            total += (factor[images, None, lines] * log_one).sum()
-        ctx.save_for_backward(logits, only, factor, sets.places, change)
-        return -total
+            weight, place = factor[images, None, lines], target[images, None, lines].long()
+            own = log_p.gather(1, place)  # not finite: said, unless the pixel does not count
+            own = own.masked_fill_(weight == 0, 0) if sets is None else own.clamp_(min=lowest)
+            total -= (weight * own).sum()
+            if result is not None:
+                result[images, :, lines] = log_p.exp_().mul_(weight).scatter_add_(
+                    1, place, -weight)
+        if result is not None:
+            if sets is not None:
+                result.movedim(1, -1)[where] = change.to(result.dtype)
+            ctx.save_for_backward(result)
+        return total
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-        logits, only, factor, places, change = ctx.saved_tensors
-        result = torch.empty_like(logits)
-        for images, lines in parts(logits):
-            p = log_softmax(logits[images, :, lines]).exp_()
-            weight = factor[images, None, lines] * grad
-            result[images, :, lines] = p.mul_(weight).scatter_add_(
-                1, only[images, None, lines].long(), -weight)
-        where = torch.unravel_index(places, only.shape)
-        result.movedim(1, -1)[where] = (change * grad).to(result.dtype)
-        return result, None, None
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
+        result, = ctx.saved_tensors
+        one = grad.device.type == "cpu" and grad == 1  # as nearly always
+        return result if one else result * grad, None, None, None
 
 
 def parts(logits: Tensor) -> Iterator[tuple[slice, slice]]:
@@ -274,12 +298,12 @@ def image_weighted(logits: Tensor, target: Tensor, options: LossOptions | None =
     void, counts = counts[:, IGNORE], counts[:, : logits.shape[1]]
     if options.upstream_last_bin:
         counts = torch.cat([counts[:, :-1], counts[:, -1:] + void[:, None]], dim=1)
-    exact = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    losses = F.cross_entropy(exact, target, ignore_index=IGNORE, reduction="none").flatten(1)
-    table = by_class(weigh(counts, counts.sum(1), options).to(losses.dtype))
+    table = by_class(weigh(counts, counts.sum(1), options))
     weights = table.gather(1, target.flatten(1))
-    means = (losses * weights).sum(1) / weights.sum(1).clamp(min=1)
-    return means.sum() if options.upstream_batch_scale else means.mean()
+    weights /= weights.sum(1, keepdim=True).clamp(min=1)
+    if not options.upstream_batch_scale:
+        weights /= len(weights)
+    return weighted_sum(logits, target, weights.view_as(target))
 
 
 def count_classes(target: Tensor) -> Tensor:

@@ -71,16 +71,64 @@ def test_extreme_logits(name: str, dtype: torch.dtype, size: float) -> None:
     assert extreme.grad.isfinite().all()
 
 
-def test_cross_entropy_is_torch_s() -> None:
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_cross_entropy_is_torch_s(
+    weighted: bool, memory_format: torch.memory_format, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Values, and gradients of what is multiplied and of a graph that is used twice."""
+    relaxation = import_module("model.losses.label_relaxation")  # the function has its name
+    monkeypatch.setattr(relaxation, "CACHED", 5 * 11 * 2)
     logits, target = example()
-    weights = torch.rand(5) + 0.1
-    torch.testing.assert_close(
-        cross_entropy(logits, target), F.cross_entropy(logits, target, ignore_index=255)
-    )
-    torch.testing.assert_close(
-        cross_entropy(logits, target, weights),
-        F.cross_entropy(logits, target, weights, ignore_index=255),
-    )
+    logits = logits.detach().contiguous(memory_format=memory_format).requires_grad_()
+    weights = torch.rand(5) + 0.1 if weighted else None
+    expected = F.cross_entropy(logits, target, weights, ignore_index=255)
+    loss = cross_entropy(logits, target, weights)
+    torch.testing.assert_close(loss, expected)
+    for factor in (1, 3, 1):
+        found, = torch.autograd.grad(factor * loss, logits, retain_graph=True)
+        assert found.is_contiguous(memory_format=memory_format)
+        torch.testing.assert_close(
+            found, torch.autograd.grad(factor * expected, logits, retain_graph=True)[0])
+
+
+def test_small_gradients_of_half_precision_are_not_lost() -> None:
+    """They are multiplied to fit, as in training, before they are rounded."""
+    logits = torch.zeros(1, 2, 400, 400, dtype=torch.float16, requires_grad=True)
+    target = torch.zeros(1, 400, 400, dtype=torch.int64)
+    (65_536 * cross_entropy(logits, target)).backward()
+    expected = torch.full_like(logits.grad, 65_536 / 320_000)
+    torch.testing.assert_close(logits.grad[:, 1], expected[:, 1])
+
+
+@pytest.mark.parametrize("name", ["cross_entropy", "ohem", "image_weighted"])
+@pytest.mark.parametrize("value", [-torch.inf, torch.inf, torch.nan])
+def test_logits_that_are_not_finite_are_noticed(name: str, value: float) -> None:
+    logits, target = (each.detach().clone() for each in example())
+    logits[0, target[0, 5, 5], 5, 5] = value
+    assert not build_loss(name, 0)(logits.requires_grad_(), target).isfinite()
+
+
+def test_logits_of_pixels_that_do_not_count_say_nothing() -> None:
+    logits, target = (each.detach().clone() for each in example())
+    logits[0, :, 0, 0] = -torch.inf
+    assert cross_entropy(logits, target).isfinite()
+
+
+@pytest.mark.parametrize("name", ["cross_entropy", "image_weighted", "label_relaxation"])
+@pytest.mark.parametrize("shape", [(4, 9, 11), (2, 9, 1), (1, 9, 11), (2, 3, 11)])
+def test_targets_of_other_sizes_are_an_error(name: str, shape: tuple[int, ...]) -> None:
+    logits, _ = example()
+    with pytest.raises(ValueError, match="a target of"):
+        build_loss(name, 0)(logits, torch.zeros(shape, dtype=torch.int64))
+
+
+@pytest.mark.parametrize("weights", [None, torch.ones(5)])
+def test_classes_that_the_network_lacks_are_an_error(weights: torch.Tensor | None) -> None:
+    logits, target = example()
+    target[0, 0, 0] = 5
+    with pytest.raises((IndexError, RuntimeError), match="out of (bounds|range)"):
+        cross_entropy(logits, target, weights)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
