@@ -183,8 +183,8 @@ class _WeightedSum(torch.autograd.Function):
             own = own.masked_fill_(weight == 0, 0) if sets is None else own.clamp_(min=lowest)
             total -= (weight * own).sum()
             if result is not None:
-                result[images, :, lines] = log_p.exp_().mul_(weight).scatter_add_(
-                    1, place, -weight)
+                log_p.exp_().mul_(weight).scatter_(1, place, own.expm1_().mul_(weight))
+                result[images, :, lines] = log_p
         if result is not None:
             if sets is not None:
                 result.movedim(1, -1)[where] = change.to(result.dtype)
