@@ -31,8 +31,13 @@ class Normalize(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """(N, C, H, W) uint8, or float in 0..255 (not 0..1: black) -> the same shape, float."""
-        images = images.to(torch.promote_types(images.dtype, torch.float32))
-        return (images - self.mean) / self.std
+        result = images.to(torch.promote_types(images.dtype, self.mean.dtype), copy=True)
+        if not result.is_contiguous(memory_format=torch.channels_last):
+            return result.sub_(self.mean).div_(self.std)
+        lines = result.permute(0, 2, 3, 1).flatten(2)  # of three values, each a loop of its own
+        mean, std = (each.flatten().repeat(result.shape[3]) for each in (self.mean, self.std))
+        lines.sub_(mean).div_(std)
+        return result
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> nn.Module:
         # .half() and .bfloat16() would round the constants; to_empty() would lose them.

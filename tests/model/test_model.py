@@ -338,3 +338,15 @@ def test_published_weights_bring_their_statistics(part: str, tmp_path: Path) -> 
         ours = network.eval().encoder(network.normalize(images))
         assert torch.equal(ours, theirs.encoder(theirs.normalize(images)))
         assert torch.equal(network(images), theirs(images)) == (part == "init")
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32, torch.bfloat16, torch.float64])
+def test_pixels_are_normalized_alike_in_any_memory_format(dtype: torch.dtype) -> None:
+    images = torch.randint(0, 256, (2, 3, 5, 7), dtype=torch.uint8).to(dtype)
+    normalize = Normalize(IMAGENET_MEAN, IMAGENET_STD)
+    expected = (images.to(torch.promote_types(dtype, torch.float32))
+                - normalize.mean) / normalize.std
+    for memory_format in (torch.contiguous_format, torch.channels_last):
+        given = images.clone(memory_format=memory_format)
+        assert torch.equal(normalize(given), expected)
+        assert torch.equal(given, images)  # which are left as they were
