@@ -24,6 +24,12 @@ def example(classes: int = 5, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor
     return logits, target
 
 
+def few_lines_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The losses take an `example` in parts, as large logits."""
+    relaxation = import_module("model.losses.label_relaxation")  # the function has its name
+    monkeypatch.setattr(relaxation, "CACHED", 5 * 11 * 2)
+
+
 @pytest.mark.parametrize(("name", "weighted"), CHOICES)
 def test_contract(name: str, weighted: bool) -> None:
     logits, target = example()
@@ -77,8 +83,7 @@ def test_cross_entropy_is_torch_s(
     weighted: bool, memory_format: torch.memory_format, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Values, and gradients of what is multiplied and of a graph that is used twice."""
-    relaxation = import_module("model.losses.label_relaxation")  # the function has its name
-    monkeypatch.setattr(relaxation, "CACHED", 5 * 11 * 2)
+    few_lines_at_a_time(monkeypatch)
     logits, target = example()
     logits = logits.detach().contiguous(memory_format=memory_format).requires_grad_()
     weights = torch.rand(5) + 0.1 if weighted else None
@@ -137,8 +142,7 @@ def test_bce_is_torch_s_of_one_hot_targets(
     weighted: bool, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of the valid pixels, values and gradients; in parts of some lines, as of large logits."""
-    relaxation = import_module("model.losses.label_relaxation")  # the function has its name
-    monkeypatch.setattr(relaxation, "CACHED", 5 * 11 * 2)
+    few_lines_at_a_time(monkeypatch)
     logits, target = example()
     logits = (8 * logits).detach().to(dtype).requires_grad_()
     weights = torch.rand(5, generator=torch.Generator().manual_seed(1)) + 0.1

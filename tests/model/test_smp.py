@@ -25,7 +25,7 @@ VIT = "tu-vit_tiny_patch16_224"
 ENCODERS = {"dpt": VIT, "segformer": "mit_b0"}  # of an architecture; resnet18 otherwise
 ARCHITECTURES = list(smp.MODEL_ARCHITECTURES_MAPPING)
 NAMES = [f"smp:{each}:{ENCODERS.get(each, 'resnet18')}" for each in ARCHITECTURES]
-ANY_SIZE = ((32, 32), (97, 129))
+ANY_SIZE = ((32, 32), (33, 129))
 
 
 def plain(name: str, num_classes: int) -> nn.Module:

@@ -285,7 +285,7 @@ def test_compile_is_for_training_only(run, monkeypatch) -> None:
             return self._orig_mod(images)
 
     monkeypatch.setattr(torch, "compile", Compiled)
-    plain, _ = run()
+    plain, _ = run("--epochs", 3)
     compiled, _ = run("--compile")
     assert called["compiled"] == 6  # steps; validation is not compiled
     assert same(plain, compiled)

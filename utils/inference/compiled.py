@@ -76,7 +76,7 @@ class CompiledForwards:
         self.eager, self.every = Eager(network, precision).eval(), every
         self.known: dict[Shape, Forward] = {}
         packages = {type(each).__module__.partition(".")[0] for each in self.eager.modules()}
-        versions = [(each, getattr(sys.modules[each], "__version__", ""))
+        versions = [(each, getattr(sys.modules.get(each), "__version__", ""))
                     for each in sorted(packages)]
         facts = [processor_facts(), versions, torch.get_num_threads(), precision,
                  getattr(network, "config", None)]
