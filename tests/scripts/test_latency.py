@@ -1,6 +1,7 @@
 """latency.py says what it measured, and counts right."""
 
 import json
+from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
@@ -42,7 +43,12 @@ def test_clock_counts_runs_after_the_warm_up() -> None:
     assert figures.percentile(50) == 2
 
 
-def test_table_and_json(tmp_path: Path, call) -> None:
+# Users have "spawn"; a fork has PyTorch imported.
+@pytest.mark.parametrize("start", ["fork", pytest.param("spawn", marks=pytest.mark.slow)])
+def test_table_and_json(
+    start: str, tmp_path: Path, call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("latency.get_context", lambda _: get_context(start))
     network = model.build_model("cspsg_n", 4)
     checkpoint.write(tmp_path / "x.pth", {
         "format": checkpoint.FORMAT, "model": network.config, "weights": network.state_dict(),
