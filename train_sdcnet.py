@@ -18,7 +18,6 @@ if __name__ == "__main__":  # before the imports, which take seconds
 
 import argparse
 import math
-import os
 from collections.abc import Iterator
 from functools import partial
 from itertools import islice
@@ -40,6 +39,7 @@ from utils.options.motion import add_frames, add_output, add_sdcnet, add_steps, 
 from utils.options.parser import Parser
 from utils.options.training import check_same_options, parse_resumable
 from utils.precision import autocast, choose_for_training
+from utils.processes.cores import count_cores
 from utils.stopping import Stopped, StopRequest, prepare_to_train, run
 from utils.training import optimization
 from utils.training.log import Log
@@ -54,7 +54,7 @@ SOURCE, TARGET = 1, 2  # of three frames: the one that is warped, the one that i
 
 def parse_args() -> tuple[argparse.Namespace, dict[str, Any] | None]:
     parser = Parser(__doc__)
-    add_frames(parser, min(4, os.cpu_count() or 1))
+    add_frames(parser, min(4, count_cores()))
     add_sdcnet(parser, ("sdcnet2d_recon", "sdcnet2d"), [x for x in MOTIONS if x != "sdcnet"])
     add_steps(parser, [name for name in SCHEDULES if name != "scl-poly"])
     add_output(parser)

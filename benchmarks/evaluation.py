@@ -30,9 +30,9 @@ from benchmarks.timing import machine, medians
 from datasets import build_dataset
 from datasets.evaluation.predictions import read_prediction
 from datasets.evaluation.scored_set import ScoredSet, open_truth
-from utils import distributed
 from utils.images import read_label, write_png
 from utils.options.parser import Parser, positive
+from utils.processes.cores import count_cores
 from utils.scoring.counts import Scores
 from utils.scoring.per_image import Scored, evaluate
 from utils.scoring.summary import summarize
@@ -105,7 +105,7 @@ def main() -> None:
                            ) from None
     official.args.JSONOutput, official.args.quiet = False, True
     cv2.setNumThreads(1)
-    cores = distributed.cores()
+    cores = count_cores()
     with tempfile.TemporaryDirectory() as folder:
         scored, paths = prepare(Path(folder), args.images, tuple(args.size))
         cached = copy.copy(scored)

@@ -29,6 +29,7 @@ from model.snapshot import open_predictor
 from utils import distributed
 from utils.inference.predictor import Workload
 from utils.options.parser import Parser, positive
+from utils.processes.cores import count_cores
 from utils.stopping import run
 
 SETTLE = 3.0  # seconds after which the watch of the cores has noticed the load, or its end
@@ -109,7 +110,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=positive, default=3, help="turns with and without load")
     args = parser.parse_args()
     distributed.start("cpu")
-    size, cores = tuple(args.size), distributed.cores()
+    size, cores = tuple(args.size), count_cores()
     network = build_random(args.arch)
     snapshot = {"model": network.config, "weights": network.state_dict()}
     kinds = {"label map, as demo_folder.py has it": "default", "label map, not compiled": "eager",

@@ -37,6 +37,7 @@ from utils import distributed
 from utils.inference.predictor import autocast
 from utils.labels import IGNORE
 from utils.options.parser import Parser, checked, positive
+from utils.processes.cores import count_cores
 from utils.stopping import run
 from utils.training import optimization
 from utils.training.schedules import Schedule
@@ -151,7 +152,7 @@ def start(name: str, case: Case, how: str | None, threads: int | None) -> None:
     if how:
         distributed.start("cpu", threads)
     else:
-        torch.set_num_threads(threads or distributed.cores())
+        torch.set_num_threads(threads or count_cores())
     torch.manual_seed(0)
     before = resident("VmRSS")
     step = our_step(name, case, how) if how else published_step(name, case)
@@ -200,7 +201,7 @@ def measure(name: str, case: Case, args: argparse.Namespace) -> str:
 
 def main() -> None:
     args = parse_args()
-    torch.set_num_threads(args.threads or distributed.cores())
+    torch.set_num_threads(args.threads or count_cores())
     print(f"{machine()}; medians of {args.rounds} rounds")
     for name in args.network:
         case = CASES.get(name, Case())

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from utils.files import reason, shown
+from utils.processes.cores import count_cores
 from utils.processes.peers import Peers
 from utils.processes.waiting_threads import sleep_beside_others
 from utils.stopping import end_with_launcher
@@ -52,7 +53,7 @@ def start(device: str, threads: int | None = None, patience: float = PATIENCE) -
     local_rank = int(os.environ.get("LOCAL_RANK", 0))
     local_world = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
     chosen = find_device(device, local_rank, local_world)
-    threads = threads or max(1, cores() // local_world)
+    threads = threads or max(1, count_cores() // local_world)
     torch.set_num_threads(threads)
     sleep_beside_others(threads)
     if chosen.type == "cpu":
@@ -115,13 +116,6 @@ def join(device: torch.device, patience: timedelta) -> None:
             dist.destroy_process_group()
         raise RuntimeError("the ranks have not come together: one of them, or the launcher, ended "
                            f"meanwhile, or their network is cut ({reason(error)})") from None
-
-
-def cores() -> int:
-    """Processor cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):  # Linux
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def find_device(name: str, local_rank: int = 0, local_world: int = 1) -> torch.device:

@@ -12,6 +12,8 @@ import pytest
 import torch
 
 from utils import workers
+from utils.options.data import add_data
+from utils.options.parser import Parser
 from utils.workers import Loader
 
 CPU = torch.device("cpu")
@@ -68,3 +70,12 @@ def test_random_numbers_are_not_drawn() -> None:
     before = torch.get_rng_state()
     list(Loader(range(4), 1, CPU, batch_size=None))
     assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("cores", [1, 2, 64])
+def test_readers_have_cores(cores: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a machine's cores a scheduler may give a few; PyTorch warns of more readers."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)), raising=False)
+    parser = Parser(None)
+    add_data(parser, ["folder"], None, None)
+    assert parser.parse_args([]).workers == min(4, cores)

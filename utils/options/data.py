@@ -1,7 +1,6 @@
 """The options of data, device and snapshot, which most scripts share."""
 
 import argparse
-import os
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ from typing import Any
 from utils.files import check_folder
 from utils.images import DEPTHS
 from utils.options.parser import OneOrTwo, fraction, positive, whole
+from utils.processes.cores import count_cores
 
 # Segments streets out of the box; what demos take without a --snapshot.
 SHIPPED = "weights/camvid.pth"
@@ -47,7 +47,7 @@ def add_data(
     add("--exif", choices=("apply", "ignore"), help="whether labels were drawn on images as EXIF "
         "turns them, or on the stored pixels, where their sizes do not tell" + (
             "" if default else " (default: as in the snapshot's training)"))
-    add("--workers", type=whole, default=min(4, os.cpu_count() or 1),
+    add("--workers", type=whole, default=min(4, count_cores()),
         help="processes that read images, per process that computes")
     return group
 

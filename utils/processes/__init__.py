@@ -1,1 +1,1 @@
-"""Several processes: how they are launched, whether they live, how their threads wait."""
+"""Several processes: how they are launched, whether they live, how their threads wait; cores."""
