@@ -191,8 +191,7 @@ def _of_smp(
         _expect(config, {"encoder_depth": 5, "upsampling": 4}, name)
         options = {"align_corners": True, **statistics,
                    "parts": {"decoder": config.get("decoder_segmentation_channels", 256)}}
-        weights = rename(weights, HEAD)
-        return _snapshot(f"segformer_{form}", classes, options, {}, weights)
+        return _snapshot(f"segformer_{form}", classes, options, {}, rename(weights, HEAD))
     package = load_package(name)
     names = {kind.__name__: key for key, kind in package.MODEL_ARCHITECTURES_MAPPING.items()}
     given = ("_model_class", "encoder_name", "encoder_weights", "classes", "in_channels",

@@ -61,13 +61,12 @@ def patiently(path: PathLike, read: Callable[[], T]) -> T:
     for left in range(TRIES)[::-1]:
         try:
             result = read()
+            break
         except OSError as error:
             missing = error.errno == errno.ENOENT and name in known
             if not left or not (missing or error.errno == errno.ESTALE):
                 raise
             time.sleep(PAUSE)
-        else:
-            break
     known.add(name)
     return result
 

@@ -6,6 +6,7 @@ import signal
 from collections.abc import Iterator
 from functools import partial
 from multiprocessing import forkserver
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ import torch
 from utils import workers
 from utils.options.data import add_data
 from utils.options.parser import Parser
+from utils.processes import cores
 from utils.workers import Loader
 
 CPU = torch.device("cpu")
@@ -72,10 +74,18 @@ def test_random_numbers_are_not_drawn() -> None:
     assert torch.equal(torch.get_rng_state(), before)
 
 
-@pytest.mark.parametrize("cores", [1, 2, 64])
-def test_readers_have_cores(cores: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of a machine's cores a scheduler may give a few; PyTorch warns of more readers."""
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)), raising=False)
+@pytest.mark.parametrize(("given", "quota", "expected"), [
+    (1, None, 1), (2, "max 100000", 2), (64, None, 4), (64, "200000 100000", 2),
+    (64, "150000 100000", 2), (64, "50000 100000", 1), (2, "6400000 100000", 2), (2, "", 2),
+])
+def test_readers_have_cores(
+    given: int, quota: str | None, expected: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a machine's cores a scheduler or a container gives some; PyTorch warns of more readers."""
+    if quota is not None:
+        (tmp_path / "cpu.max").write_text(quota)
+    monkeypatch.setattr(cores, "QUOTA", tmp_path / "cpu.max")
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(given)), raising=False)
     parser = Parser(None)
     add_data(parser, ["folder"], None, None)
-    assert parser.parse_args([]).workers == min(4, cores)
+    assert parser.parse_args([]).workers == expected

@@ -24,8 +24,6 @@ from pathlib import Path
 
 import torch
 
-from utils.processes.cores import count_cores
-
 STAT = Path("/proc/stat")
 PERIOD = 0.5  # seconds between two looks
 TAKEN, FREE = 0.4, 0.2  # cores lacking: from the one on threads sleep, below the other they spin
@@ -40,7 +38,8 @@ def sleep_beside_others(threads: int) -> bool:
     cores, and no setting of the user's own.
     """
     own = {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & os.environ.keys()
-    if own or threads < 2 or not STAT.exists() or 2 * threads <= count_cores():
+    if (own or threads < 2 or not STAT.exists()
+            or 2 * threads <= len(os.sched_getaffinity(0))):
         return False
     if not any(thread.name == WATCH for thread in threading.enumerate()):
         end = threading.Event()
@@ -126,7 +125,7 @@ def _crowd(threads: int, leave: threading.Event) -> list[threading.Thread]:
         torch.ones(2**20).add_(1)  # large enough to be split: a team is started
         leave.wait()
 
-    idle = count_cores() - threads
+    idle = len(os.sched_getaffinity(0)) - threads
     crowd = [threading.Thread(target=gather, daemon=True)
              for _ in range(1 + max(idle, 0) // (threads - 1))]
     for thread in crowd:

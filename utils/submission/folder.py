@@ -71,8 +71,7 @@ class ResultsFolder:
         bar = tqdm(jobs, "check", len(mine), unit="file", disable=distributed.rank() > 0 or None)
         done[list(mine)] = torch.tensor(list(bar), dtype=torch.int64)
         # Ranks that looked at a network disk on their own might disagree.
-        done = distributed.sum_over_ranks(done.to(device))
-        return (done == 0).nonzero()[:, 0].tolist()
+        return (distributed.sum_over_ranks(done.to(device)) == 0).nonzero()[:, 0].tolist()
 
     def start(self, settings: dict[str, Any]) -> None:
         """Records the settings and removes what an earlier attempt left, on the main rank."""
