@@ -206,7 +206,8 @@ def check_overwriting(args: argparse.Namespace, now: dict[str, Any]) -> None:
     Older files say less of what they are of.
     """
     path = Path(args.json or "")
-    if args.overwrite or not path.is_file() or not path.stat().st_size:
+    device = args.json and args.json.startswith("/dev/")  # whatever the shell leads it to
+    if args.overwrite or device or not path.is_file() or not path.stat().st_size:
         return
     found: dict[str, Any] = {}
     with suppress(ValueError):  # none of ours

@@ -127,7 +127,11 @@ def write_file(path: PathLike, data: bytes | memoryview, durable: bool = True) -
     given = Path(path)
     special = os.path.exists(given) and not (given.is_file() or given.is_dir())
     if special or os.fspath(path).startswith(("/dev/std", "/dev/fd/")):
-        given.open("wb").write(data)
+        try:
+            with given.open("wb") as file:
+                file.write(data)
+        except OSError as error:
+            raise OSError(error.errno, f"{shown(given)}: not written ({error.strerror})") from error
         return
     with replacing(path, len(data), durable) as part:
         part.write_bytes(data)

@@ -55,6 +55,11 @@ def test_what_is_wanted_is_read_and_written(pipe: Path, tmp_path: Path) -> None:
     assert Path("/dev/stdout").is_symlink()
 
 
+def test_a_full_device_is_said() -> None:
+    with pytest.raises(OSError, match=r"/dev/full: not written \(No space left on device\)"):
+        write_file("/dev/full", b"figures")
+
+
 @pytest.mark.skipif(not os.access("/dev/shm", os.W_OK), reason="has no such disk in memory")
 def test_a_disk_below_dev_is_a_disk() -> None:
     """Folders are made there, and files replaced."""
