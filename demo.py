@@ -12,14 +12,9 @@ import argparse
 from pathlib import Path
 
 from datasets import TABLES, dataset_of
+from utils.files import check_folder
 from utils.images import allow_pixels, read_image, seen_size
-from utils.options.data import (
-    SHIPPED,
-    add_device,
-    add_snapshot,
-    choose_snapshot,
-    see_as_trained,
-)
+from utils.options.data import SHIPPED, add_device, add_snapshot, choose_snapshot, see_as_trained
 from utils.options.parser import Parser
 from utils.options.prediction import add_inference, add_pictures, build_inference
 from utils.pictures import Painter, class_shares, picture_paths, replaced
@@ -44,6 +39,7 @@ def main() -> None:
     from utils.inference.predictor import Workload
 
     allow_pixels(args.max_pixels)
+    check_folder(Path(args.save_dir))
     device = distributed.start(args.device, args.threads)
     choose_snapshot(args)
     snapshot = read_snapshot(args.snapshot)

@@ -41,13 +41,7 @@ from utils.images import allow_pixels, read_image, seen_size, shown
 from utils.inference.pipeline import Done, Pace, pipeline
 from utils.inference.predictor import FEW_IMAGES, Predictor, Workload
 from utils.inference.smoothing import Smoother
-from utils.options.data import (
-    SHIPPED,
-    add_device,
-    add_snapshot,
-    choose_snapshot,
-    see_as_trained,
-)
+from utils.options.data import SHIPPED, add_device, add_snapshot, choose_snapshot, see_as_trained
 from utils.options.parser import Parser
 from utils.options.prediction import (
     add_compile,

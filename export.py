@@ -27,7 +27,7 @@ from model.snapshot import from_snapshot, read_snapshot
 from utils import distributed
 from utils.images import read_image, resize_image
 from utils.options.data import SHIPPED, check_output
-from utils.options.parser import Parser, positive
+from utils.options.parser import Parser, positive, side, threads
 from utils.stopping import run
 
 TOLERANCE = 1e-3  # of the largest logit
@@ -56,13 +56,13 @@ def parse_args() -> argparse.Namespace:
                         help="folder of photos to check with, and for --int8 to take ranges from")
     parser.add_argument("--limit", type=positive, default=8, metavar="N",
                         help="how many photos are used")
-    parser.add_argument("--size", type=positive, nargs=2, metavar=("H", "W"),
+    parser.add_argument("--size", type=side, nargs=2, metavar=("H", "W"),
                         help="pixels, photos are resized to (default: as in the snapshot's "
                         "training, else their own)")
     parser.add_argument("--labels", action="store_true", help="put the choice of a class in too")
     parser.add_argument("--int8", action="store_true",
                         help="8-bit weights and activations of convolutions; says what it costs")
-    parser.add_argument("--threads", type=positive, metavar="N", help="CPU threads")
+    parser.add_argument("--threads", type=threads, metavar="N", help="CPU threads")
     return parser.parse_args()
 
 

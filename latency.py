@@ -37,7 +37,7 @@ from utils.inference.pipeline import synchronize
 from utils.inference.predictor import Predictor, Workload
 from utils.inference.settings import Inference
 from utils.options.data import SHIPPED, add_device, check_output
-from utils.options.parser import Parser, checked, positive
+from utils.options.parser import Parser, checked, positive, side
 from utils.options.prediction import add_compile
 from utils.stopping import run
 
@@ -58,7 +58,7 @@ def parse_args() -> argparse.Namespace:
                        help="checkpoints, folders of trainings or of the model hub, or the hub's "
                        "OWNER/NAME")
     group = parser.add_argument_group("measurement")
-    group.add_argument("--size", type=positive, nargs=2, default=(1024, 2048), metavar=("H", "W"),
+    group.add_argument("--size", type=side, nargs=2, default=(1024, 2048), metavar=("H", "W"),
                        help="pixels of an image")
     group.add_argument("--batch-sizes", type=positive, nargs="+", default=[1], metavar="N",
                        help="images per forward; latency is that of the first")

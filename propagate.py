@@ -28,7 +28,7 @@ from model.flow import MOTIONS, smallest_side
 from utils import distributed, files
 from utils.locks import hold_folder
 from utils.options.motion import add_propagation, check_propagation
-from utils.options.parser import Parser, positive
+from utils.options.parser import Parser, positive, threads
 from utils.processes.cores import count_cores
 from utils.stopping import run
 from utils.workers import map_in_threads
@@ -52,7 +52,7 @@ def parse_args() -> argparse.Namespace:
     group = parser.add_argument_group("device")
     group.add_argument("--device", default="auto",
                        help="of raft and sdcnet: auto, cpu, cuda, cuda:N or mps")
-    group.add_argument("--workers", type=positive, default=count_cores(), metavar="N",
+    group.add_argument("--workers", type=threads, default=count_cores(), metavar="N",
                        help="threads that find motion, read and write")
     return parser.parse_args()
 

@@ -227,6 +227,7 @@ def seen_size(own: Sequence[int], size: Sequence[int] | None) -> tuple[int, int]
     size = own if size is None else size
     if len(size) == 1:
         size = [max(1, round(side * size[0] / max(own))) for side in own]
+        check_pixels(f"an image of {own[1]}x{own[0]}, seen", size[1], size[0])
     return size[0], size[1]
 
 

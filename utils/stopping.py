@@ -20,11 +20,13 @@ from typing import Any, NoReturn
 ROOT = Path(__file__).resolve().parent.parent
 EXPECTED = {  # what this project raises when the input is wrong; anything else is a crash
     "ValueError", "FileNotFoundError", "OSError", "PermissionError", "NotADirectoryError",
-    "IsADirectoryError", "RuntimeError", "FloatingPointError", "UnknownNetworkError",
+    "IsADirectoryError", "FileExistsError", "RuntimeError", "FloatingPointError",
+    "UnknownNetworkError",
 }
 DISK_FAULTS = (errno.EFBIG, errno.ENOSPC, errno.EDQUOT, errno.EIO)  # not the user's input
 MEMORY = re.compile(r"out of memory|OutOfMemoryError|MemoryError|can't allocate memory|"
                     r"not enough memory|Insufficient memory")
+OF_PATHS = re.compile(r"lib.python3[^/]*.(pathlib.*|tempfile|shutil)\.py$")  # of the interpreter
 KNOWN = [  # what failed beside the program: a machine, a process, a launcher
     (re.compile(r"</torch_\d+|out of shared memory|shm_open|Bus error"),  # of PyTorch alone
      "/dev/shm, through which processes hand over images, is full; give --workers 0 or fewer, or "
@@ -158,7 +160,11 @@ def report(error: Exception) -> int:
     if getattr(error, "told", False):  # by the main rank
         return code_of(error, type(error).__name__)
     message = str(getattr(error, "strerror", None) or error).strip()
-    kind, last = type(error).__name__, traceback.extract_tb(error.__traceback__)[-1].filename
+    if named := getattr(error, "filename", None):  # by the system: a name too long, no permission
+        message = f"{os.fsdecode(named)}: {message}"
+    files = [frame.filename for frame in traceback.extract_tb(error.__traceback__)]
+    last = next(file for file in reversed(files) if not OF_PATHS.search(file))
+    kind = type(error).__name__
     if message.startswith("Caught ") and "Original Traceback" in message:  # in a worker
         files = [line for line in message.splitlines() if line.startswith('  File "')]
         last = files[-1].split('"')[1]
@@ -202,7 +208,7 @@ def explain(error: Exception) -> str | None:
 
 def code_of(error: Exception, kind: str) -> int:
     """1 for what no other input would mend, else 2; `kind` is the error's type or a worker's."""
-    lost = kind in ("FloatingPointError", "RuntimeError")
+    lost = kind in ("FloatingPointError", "RuntimeError") and "Symlink loop" not in str(error)
     return 1 if lost or getattr(error, "errno", None) in DISK_FAULTS else 2
 
 

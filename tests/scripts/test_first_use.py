@@ -130,3 +130,48 @@ def test_images_without_folders_of_splits(tmp_path: Path) -> None:
     (tmp_path / "classes.txt").write_text("0 road 0 0 0\n")
     with pytest.raises(FileNotFoundError, match="a folder for each split is missing, as images/tr"):
         build_dataset("folder", tmp_path, "train")
+
+
+@pytest.mark.parametrize(("words", "message"), [
+    (["--threads", 1025], "--threads: '1025' is not a whole number from 1 to 1024;"),
+    (["--workers", 100000], "'100000' is not a whole number from 0 to 1024;"),
+    (["--crop-size", 64, 65537], "'65537' is not a whole number from 1 to 65536;"),
+    (["--max-steps", 2**63], "is not a whole number from 1, below 2^63;"),
+    (["--data-root", ""], "error: --data-root '': empty"),
+    (["--run_dir="], "error: --run-dir '': empty"),
+])
+def test_numbers_without_end_and_empty_words(words: list, message: str, call: Callable) -> None:
+    """They end in libraries, start a process each, or are taken for an option not given."""
+    done = call("train.py", *words)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert message in done.stderr
+
+
+@pytest.mark.parametrize(("words", "message"), [
+    (["--snapshot", "z" * 300], f"error: {'z' * 300}: File name too long\n"),
+    (["--save-dir", "file"], "not written (Not a directory)"),
+    (["--save-dir", "loop"], "loop/x_overlay.png: not written (File exists)\n"),
+    (["--eval-size", 65000], "64x32, seen: 65000x32500, over 64,000,000 pixels"),
+    (["--eval-size", 10**20], "is not a whole number from 1 to 65536;"),
+])
+def test_places_and_sizes_that_cannot_be(
+    words: list, message: str, call: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_png("x.png", np.zeros((32, 64, 3), np.uint8))
+    Path("file").touch()
+    Path("loop").symlink_to("loop")
+    done = call("demo.py", "--demo-image", "x.png", "--outputs", "overlay", *words)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_loop_of_links_is_wrong_input(
+    call: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("loop").symlink_to("loop")
+    done = call("evaluate.py", "--snapshot", "a.pth", "--dataset", "camvid", "--json", "loop/x")
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.startswith("error: ")

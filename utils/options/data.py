@@ -7,7 +7,7 @@ from typing import Any
 
 from utils.files import check_folder
 from utils.images import DEPTHS
-from utils.options.parser import OneOrTwo, fraction, positive, whole
+from utils.options.parser import OneOrTwo, fraction, positive, readers, side, threads, whole
 from utils.processes.cores import count_cores
 
 # Segments streets out of the box; what demos take without a --snapshot.
@@ -22,7 +22,7 @@ def add_device(parser: argparse.ArgumentParser) -> None:
     add("--precision", default="auto", choices=("auto", "fp32", "bf16", "fp16"),
         help="of the forward; auto is bf16 where it is fast: on a CPU where, timed once, it is "
         "5 %% faster than fp32; a resumed run keeps what it has")
-    add("--threads", type=positive, help="CPU threads per process (default: cores / processes)")
+    add("--threads", type=threads, help="CPU threads per process (default: cores / processes)")
 
 
 def add_data(
@@ -47,7 +47,7 @@ def add_data(
     add("--exif", choices=("apply", "ignore"), help="whether labels were drawn on images as EXIF "
         "turns them, or on the stored pixels, where their sizes do not tell" + (
             "" if default else " (default: as in the snapshot's training)"))
-    add("--workers", type=whole, default=min(4, count_cores()),
+    add("--workers", type=readers, default=min(4, count_cores()),
         help="processes that read images, per process that computes")
     return group
 
@@ -60,7 +60,7 @@ def add_bits(group: Any) -> None:
 
 def add_eval_size(group: Any, default: str = "no resize") -> None:
     """The size that a network sees in evaluation."""
-    group.add_argument("--eval-size", type=positive, nargs="+", action=OneOrTwo, metavar=("H", "W"),
+    group.add_argument("--eval-size", type=side, nargs="+", action=OneOrTwo, metavar=("H", "W"),
                        help="pixels, images are resized to H W, or to a longer side of one number, "
                        "before the network; scores and predictions have the original size "
                        f"(default: {default})")
@@ -68,7 +68,7 @@ def add_eval_size(group: Any, default: str = "no resize") -> None:
 
 def add_eval_crop(group: Any) -> None:
     """The part of an image that is scored."""
-    group.add_argument("--eval-crop", type=positive, nargs=2, metavar=("H", "W"),
+    group.add_argument("--eval-crop", type=side, nargs=2, metavar=("H", "W"),
                        help="pixels, only this center of the resized image is scored, at that size "
                        "(default: the whole image at its own size)")
 

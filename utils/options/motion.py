@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Collection
 
 from utils.options.optimization import add_length
-from utils.options.parser import SWITCH, above_zero, at_least_zero, positive, whole
+from utils.options.parser import SWITCH, above_zero, at_least_zero, positive, readers, side
 from utils.options.training import add_run_folder
 
 SMALLEST_CROP = 64  # pixels, one cell of its coarsest features
@@ -18,9 +18,9 @@ def add_frames(parser: argparse.ArgumentParser, workers: int) -> None:
     add("--train-split", default="train", metavar="SPLIT", help="part of the frames to train on")
     add("--val-split", default="val", metavar="SPLIT",
         help="part of which 200 frames, evenly spread, are reconstructed in validation")
-    add("--crop-size", type=positive, nargs=2, default=(448, 448), metavar=("H", "W"),
+    add("--crop-size", type=side, nargs=2, default=(448, 448), metavar=("H", "W"),
         help="pixels of a training crop")
-    add("--workers", type=whole, default=workers,
+    add("--workers", type=readers, default=workers,
         help="processes that read frames and find flow, per process that computes")
 
 

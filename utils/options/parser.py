@@ -59,6 +59,10 @@ class Parser(argparse.ArgumentParser):
         self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
     ) -> tuple[argparse.Namespace, list[str]]:
         words = [_kebab(word) for word in (sys.argv[1:] if args is None else args)]
+        for before, word in zip(["", *words], words, strict=False):
+            if not word or re.fullmatch("--[^=]*=", word):
+                self.error(f"{before if not word else word[:-1]} '': empty, as a variable of the "
+                           "shell is that was never set")
         parsed, rest = super().parse_known_args(words, namespace)
         if vars(parsed).get("resume") is None:  # else the options are not complete yet
             self.check_effects(parsed)
@@ -140,8 +144,13 @@ def _digits(text: str) -> int:
     return int(text) if text.isdecimal() else -1
 
 
-positive = Number("a whole number from 1", lambda n: n > 0, _digits, "N")
-whole = Number("a whole number from 0", lambda n: n >= 0, _digits, "N")
+def _whole(least: int, most: int, end: str) -> Number:
+    return Number(f"a whole number from {least}{end}", lambda n: least <= n <= most, _digits, "N")
+
+
+positive, whole = (_whole(least, 2**63 - 1, ", below 2^63") for least in (1, 0))
+side = _whole(1, 65536, " to 65536")  # pixels
+threads, readers = (_whole(least, 1024, " to 1024") for least in (1, 0))
 odd = Number("an odd number from 1", lambda n: n > 0 and n % 2 == 1, _digits, "N")
 share = Number("a number from 0 to 1", lambda x: 0 <= x <= 1)
 below_one = Number("a number from 0, below 1", lambda x: 0 <= x < 1,

@@ -6,7 +6,7 @@ from typing import Any
 
 from utils.images import MAX_PIXELS
 from utils.inference.settings import AVERAGES, Inference
-from utils.options.parser import SWITCH, above_zero, below_one, positive, share
+from utils.options.parser import SWITCH, above_zero, below_one, positive, share, side
 from utils.pictures import KINDS, SHOWS
 
 
@@ -18,7 +18,7 @@ def add_inference(parser: argparse.ArgumentParser) -> None:
         "0.5,1,2; above 0 up to 16")
     add("--flip", dest="flip_average", **SWITCH,
         help="average with the scores of the mirrored image")
-    add("--window", type=positive, metavar="PIXELS", help="side of square windows that are seen "
+    add("--window", type=side, metavar="PIXELS", help="side of square windows that are seen "
         "one at a time, at scales above 1 times the scale; from 32 (default: the whole image)")
     add("--overlap", "--sliding-overlap", type=below_one, help="part of its side that a window "
         "shares with the next, as 0.25 or 1/3; 0 to below 1 (default: 1/3)")
@@ -109,9 +109,6 @@ def check_source(args: argparse.Namespace) -> None:
     given = [bool(args.demo_folder), args.video is not None, args.timelapse]
     if sum(given) != 1:
         raise ValueError("--demo-folder DIR, --video FILE|DIR|N|URL, --timelapse: give one of them")
-    if args.video == "":
-        raise ValueError("--video '': a file, a folder, the number or the address of a camera is "
-                         "expected")
     if args.fps and not 0.1 <= args.fps <= 1000:
         raise ValueError(f"--fps {args.fps:g}: 0.1 to 1000 frames per second are expected")
     if not args.timelapse and (args.city or args.split):

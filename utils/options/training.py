@@ -11,7 +11,7 @@ from typing import Any
 from utils import checkpoint, distributed
 from utils.options.data import add_eval_crop, add_eval_size
 from utils.options.optimization import check_loss, check_optimization, check_schedule
-from utils.options.parser import SWITCH, Parser, Show, checked, positive, share
+from utils.options.parser import SWITCH, Parser, Show, checked, positive, share, side
 from utils.training import run_folder
 
 # Options that may differ from host to host.
@@ -72,7 +72,7 @@ def add_training_data(
         "color and id are those of the first")
     add("--class-uniform", type=share, default=0.0, help="share of an epoch that is crops around "
         "pixels of every class equally often, for example 0.5; 0 is none")
-    add("--tile", type=positive, default=1024, metavar="PIXELS",
+    add("--tile", type=side, default=1024, metavar="PIXELS",
         help="side of the label tiles that give one such crop center per class")
     add("--coarse-boost", nargs="*", default=[], metavar="CLASS",
         help="classes that get crop centers from the coarse labels too")
@@ -197,9 +197,9 @@ def check_same_options(args: argparse.Namespace, last: dict[str, Any] | None) ->
 def add_augmentation(parser: argparse.ArgumentParser) -> None:
     """How training images vary."""
     add = parser.add_argument_group("augmentation").add_argument
-    add("--crop-size", type=positive, nargs=2, default=(512, 512), metavar=("H", "W"),
+    add("--crop-size", type=side, nargs=2, default=(512, 512), metavar=("H", "W"),
         help="pixels")
-    add("--pre-size", type=positive, metavar="PIXELS",
+    add("--pre-size", type=side, metavar="PIXELS",
         help="longer side of every image at magnification 1 (default: its own)")
     add("--scale", type=float, nargs=2, default=(0.5, 2.0), metavar=("MIN", "MAX"),
         help="random magnification before the crop")
