@@ -208,6 +208,8 @@ class SegFormer(PaddedSegmenter):
     ) -> None:
         super().__init__()
         form = replace(form, **(parts or {}))  # type: ignore[arg-type]
+        if max(form.depths) > 1000:
+            raise ValueError(f"{max(form.depths)} blocks in a stage; at most 1000 are expected")
         self.align_corners = align_corners
         self.normalize = Normalize(mean, std)
         self.encoder = Encoder(form, eps)

@@ -94,6 +94,14 @@ def test_options_that_build_no_network(options: dict) -> None:
         from_snapshot(whole)
 
 
+def test_more_blocks_than_anybody_can_build() -> None:
+    whole = content()
+    parts = {"parts": {"depths": [10**9, 2, 2, 2]}}
+    whole["model"] = whole["model"] | {"arch": "segformer", "options": parts}
+    with pytest.raises(ValueError, match="1000000000 blocks in a stage; at most 1000"):
+        from_snapshot(whole)
+
+
 def test_a_larger_network_than_there_are_weights_of() -> None:
     whole = content()
     whole["model"] = whole["model"] | {"arch": "deeplabv3plus_wide_resnet38", "options": {}}
