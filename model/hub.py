@@ -87,6 +87,7 @@ def fetch(name: str) -> Path:
     try:
         hub: Any = importlib.import_module("huggingface_hub")
         errors: Any = importlib.import_module("huggingface_hub.errors")
+        importlib.import_module("huggingface_hub.utils.logging").set_verbosity_error()  # of retries
     except ImportError:
         raise ValueError(f"{name}: no such file or folder; to fetch it from the model hub: pip "
                          "install huggingface_hub") from None

@@ -260,7 +260,7 @@ def test_a_hub_that_is_not_reached(endpoint: dict, tmp_path: Path) -> None:
                       "nvidia/new", cwd=tmp_path,
                       env=endpoint | {"HF_ENDPOINT": "http://127.0.0.1:9"})
     assert done.returncode == 2
-    error = done.stderr.strip().splitlines()[-1]
+    (error,) = done.stderr.strip().splitlines()
     assert error.startswith("error: nvidia/new: no such file or folder, and not found on the")
 
 
