@@ -60,6 +60,7 @@ class SegmentationDataset(Dataset):
     exif: str | None = None  # apply or ignore it, where the label's size does not tell
     bits: int | None = None  # of values in 16-bit images; None is all 16
     class_map: dict[str, str] | None = None  # from its own classes to those it has
+    label_colors: dict[int, tuple[int, int, int]] = {}  # of ids, where labels may hold colors
     INSTANCE_FACTOR = 1000  # instance maps hold id * this + number, or the bare id
 
     def __init__(

@@ -82,7 +82,9 @@ class Folder(SegmentationDataset):
             raise FileNotFoundError(f"{self.root}: no classes.txt and no images/ in it; expected "
                                     "images/train/NAME.jpg, labels/train/NAME.png, likewise val, "
                                     "and classes.txt with a line per class: id name r g b")
-        return read_classes(self.root / "classes.txt")
+        table = read_classes(self.root / "classes.txt")
+        self.label_colors = dict(zip(table.train_id_to_id, table.palette, strict=True))
+        return table
 
     def parts(self) -> list[str]:
         return sorted({path.name for kind in ("images", "labels")
@@ -90,9 +92,7 @@ class Folder(SegmentationDataset):
 
     def read_label(self, label: Path) -> np.ndarray:
         """(H, W) uint8; of palette PNGs, which many tools write, indices or ids by color."""
-        own = self.own_classes
-        read = read_colored if is_color(label) else read_indexed
-        return read(label, dict(zip(own.train_id_to_id, own.palette, strict=True)))
+        return (read_colored if is_color(label) else read_indexed)(label, self.label_colors)
 
     def files(self, split: str) -> Files:
         folder = self.root / "images" / split

@@ -123,9 +123,7 @@ class CacheFiles:
         """Where every sample is, after those that were not there have been made."""
         with self.lock():
             entries = self.find(verify)
-            samples = self.dataset.samples
-            missing = [i for i, sample in enumerate(samples) if sample not in entries]
-            if missing:
+            if missing := [i for i, s in enumerate(self.dataset.samples) if s not in entries]:
                 entries |= self.make(missing)
         return entries
 
@@ -149,7 +147,7 @@ class CacheFiles:
         samples = {self._key(sample): sample for sample in self.dataset.samples}
         found: dict[Sample, Entry] = {}
         sweep(self.folder, f"{self.name}_")
-        for data in sorted(self.folder.glob(f"{self.name}_*.data")):
+        for data in sorted(self.folder.glob(f"{self.name}_{'[0-9a-f]' * 12}.data")):
             entries, fault = self._read_part(data, samples)
             if verify and not fault and not self._intact(entries):
                 fault = "damaged"
@@ -243,7 +241,9 @@ class CacheFiles:
                      for path in (sample.image, sample.label))
 
     def _state(self, sample: Sample) -> list[int]:
-        """Changes when the files do."""
+        """Changes when the files do, or what their colors mean."""
         paths = [getattr(sample, name) for name in self.SOURCES]
         found = [os.stat(path) for path in paths if path]
-        return [value for status in found for value in (status.st_size, status.st_mtime_ns)]
+        colors = self.dataset.label_colors
+        values = [value for status in found for value in (status.st_size, status.st_mtime_ns)]
+        return values + [zlib.crc32(repr(colors).encode())] * bool(colors)

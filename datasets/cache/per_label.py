@@ -21,12 +21,10 @@ from utils.workers import map_in_threads
 def cache_folder(root: Path) -> Path:
     """Beside the data if that can be written, else in the user's cache."""
     folder = root / ".streetseg"
-    try:
+    with contextlib.suppress(OSError):
         folder.mkdir(exist_ok=True)
         if os.access(folder, os.W_OK):
             return folder
-    except OSError:
-        pass
     folder = Path.home() / ".cache" / "streetseg"
     folder.mkdir(parents=True, exist_ok=True)
     return folder
@@ -44,8 +42,9 @@ def per_label(
         measure: gives an integer array.
         threads: that read labels.
     """
-    # Changes when the labels, their sizes or times, or the classes change.
+    # Changes when the labels, their sizes or times, or the classes or their colors change.
     digest = hashlib.sha256(dataset.id_to_train_id.tobytes())
+    digest.update(repr(dataset.label_colors).encode() * bool(dataset.label_colors))
     for sample in dataset.samples:
         status = os.stat(sample.truth)
         digest.update(os.fsencode(f"{sample.truth} {status.st_size} {status.st_mtime_ns}\n"))

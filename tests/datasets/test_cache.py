@@ -8,14 +8,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import DRAW, draw_camvid, draw_cityscapes
+from conftest import DRAW, draw_camvid, draw_cityscapes, draw_folder
 
 from datasets import DATASETS, build_dataset
 from datasets.base import SegmentationDataset
 from datasets.cache import decoded
 from datasets.cache.decoded import open_cache
+from datasets.cache.per_label import count_class_pixels
+from datasets.evaluation.scored_set import open_truth
 from datasets.transforms import TrainTransform
-from utils.images import write_png
+from utils.images import read_label, write_png
+from utils.labels import from_runs
 
 
 @pytest.fixture
@@ -147,6 +150,37 @@ def test_changed_files_are_cached_again(
     assert (dataset.read_ids(3) == 7).all()
     check_equal(dataset, camvid(root))
     assert len(data_files(root)) == 1
+
+
+def test_colors_that_mean_other_classes(tmp_path: Path) -> None:
+    """Labels in colors are other ids when classes.txt is: cached ids, runs and pixels too."""
+    root = draw_folder(tmp_path)
+    table = DATASETS["folder"](root, "").classes
+    colors = np.zeros((256, 3), np.uint8)
+    colors[table.train_id_to_id] = table.palette
+    for path in (root / "labels/train").iterdir():
+        write_png(path, colors[read_label(path)])
+    text = (root / "classes.txt").read_text()
+    for lines in (text, text.replace("7 road", "8 road").replace("3 traf", "7 traf"),
+                  text.replace("128 64 128", "1 2 3").replace("250 170 30", "128 64 128")
+                  .replace("1 2 3", "250 170 30")):
+        (root / "classes.txt").write_text(lines)
+        dataset, files = (build_dataset("folder", root, "train") for _ in range(2))
+        dataset.cache, truth = open_cache(dataset), open_truth(dataset)
+        check_equal(dataset, files)
+        pixels = sum(np.bincount(files[i][1].numpy().ravel(), minlength=256) for i in range(5))
+        assert count_class_pixels(files).tolist() == pixels[:3].tolist()
+        for i, sample in enumerate(files.samples):
+            assert np.array_equal(from_runs(*truth.labels(sample)), files.read_ids(i))
+
+
+def test_files_of_others_stay(root: Path) -> None:
+    """Whose names are not quite those of a cache."""
+    cached(root)
+    own = root / ".streetseg/raw_camvid_mine.data"
+    own.write_bytes(b"precious")
+    cached(root)
+    assert own.read_bytes() == b"precious"
 
 
 def test_damage(root: Path, capsys: pytest.CaptureFixture) -> None:
