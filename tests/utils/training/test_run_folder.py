@@ -317,6 +317,14 @@ def test_other_classes(names: list, ids: list, message: str) -> None:
         check_same_classes(TABLE, {"class_names": names, "train_id_to_id": ids})
 
 
+def test_other_colors_of_the_classes() -> None:
+    """Labels in colors would be other classes."""
+    then = {**TABLE, "palette": [[128, 64, 128], [0, 0, 255]]}
+    check_same_classes(then, dict(then))
+    with pytest.raises(ValueError, match=r"class 0 was color \[128, .* and is color \[0, 0,"):
+        check_same_classes(then, {**TABLE, "palette": then["palette"][::-1]})
+
+
 @pytest.mark.parametrize(("key", "was", "is_", "what"), [
     ("exif", "apply", "ignore", "--exif was another one (apply, now ignore)"),
     ("exif", None, "apply", "--exif was another one (None, now apply)"),
