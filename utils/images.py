@@ -74,7 +74,7 @@ def read_image(
         path: a PNG, JPEG, WEBP, BMP or TIFF.
         upright: turn it as its EXIF says, for people. A TIFF is always turned.
         bits: that a value of a 16-bit image has; None is 16, with a warning if it uses less
-            than a quarter of them.
+            than a quarter of them; with another if it has more.
         label_size: gives the (H, W) of the label, which decides in place of `upright` if EXIF
             exchanges the sides: labels may be drawn on stored pixels.
 
@@ -84,9 +84,9 @@ def read_image(
     """
     data, image, pixels = _read_pixels(path)
     if pixels.dtype == np.uint16:
-        if bits is None and (needed := _bits(pixels)) < 16:
-            warnings.warn(f"{shown(path)}: dark: its values have {needed} of 16 bits; "
-                          f"--bits {needed} shows them", stacklevel=2)
+        if (needed := _bits(pixels)) > (bits or 16) or not bits and needed < 16:
+            what = f"white: more than {bits}" if bits else f"dark: its values have {needed} of 16"
+            warnings.warn(f"{shown(path)}: {what} bits; --bits {needed} shows them", stacklevel=2)
         full = (1 << (bits or 16)) - 1
         pixels = np.minimum(pixels, full).astype(np.uint32)
         pixels = ((pixels * 255 + full // 2) // full).astype(np.uint8)
@@ -108,7 +108,8 @@ def needed_bits(path: PathLike) -> int | None:
 
 
 def _is_deep_tiff(image: ImageFile) -> bool:
-    return isinstance(image, TiffImageFile) and 16 in image.tag_v2.get(258, ())  # bits
+    deep = image.mode.startswith("I;16")  # of 12 or 16 bits
+    return isinstance(image, TiffImageFile) and (deep or 16 in image.tag_v2.get(258, ()))
 
 
 def _bits(pixels: np.ndarray) -> int:
@@ -126,7 +127,7 @@ def _read_pixels(path: PathLike) -> tuple[bytes, ImageFile, np.ndarray]:
         if animated:
             warnings.warn(f"{shown(path)}: only the first frame is read", stacklevel=3)
         # The first frame of an animated PNG is another one in cv2 than in viewers.
-        if _is_deep_tiff(image) and image.mode == "RGB" and image.getexif().get(0x0112, 1) == 1:
+        if _is_deep_tiff(image) and image.mode in ("RGB", "RGBA"):
             # PIL gives the higher 8 bits alone; in RGB order, OpenCV gives other values.
             pixels = cv2.cvtColor(_decode(data, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
         elif image.format in ("PNG", "JPEG") and image.mode != "CMYK" and not animated:

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import struct
 import warnings
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 from breaking import found
 from conftest import draw_folder
-from PIL import Image
+from PIL import Image, TiffImagePlugin
 
 from datasets import build_dataset
 from datasets.base import SegmentationDataset
@@ -172,7 +173,40 @@ def test_an_image_in_the_dark_is_said(tmp_path: Path) -> None:
         read_image(path)
         write_png(path, deep)
     assert (read_image(path, bits=12) == 128).all()
-    assert (read_image(path, bits=10) == 255).all()
+    with pytest.warns(UserWarning, match=r"a\.png: white: more than 10 bits; --bits 12"):
+        assert (read_image(path, bits=10) == 255).all()
+
+
+def test_every_kind_of_deep_tiff(tmp_path: Path) -> None:
+    """With alpha, turned as others are, and of 12 bits, packed by hand: two values in 3 bytes."""
+    deep = np.random.default_rng(0).integers(0, 4096, (6, 8, 3)).astype(np.uint16)
+    deep[0, 0] = 4095
+    expected = ((deep.astype(int) * 255 + 2047) // 4095).astype(np.uint8)
+    alpha = np.dstack([deep[..., ::-1], np.full((6, 8), 65535, np.uint16)])
+    (tmp_path / "alpha.tif").write_bytes(cv2.imencode(".tif", alpha)[1])
+    assert np.array_equal(read_image(tmp_path / "alpha.tif", bits=12), expected)
+    for turn in range(1, 9):
+        path = tmp_path / f"{turn}.tif"
+        write_tiff(path, deep.astype("<u2").tobytes(), 16, 3, turn)
+        assert needed_bits(path) == 12
+        seen = Image.fromarray(expected)
+        seen = seen.transpose(TURN[{6: 8, 8: 6}.get(turn, turn)]) if turn > 1 else seen
+        assert np.array_equal(read_image(path, bits=12), np.array(seen)), turn
+    pairs = deep[..., 0].astype(int).reshape(-1, 2)
+    packed = [(a >> 4, (a & 15) << 4 | b >> 8, b & 255) for a, b in pairs]
+    write_tiff(path, np.array(packed, np.uint8).tobytes(), 12, 1, 1)
+    assert needed_bits(path) == 12
+    assert np.array_equal(read_image(path, bits=12), expected[..., [0, 0, 0]])
+
+
+def write_tiff(path: Path, pixels: bytes, bits: int, channels: int, turn: int) -> None:
+    """8x6 pixels, which OpenCV writes with neither an orientation nor 12 bits."""
+    header = TiffImagePlugin.ImageFileDirectory_v2()
+    fields = {256: 8, 257: 6, 258: (bits,) * channels, 259: 1, 262: 2 if channels > 1 else 1,
+              273: 0, 274: turn, 277: channels, 278: 6, 279: len(pixels)}
+    for tag, value in fields.items():
+        header[tag] = value
+    path.write_bytes(b"II*\0" + struct.pack("<I", 8) + header.tobytes(8) + pixels)
 
 
 def test_snapshots_keep_how_images_were_read(tmp_path: Path, call) -> None:
