@@ -23,6 +23,7 @@ import torch
 
 from datasets import DATASETS, build_as_trained, dataset_of, describe, find_root
 from datasets.classes import match_classes
+from datasets.doctor import check_ids
 from datasets.evaluation.predictions import KINDS, find_predictions, read_prediction, recognize_kind
 from datasets.evaluation.scored_set import ScoredSet, open_truth
 from datasets.reading import check_exif
@@ -107,6 +108,7 @@ def open_dataset(args: argparse.Namespace, name: str, known: dict[str, Any]) -> 
     dataset.exif, dataset.bits = args.exif, args.bits
     dataset.sizes()
     check_exif(dataset)
+    check_ids(name, dataset, 1, args.workers)
     scored = ScoredSet(dataset, name, images=bool(args.snapshot or args.save_dir))
     if args.cache_truth:
         scored.truth = open_truth(dataset, torch.get_num_threads())

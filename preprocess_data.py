@@ -148,6 +148,7 @@ def prepare(args: argparse.Namespace) -> None:
     if dataset.samples[0].label is None:
         raise ValueError(f"--split {split} has no labels")
     dataset.sizes()
+    doctor.check_ids(args.dataset, dataset, 1, args.workers)
     if args.train_ids:
         paths = [train_id_path(sample, args.save_dir) for sample in dataset.samples]
         if len(set(paths)) < len(paths):
@@ -171,10 +172,7 @@ def main() -> None:
     args = parse_args()
     check_options(args)
     check_output(args.json)
-    if args.check:
-        check(args)
-    else:
-        prepare(args)
+    (check if args.check else prepare)(args)
 
 
 if __name__ == "__main__":

@@ -145,9 +145,8 @@ def main() -> None:
     if main_rank:
         findings = results.pack()
         results.finish({"snapshot": args.snapshot, "precision": predictor.precision,
-                        "compile": compiled,
-                        "dataset": name, "split": args.split, "images": len(dataset),
-                        "package": results.zip.name})
+                        "compile": compiled, "dataset": name, "split": args.split,
+                        "images": len(dataset), "package": results.zip.name})
         print(f"{len(missing)} of {len(dataset)} images of {name} {args.split} predicted now")
         print(findings.report(results.zip, package))
     lock.release()

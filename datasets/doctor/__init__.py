@@ -168,18 +168,23 @@ def count_images(dataset: SegmentationDataset, parts: dict[str, Part]) -> Iterab
 def check_labels(
     name: str, train: SegmentationDataset, val: SegmentationDataset, threads: int
 ) -> None:
-    """Refuses labels of which nothing is learned or scored, or something else than they say.
+    """Refuses data of which nothing is learned or scored, as `check_ids` does."""
+    if faults := judge.class_table(train):
+        raise ValueError(say(faults, name, train))
+    check_ids(name, train, 2, threads)
+    check_ids(name, val, 1, threads)
+
+
+def check_ids(name: str, dataset: SegmentationDataset, classes: int, threads: int) -> None:
+    """Refuses labels that hold something else than they say, or fewer classes.
 
     ValueError says what is wrong, in which file, and what is to be done about it.
     """
-    if faults := judge.class_table(train):
-        raise ValueError(say(faults, name, train))
-    for dataset, classes in ((train, 2), (val, 1)):
-        every = range(len(dataset))
-        some = every[:: -(-len(every) // SAMPLE)]
-        if label_faults(dataset, some, classes, threads) and (
-                faults := label_faults(dataset, every, classes, threads)):
-            raise ValueError(say(faults, name, dataset))
+    every = range(len(dataset))
+    some = every[:: -(-len(every) // SAMPLE)]
+    if label_faults(dataset, some, classes, threads) and (
+            faults := label_faults(dataset, every, classes, threads)):
+        raise ValueError(say(faults, name, dataset))
 
 
 def say(faults: list[Fault], name: str, dataset: SegmentationDataset) -> str:

@@ -52,7 +52,7 @@ ERRORS = {  # what is wrong, and what to do; {root} is the data set's folder
     "shallow-label": ("label has fewer than 8 bits, whose values some writers scale", EXPORT),
     "lossy-label": ("label is not a PNG", f"{EXPORT}; JPEG changes numbers"),
     "other-colors": ("label has other colors than the classes", RESTORE),
-    "palettes": ("palettes of labels differ, and their colors are of no class",
+    "palettes": ("palettes of labels differ, so their indices may too",
                  "give the classes the colors of the labels, or export gray PNGs of ids"),
     # labels whose ids are wrong
     "size": ("label has another size than its image", "export it at the size of the image; to "

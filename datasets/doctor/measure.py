@@ -96,7 +96,7 @@ def measure_label(
     colors: dict[int, Color] = {}
     if path.suffix.lower() == ".png" and read_colors(path):
         colors = used_colors(path, read_label(path, palette=True))
-        if {*colors.values()} & {*map(tuple, dataset.own_classes.palette)} - {BLACK}:
+        if {*colors.values()} & {*dataset.label_colors.values()} - {BLACK}:  # read by them
             colors = {}
     return LabelFacts(path, image, ids.shape, present, dataset.lookup(path), colors=colors)
 

@@ -1,6 +1,7 @@
 """What stops a training before step 0: labels that teach nothing, or other than they say."""
 
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 from breaking import files, relabel, to_train_ids, without_meaning
 from conftest import DRAW, draw_cityscapes, draw_folder
+from PIL import Image
 
 from datasets import build_dataset, doctor
 from datasets.doctor import check_labels
@@ -59,6 +61,33 @@ def test_a_training_stops(
     assert not (tmp_path / "run").exists()
     done = call("preprocess_data.py", "--check", "--dataset", name, "--data-root", root)
     assert done.returncode == 2, "the doctor says so too"
+
+
+@pytest.mark.parametrize(("name", "spoil", "message"), [CASES[3], CASES[6], CASES[8], (
+    "mapillary", lambda r, t, v: turn_palette(v[1]), "palettes of labels differ")])
+def test_nothing_is_scored_or_counted_either(
+    name: str, spoil: Break, message: str, tmp_path: Path, call
+) -> None:
+    root = DRAW[name](tmp_path / "data")
+    labels = files(root, name, "labels", "val")
+    spoil(root, labels, labels)
+    words = "--dataset", name, "--data-root", root, "--split", "val", "--workers", 0
+    for more in (["evaluate.py", "--predictions", labels[0].parent, "--prediction-kind", "ids"],
+                 ["preprocess_data.py", "--train-ids", "--save-dir", tmp_path / "ids"],
+                 ["preprocess_data.py", "--class-weights", tmp_path / "weights.json"]):
+        done = call(*more, *words)
+        assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+        assert re.search(message, done.stderr)
+    assert [path.name for path in tmp_path.iterdir()] == ["data"]
+
+
+def turn_palette(path: Path) -> None:
+    """Each color at the next index, as tools do that number the colors of a file by themselves."""
+    image = Image.open(path)
+    colors = np.roll(np.array(image.getpalette()).reshape(-1, 3), 1, 0)
+    turned = Image.fromarray((np.array(image) + 1) % len(colors))
+    turned.putpalette(colors.ravel().tolist())
+    turned.convert("P").save(path)
 
 
 @pytest.mark.parametrize("name", DRAW)
