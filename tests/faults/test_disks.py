@@ -122,3 +122,15 @@ def test_where_figures_are_written_is_looked_at_first(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="not written"):
         check_output("/proc/new.json")
     assert os.listdir(tmp_path) == []
+
+
+def test_a_file_in_place_of_a_folder(tmp_path: Path, data_roots: dict, call) -> None:
+    """Of a training before its data are looked at; nowhere a traceback."""
+    (tmp_path / "a").write_text("mine")
+    done = call("train.py", "--run-dir", tmp_path / "a", "--data-root", tmp_path / "no data")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+    assert f"{tmp_path / 'a'}" in done.stderr
+    done = call("preprocess_data.py", "--dataset", "camvid", "--data-root", data_roots["camvid"],
+                "--train-ids", "--workers", 0, "--save-dir", tmp_path / "a")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+    assert (tmp_path / "a").read_text() == "mine"
