@@ -145,8 +145,6 @@ def prepare(args: argparse.Namespace) -> None:
         print(f"raw cache of {len(cache.entries)} samples{said}: {cache_folder(dataset.root)}")
     if not (args.train_ids or args.class_weights):
         return
-    if dataset.samples[0].label is None:
-        raise ValueError(f"--split {split} has no labels")
     dataset.sizes()
     doctor.check_ids(args.dataset, dataset, 1, args.workers)
     if args.train_ids:

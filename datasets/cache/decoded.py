@@ -65,10 +65,9 @@ class Cache:
 
     def intact(self, sample: Sample) -> bool:
         """Compares a sample with its checksums."""
-        try:
+        with contextlib.suppress(ValueError):
             return all(self._bytes(sample, part) is not None for part in (0, 1))
-        except ValueError:
-            return False
+        return False
 
     def _bytes(self, sample: Sample, part: int) -> np.ndarray:
         """What is stored of an image (part 0) or of ids (part 1); checked when first read."""

@@ -11,6 +11,7 @@ from datasets.base import SegmentationDataset
 from datasets.classes import UNKNOWN, read_indexed
 from datasets.evaluation.scored_set import ScoredSet
 from datasets.reading import check_exif
+from utils.files import shown
 from utils.images import read_image, read_label
 from utils.labels import IGNORE, NONE, color_ids, histogram, is_color
 from utils.submission.package import Package
@@ -131,9 +132,11 @@ def label_colors(scored: ScoredSet) -> tuple[np.ndarray, list[tuple[int, int, in
 def expected_package(name: str, dataset: SegmentationDataset) -> Package:
     """The package of a split of the data set `name`, in the order of its samples.
 
-    ValueError if EXIF turns images, and nothing says whether that is wanted.
+    ValueError if EXIF turns images, and nothing says whether that is wanted; or for other names.
     """
     check_exif(dataset)
+    if odd := [each for each in dataset.names if each != each.encode(errors="ignore").decode()]:
+        raise ValueError(f"{shown(odd[0])}: a package has names in UTF-8 alone; rename the image")
     folder, anywhere = LAYOUTS.get(name, ("", False))
     table = dataset.id_to_train_id
     void = int(np.flatnonzero(table == IGNORE)[0])

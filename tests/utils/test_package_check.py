@@ -1,5 +1,6 @@
 """The check of packages for benchmark servers: every kind of wrong package is named."""
 
+import os
 import stat
 import struct
 import warnings
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import draw_folder
 from PIL import Image
 
 from datasets import DATASETS, build_dataset
@@ -51,6 +53,15 @@ def write_package(path: Path, files: Files | list[tuple[str | zipfile.ZipInfo, b
         for name, data in items:
             archive.writestr(name, data)
     return path
+
+
+def test_names_that_no_zip_holds(tmp_path: Path) -> None:
+    """Said before anything is predicted."""
+    root = draw_folder(tmp_path)
+    for kind in ("images", "labels"):
+        (root / kind / "val/1.png").rename(os.fsdecode(os.fsencode(root / kind) + b"/val/\xff.png"))
+    with pytest.raises(ValueError, match=r"^\\udcff: a package has names in UTF-8 alone"):
+        package_of("folder", root)
 
 
 @pytest.mark.parametrize("name", DATASETS)
