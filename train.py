@@ -281,7 +281,8 @@ def main() -> None:
     weights = class_weights(args.class_weights, pixels, device)
     state = build_state(args, network, settings, sampler.offsets)
     this = {"optimizer": args.optimizer, "steps": sampler.offsets[-1],
-            "samples": lists_digest(train, lists)}
+            "samples": lists_digest(train, lists),
+            "val": f"{len(val)} images ({fingerprint([each.name for each in val.samples]):08x})"}
     about = {"model": network.config, "dataset": describe(val, args.dataset)}
     training = Run(args, last, state, this, about)
     if training.complete:

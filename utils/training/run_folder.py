@@ -141,7 +141,8 @@ def check_same_training(then: dict[str, Any], now: dict[str, Any], longer: bool 
                             if key == "steps" and then[key] < now[key] else ""))
     digits = "last digits may differ"
     effects = {"world": "batch statistics and dropout differ", "threads": digits, "torch": digits,
-               "precision": "the arithmetic differs", "processor": digits}
+               "precision": "the arithmetic differs", "processor": digits,
+               "val": "the best so far was scored on other images"}
     for key, effect in effects.items():
         if then.get(key, now.get(key)) != now.get(key):
             distributed.say(f"note: {key} was {then[key]}, is {now[key]}: {effect}")
@@ -177,7 +178,7 @@ class Run:
             `extend`; checkpoints keep them all.
         last: checkpoint of the training that goes on, None for a new one.
         state: becomes that of `last`.
-        this: `optimizer`, `steps` and `samples`, which have to be those of `last`.
+        this: `optimizer`, `steps` and `samples`, which have to be those of `last`; perhaps `val`.
         about: `model` and `dataset` of the checkpoints.
 
     Raises ValueError: another training than that of `last`, or a folder that is in use.

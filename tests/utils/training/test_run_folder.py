@@ -284,7 +284,8 @@ def test_locked_folder_ends_a_training_in_one_line(
 
 
 RUN = {"arch": "a", "optimizer": "sgd", "seed": 0, "batch": 4, "steps": 10, "samples": "1f",
-       "world": 1, "threads": 2, "torch": "2.10", "precision": "bf16", "processor": "A"}
+       "world": 1, "threads": 2, "torch": "2.10", "precision": "bf16", "processor": "A",
+       "val": "2 images (00c0ffee)"}
 
 
 @pytest.mark.parametrize("key", ["arch", "optimizer", "seed", "batch", "steps", "samples"])
@@ -338,12 +339,12 @@ def test_images_that_are_read_otherwise(key: str, was: Any, is_: Any, what: str)
 
 
 def test_older_checkpoints_do_not_say_their_precision(capsys: pytest.CaptureFixture) -> None:
-    older = {key: RUN[key] for key in RUN if key not in ("precision", "processor")}
+    older = {key: RUN[key] for key in RUN if key not in ("precision", "processor", "val")}
     check_same_training(older, RUN)
     assert capsys.readouterr().out == ""
 
 
-@pytest.mark.parametrize("key", ["world", "threads", "torch", "precision", "processor"])
+@pytest.mark.parametrize("key", ["world", "threads", "torch", "precision", "processor", "val"])
 def test_last_digits(key: str, capsys: pytest.CaptureFixture) -> None:
     check_same_training(RUN, {**RUN, key: 99})
     assert capsys.readouterr().out.startswith(f"note: {key} was {RUN[key]}, is 99: ")
