@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from utils import checkpoint, distributed
-from utils.files import check_folder
 from utils.options.data import add_eval_crop, add_eval_size
 from utils.options.optimization import check_loss, check_optimization, check_schedule
 from utils.options.parser import SWITCH, Parser, Show, checked, positive, share, side
@@ -142,8 +141,9 @@ def check_training(
     if args.mosaic and any(side % 2 for side in args.crop_size):
         height, width = args.crop_size
         raise ValueError(f"--mosaic halves --crop-size {height} {width}; give even numbers")
-    if args.run_dir:
-        check_folder(Path(args.run_dir))
+    place = Path(args.run_dir or "runs")
+    if any(map(Path.is_file, (place, *place.parents))):
+        raise ValueError(f"{place}: cannot be written (a file is there); choose another --run-dir")
     check_optimization(args, world, cuda)
     check_loss(args, image_weighted)
     check_schedule(args)
