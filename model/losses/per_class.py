@@ -105,11 +105,7 @@ def dice(logits: Tensor, target: Tensor, class_weights: Tensor | None = None) ->
 
     Milletari et al., "V-Net", 3DV 2016, https://arxiv.org/abs/1606.04797, without the squares.
 
-    Args:
-        logits, target, class_weights: as of `bce`.
-
-    Returns:
-        () float32 (float64 of float64) in 0..1; a class without pixels has 0.
+    Takes what `bce` takes; gives as it does, in 0..1, a class without pixels 0.
     """
     probabilities = _exact(logits).softmax(1)
     counted = (target != IGNORE)[:, None]
@@ -126,11 +122,7 @@ def lovasz(logits: Tensor, target: Tensor, class_weights: Tensor | None = None) 
 
     Berman et al., CVPR 2018, https://arxiv.org/abs/1705.08790, equation 11 and algorithm 1.
 
-    Args:
-        logits, target, class_weights: as of `bce`.
-
-    Returns:
-        () float32 (float64 of float64), mean over the classes that have pixels.
+    Takes what `bce` takes; gives as it does, the mean over the classes that have pixels.
     """
     probabilities = _exact(logits).softmax(1).movedim(1, 0).flatten(1)  # (C, pixels)
     labels = target.flatten()

@@ -52,12 +52,6 @@ def add_data(
     return group
 
 
-def add_bits(group: Any) -> None:
-    """How deep 16-bit images are."""
-    group.add_argument("--bits", type=int, choices=DEPTHS, help="that a value of a 16-bit image "
-                       "has (default: as in the snapshot's training, else 16)")
-
-
 def add_eval_size(group: Any, default: str = "no resize") -> None:
     """The size that a network sees in evaluation."""
     group.add_argument("--eval-size", type=side, nargs="+", action=OneOrTwo, metavar=("H", "W"),
@@ -83,12 +77,9 @@ def add_class_map(group: Any) -> None:
 def add_snapshot(
     parser: argparse.ArgumentParser, datasets: Collection[str] = (), default: str = ""
 ) -> None:
-    """Which network.
+    """Which network; of `datasets` it may have the classes without saying so.
 
-    Args:
-        parser: gets the options.
-        datasets: those whose classes it may have without saying so.
-        default: what is taken without the option, in words.
+    `default` is what is taken without the option, in words.
     """
     group = parser.add_argument_group("network")
     group.add_argument("--snapshot", metavar="FILE|DIR|NAME",
@@ -96,7 +87,8 @@ def add_snapshot(
                        "of the model hub, or the hub's OWNER/NAME; says all about the network"
                        + f" (default: {default})" * bool(default))
     add_eval_size(group, "that of the snapshot's training, else no resize")
-    add_bits(group)
+    group.add_argument("--bits", type=int, choices=DEPTHS, help="that a value of a 16-bit image "
+                       "has (default: as in the snapshot's training, else 16)")
     if datasets:
         group.add_argument("--dataset", choices=tuple(datasets), help="whose the classes of a "
                            "network are that has no names of them")

@@ -126,10 +126,8 @@ def near_boundary(labels: np.ndarray, width: int, frame: bool) -> np.ndarray:
     One erosion and one dilation of the whole map do for all labels: where they agree, a pixel's
     neighborhood has one label. Equal to eroding each label's mask `width` times by 3x3.
 
-    Args:
-        labels: (H, W) uint8, below 255.
-        width: pixels.
-        frame: whether the image's edge is a boundary, as in boundary IoU.
+    `labels` are (H, W) uint8, below 255; with `frame` the image's edge is a boundary, as in
+    boundary IoU.
     """
     kernel = np.ones((2 * width + 1,) * 2, np.uint8)
     kind = cv2.BORDER_CONSTANT if frame else cv2.BORDER_REPLICATE

@@ -61,11 +61,8 @@ def warp_labels(source: np.ndarray, flow: np.ndarray, outside: int = IGNORE) -> 
 def disagreement(backward: np.ndarray, forward: np.ndarray) -> np.ndarray:
     """(H, W) float32 pixels by which the way to the source and back misses where it started.
 
-    Large where the target shows what the source hides, and where one of the flows is wrong.
-
-    Args:
-        backward: (H, W, 2) float32, from the target into the source.
-        forward: (H, W, 2) float32, from the source into the target.
+    Large where the target shows what the source hides, and where one of the flows is wrong:
+    (H, W, 2) float32, `backward` from the target into the source, `forward` the other way.
     """
     return np.linalg.norm(backward + warp(forward, backward), axis=2)
 
