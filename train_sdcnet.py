@@ -66,14 +66,10 @@ def parse_args() -> tuple[argparse.Namespace, dict[str, Any] | None]:
 
 
 def reconstruct(network: nn.Module, frames: Tensor, flows: Tensor) -> tuple[Tensor, Tensor]:
-    """The last of three frames, made from the one before.
+    """The last of three frames, made from the one before, and the displacement that made it.
 
-    Args:
-        network: may be wrapped.
-        frames: (N, 3, 3, H, W) uint8.
-        flows: (N, 2, 2, H, W) float.
-
-    Returns (N, 3, H, W) float in 0..255 and the (N, 2, H, W) displacement that made it.
+    Of (N, 3, 3, H, W) uint8 frames and (N, 2, 2, H, W) float flows, by a network that may be
+    wrapped: (N, 3, H, W) float in 0..255, and (N, 2, H, W).
     """
     plain: Any = distributed.unwrap(network)
     vectors = network(frames[:, : plain.FRAMES], flows[:, : plain.FRAMES - 1])

@@ -82,19 +82,22 @@ def build_as_trained(
     known: dict[str, Any], name: str, root: Path, split: str, transform: Callable | None,
     chosen: tuple[str | float | None, int | None, int | None],
 ) -> "SegmentationDataset":
-    """A data set with the classes, and the part of train that is val, of a network's training.
+    """A data set with the classes, and the parts of train and val, of a network's training.
 
     Args:
         known: `describe` of that training; its class map counts where the data set has its classes,
-            its share of train where there is no other val.
+            its cross-validation where it is that data set, its share of train where there is no
+            other val.
         chosen: `holdout`, `cv_split` and `limit` as of `build_dataset`, which raises the same.
     """
     from datasets.samples import split_parts
 
     held, cv_split, limit = chosen
-    if known.get("holdout_fraction") and held is cv_split is None and root.is_dir():
-        source = DATASETS[name](root, "")
-        if {"train", "val"} & {*split_parts(split)} and not source.files("val").images:
+    if held is cv_split is None and root.is_dir():
+        if name == known.get("name") and {*split_parts(split)} <= {"train", "val"}:
+            cv_split = known.get("cv_split")
+        if (known.get("holdout_fraction") and {"train", "val"} & {*split_parts(split)}
+                and not DATASETS[name](root, "").files("val").images):
             held = known["holdout_fraction"]
     dataset = build_dataset(name, root, split, transform, held, cv_split, limit)
     class_map = known.get("class_map") or {}
@@ -112,8 +115,8 @@ def describe(dataset: "SegmentationDataset", name: str) -> dict[str, Any]:
         "class_names": list(dataset.class_names),
         "palette": [list(color) for color in dataset.palette],
         "train_id_to_id": list(dataset.train_id_to_id),
-        **{key: value for key in ("exif", "bits", "class_map", "holdout_fraction")
-           if (value := getattr(dataset, key))},
+        **{key: value for key in ("exif", "bits", "class_map", "holdout_fraction", "cv_split")
+           if (value := getattr(dataset, key)) is not None},
     }
 
 

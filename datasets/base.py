@@ -71,6 +71,7 @@ class SegmentationDataset(Dataset):
         self.own_classes = self.table()
         self._use(self.own_classes)
         self.holdout_fraction = holdout if isinstance(holdout, float) else None
+        self.cv_split = cv_split
         self.samples = choose(self, split, holdout, cv_split) if split else []
 
     def _use(self, table: ClassTable) -> None:

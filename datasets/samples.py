@@ -170,6 +170,8 @@ def choose(
     else:
         samples = _once(source.find("train") + source.find("val"))
         chosen = source.cross_validate(samples, int(number or 0))
+        if cv_split is not None and split == "val":
+            distributed.say(f"val: {len(chosen)} of {len(samples)} images (--cv-split {cv_split})")
     both = {"train": [s for s in samples if s.name not in chosen],
             "val": [s for s in samples if s.name in chosen]}
     return _once(s for part in parts for s in (both[part] if part in both else source.find(part)))

@@ -71,10 +71,7 @@ def difference(
 ) -> np.ndarray:
     """(H, W, 3) uint8 RGB: the predicted color where it is wrong, white where right, else black.
 
-    Args:
-        prediction, truth: (H, W) uint8 labels.
-        palette: (C, 3) RGB in 0..255, by label.
-        ignored: C truth values, of the labels that are not scored and therefore black.
+    Of (H, W) uint8 labels; `ignored` says by label whether it is not scored and therefore black.
     """
     picture = colorize(prediction, palette)
     picture[prediction == truth] = 255

@@ -149,6 +149,7 @@ _PARTS: tuple[dict[str, Callable[[Any], bool]], dict[str, Callable[[Any], bool]]
     "dataset.class_names": lambda value: _is_list(value, _is_name),
     "dataset.class_map": lambda value: isinstance(value, dict) and all(
         _is_list(names, _is_name) for names in ([*value], [*value.values()])),
+    "dataset.cv_split": lambda value: _is_number(value, 0, 2),
     "dataset.holdout_fraction": lambda value: isinstance(value, float) and 0 < value < 1,
     "dataset.palette": lambda value: _is_list(value, lambda color: _is_list(
         color, lambda part: _is_number(part, 0, 255)) and len(color) == 3),

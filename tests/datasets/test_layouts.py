@@ -19,10 +19,18 @@ from conftest import (
 )
 from PIL import Image
 
-from datasets import DATASETS, build_dataset, camvid, cityscapes_labels, kitti
+from datasets import (
+    DATASETS,
+    build_as_trained,
+    build_dataset,
+    camvid,
+    cityscapes_labels,
+    describe,
+    kitti,
+)
 from datasets.classes import UNKNOWN, match_classes
 from datasets.doctor import check
-from datasets.samples import shared_images
+from datasets.samples import Sample, shared_images
 from datasets.transforms import EvalTransform
 from datasets.video.sequences import find_sequence, find_sequences
 from utils.images import write_png
@@ -51,6 +59,25 @@ def test_cityscapes_cross_validation(number: int, order: int, tmp_path: Path) ->
         dataset = build_dataset("cityscapes", root, split, cv_split=number)
         cities = {f"{s.image.parent.parent.name}/{s.group}" for s in dataset.samples}
         assert cities == set(published["splits"][number][split])
+
+
+def test_a_network_is_scored_on_the_val_of_its_training(
+    tmp_path: Path, data_roots: dict[str, Path], capsys: pytest.CaptureFixture
+) -> None:
+    """The usual val has images that a training with --cv-split saw."""
+    published = json.loads((FIXTURES / "cv_splits.json").read_text())[0]
+    root = draw_cities(tmp_path, published["train_listing_order"], published["val_listing_order"])
+    known = describe(build_dataset("cityscapes", root, "val", cv_split=1), "cityscapes")
+
+    def samples(split: str, *chosen: int | None) -> list[Sample]:
+        return build_as_trained(known, "cityscapes", root, split, None, (None, *chosen)).samples
+
+    for split in ("train", "val"):
+        given = [build_dataset("cityscapes", root, split, cv_split=n).samples for n in (1, 2)]
+        assert given == [samples(split, None, None), samples(split, 2, None)]
+        assert given[0] != build_dataset("cityscapes", root, split).samples
+    assert "images (--cv-split 1)" in capsys.readouterr().out
+    build_as_trained(known, "camvid", data_roots["camvid"], "val", None, (None, None, None))
 
 
 def test_cross_validation_is_checked(data_roots: dict[str, Path]) -> None:

@@ -61,7 +61,7 @@ def test_the_teacher_computes_in_the_student_s_precision() -> None:
 def test_classes_of_the_teacher_are_those_of_the_training() -> None:
     class Data:
         class_names, palette, train_id_to_id = ["road", "sky"], [[0, 0, 0]] * 2, [0, 1]
-        exif = bits = class_map = holdout_fraction = None
+        exif = bits = class_map = holdout_fraction = cv_split = None
 
     args = argparse.Namespace(teacher="t.pth", teacher_weight=None, dataset="folder")
     network = model.build_model("sgcpnet", 2)

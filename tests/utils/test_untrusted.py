@@ -51,7 +51,7 @@ SPARSE = torch.sparse_coo_tensor(torch.zeros(1, 1, dtype=torch.long), torch.ones
     ("model.num_classes", 10**8), ("model.num_classes", True), ("model.num_classes", "3"),
     ("model.options", None), ("model.options", []), ("dataset", 3), ("dataset.name", 5),
     ("dataset.class_names", ["a"] * 10**6), ("dataset.class_names", "abc"),
-    ("dataset.class_map", {"a": 1}), ("dataset.holdout_fraction", 2.0),
+    ("dataset.class_map", {"a": 1}), ("dataset.holdout_fraction", 2.0), ("dataset.cv_split", 3),
     ("dataset.class_names", ["a" * 10**4, "b", "c"]), ("dataset.class_names", [1, 2, 3]),
     ("dataset.palette", [[0, 0, 0]] * 2), ("dataset.palette", [[0, 0, 300]] * 3),
     ("dataset", {"name": "folder", "palette": []}), ("model.num_classes", 5),
