@@ -105,10 +105,10 @@ def open_dataset(args: argparse.Namespace, name: str, known: dict[str, Any]) -> 
                                find_root(name, args.data_root), args.split,
                                EvalTransform(args.eval_size, args.eval_crop),
                                (args.holdout, args.cv_split, args.limit))
-    dataset.exif, dataset.bits = args.exif, args.bits
+    dataset.exif, dataset.bits, args.cv_split = args.exif, args.bits, dataset.cv_split
     dataset.sizes()
     check_exif(dataset)
-    check_ids(name, dataset, 1, args.workers)
+    check_ids(name, dataset, 0, args.workers)
     scored = ScoredSet(dataset, name, images=bool(args.snapshot or args.save_dir))
     if args.cache_truth:
         scored.truth = open_truth(dataset, torch.get_num_threads())
@@ -208,8 +208,8 @@ def check_overwriting(args: argparse.Namespace, now: dict[str, Any]) -> None:
     Older files say less of what they are of.
     """
     path = Path(args.json or "")
-    device = args.json and args.json.startswith("/dev/")  # whatever the shell leads it to
-    if args.overwrite or device or not path.is_file() or not path.stat().st_size:
+    stream = str(path).startswith(("/dev/std", "/dev/fd/"))  # wherever the shell leads it to
+    if args.overwrite or stream or not path.is_file() or not path.stat().st_size:
         return
     found: dict[str, Any] = {}
     with suppress(ValueError):  # none of ours

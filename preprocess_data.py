@@ -146,7 +146,7 @@ def prepare(args: argparse.Namespace) -> None:
     if not (args.train_ids or args.class_weights):
         return
     dataset.sizes()
-    doctor.check_ids(args.dataset, dataset, 1, args.workers)
+    doctor.check_ids(args.dataset, dataset, 0, args.workers)
     if args.train_ids:
         paths = [train_id_path(sample, args.save_dir) for sample in dataset.samples]
         if len(set(paths)) < len(paths):

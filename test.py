@@ -120,7 +120,7 @@ def main() -> None:
                                find_root(name, args.data_root), args.split,
                                EvalTransform(args.eval_size),
                                (args.holdout, args.cv_split, args.limit))
-    dataset.exif, dataset.bits = args.exif, args.bits
+    dataset.exif, dataset.bits, args.cv_split = args.exif, args.bits, dataset.cv_split
     known = dataset_of(snapshot, describe(dataset, name))
     table = match_classes(known["class_names"], dataset.class_names, args.snapshot, args.class_map)
 

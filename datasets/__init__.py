@@ -94,10 +94,12 @@ def build_as_trained(
 
     held, cv_split, limit = chosen
     if held is cv_split is None and root.is_dir():
-        if name == known.get("name") and {*split_parts(split)} <= {"train", "val"}:
+        source = DATASETS[name](root, "")
+        parts = {*split_parts(split, source.parts())}
+        if name == known.get("name") and parts <= {"train", "val"}:
             cv_split = known.get("cv_split")
-        if (known.get("holdout_fraction") and {"train", "val"} & {*split_parts(split)}
-                and not DATASETS[name](root, "").files("val").images):
+        if (known.get("holdout_fraction") and {"train", "val"} & parts
+                and not source.files("val").images):
             held = known["holdout_fraction"]
     dataset = build_dataset(name, root, split, transform, held, cv_split, limit)
     class_map = known.get("class_map") or {}
@@ -116,7 +118,7 @@ def describe(dataset: "SegmentationDataset", name: str) -> dict[str, Any]:
         "palette": [list(color) for color in dataset.palette],
         "train_id_to_id": list(dataset.train_id_to_id),
         **{key: value for key in ("exif", "bits", "class_map", "holdout_fraction", "cv_split")
-           if (value := getattr(dataset, key)) is not None},
+           if (value := getattr(dataset, key))},
     }
 
 

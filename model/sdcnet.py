@@ -205,12 +205,7 @@ def _reverse_colors(weight: Tensor, frames: int) -> Tensor:
 def warp(images: Tensor, displacement: Tensor) -> Tensor:
     """Images sampled at displaced places, bilinear; beyond the border is the border.
 
-    Args:
-        images: (N, C, H, W) float.
-        displacement: (N, 2, H, W) float, pixels (x, y), at the pixels of the result.
-
-    Returns:
-        (N, C, H, W) float.
+    (N, C, H, W) float by (N, 2, H, W) float, pixels (x, y) at those of the result -> the former.
     """
     height, width = images.shape[-2:]
     x, y = (torch.arange(n, device=displacement.device) for n in (width, height))

@@ -127,7 +127,8 @@ def _read_pixels(path: PathLike) -> tuple[bytes, ImageFile, np.ndarray]:
         if animated:
             warnings.warn(f"{shown(path)}: only the first frame is read", stacklevel=3)
         # The first frame of an animated PNG is another one in cv2 than in viewers.
-        if _is_deep_tiff(image) and image.mode in ("RGB", "RGBA"):
+        multiplied = getattr(image, "tag_v2", {}).get(338) == (1,)  # by alpha, which PIL undoes
+        if _is_deep_tiff(image) and image.mode in ("RGB", "RGBA") and not multiplied:
             # PIL gives the higher 8 bits alone; in RGB order, OpenCV gives other values.
             pixels = cv2.cvtColor(_decode(data, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
         elif image.format in ("PNG", "JPEG") and image.mode != "CMYK" and not animated:

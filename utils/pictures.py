@@ -84,10 +84,7 @@ def class_difference(
 ) -> np.ndarray:
     """(H, W, 3) uint8 RGB: one class in `RIGHT`, `MISSED`, `FALSE`; white elsewhere, else black.
 
-    Args:
-        prediction, truth: (H, W) uint8 labels.
-        label: of the class.
-        ignored: by label, whether it is not scored; such pixels of the truth are black.
+    Of (H, W) uint8 labels; `ignored` says by label whether it is not scored and therefore black.
     """
     kinds = (truth == label) + 2 * (prediction == label).astype(np.uint8)
     colors = np.array([(255, 255, 255), MISSED, FALSE, RIGHT], np.uint8)

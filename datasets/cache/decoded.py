@@ -221,7 +221,7 @@ class CacheFiles:
             for key, state, offset, *rest in index["samples"]:
                 sample = samples.get(tuple(key))
                 if sample and state != self._state(sample):
-                    return {}, f"out of date, since {sample.name} has changed"
+                    return {}, f"out of date: {sample.name}, or the colors of the classes, changed"
                 if sample:
                     entries[sample] = Entry(data, offset, *map(tuple, rest))
         except FileNotFoundError:

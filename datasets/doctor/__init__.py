@@ -178,6 +178,7 @@ def check_labels(
 def check_ids(name: str, dataset: SegmentationDataset, classes: int, threads: int) -> None:
     """Refuses labels that hold something else than they say, or fewer classes.
 
+    With 0 classes, for scores: some labels may look like others by chance, all of them do not.
     ValueError says what is wrong, in which file, and what is to be done about it.
     """
     every = range(len(dataset))
@@ -205,8 +206,10 @@ def label_faults(
         return measure_label(dataset, sample.truth, sample.image, dataset.read_ids(index))
 
     labels, table = list(map_in_threads(measure, indices, max(1, threads))), dataset.classes
-    found = judge.train_ids(labels, table) + judge.binary(labels, table) + judge.palettes(labels)
-    if found:
+    found = judge.train_ids(labels, table) + judge.binary(labels, table)
+    if not classes and len(found) < max(2, len(labels)):
+        found = []
+    if found := found + judge.palettes(labels):
         return found
     present = [i for i in judge.merge_counts(labels)[1] if i < len(dataset.class_names)]
     if not present:

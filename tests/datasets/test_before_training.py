@@ -12,8 +12,8 @@ from conftest import DRAW, draw_cityscapes, draw_folder
 from PIL import Image
 
 from datasets import build_dataset, doctor
-from datasets.doctor import check_labels
-from utils.images import write_png
+from datasets.doctor import check_ids, check_labels
+from utils.images import read_label, write_png
 
 Break = Callable[[Path, list[Path], list[Path]], object]  # root, labels of train and of val
 
@@ -79,6 +79,20 @@ def test_nothing_is_scored_or_counted_either(
         assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
         assert re.search(message, done.stderr)
     assert [path.name for path in tmp_path.iterdir()] == ["data"]
+
+
+def test_labels_may_look_like_others_by_chance(tmp_path: Path) -> None:
+    """A training is worth a question; a score is not, unless all labels look so."""
+    root = draw_cityscapes(tmp_path)
+    label = files(root, "cityscapes", "labels", "val")[0]
+    ids = read_label(label)
+    write_png(label, np.where(ids < 19, np.maximum(ids, 7), 255).astype(np.uint8))
+    val = build_dataset("cityscapes", root, "val")
+    for count in (3, 1):
+        val.samples = val.samples[:count]
+        check_ids("cityscapes", val, 0, 1)
+        with pytest.raises(ValueError, match="has train ids"):
+            check_ids("cityscapes", val, 1, 1)
 
 
 def turn_palette(path: Path) -> None:

@@ -78,6 +78,9 @@ def test_a_network_is_scored_on_the_val_of_its_training(
         assert given[0] != build_dataset("cityscapes", root, split).samples
     assert "images (--cv-split 1)" in capsys.readouterr().out
     build_as_trained(known, "camvid", data_roots["camvid"], "val", None, (None, None, None))
+    known = describe(build_dataset("kitti", data_roots["kitti"], "val", cv_split=1), "kitti")
+    for split in ("trainval", "test"):  # are whole
+        build_as_trained(known, "kitti", data_roots["kitti"], split, None, (None, None, None))
 
 
 def test_cross_validation_is_checked(data_roots: dict[str, Path]) -> None:

@@ -136,6 +136,7 @@ def test_images_without_folders_of_splits(tmp_path: Path) -> None:
     (["--threads", 1025], "--threads: '1025' is not a whole number from 1 to 1024;"),
     (["--workers", 100000], "'100000' is not a whole number from 0 to 1024;"),
     (["--crop-size", 64, 65537], "'65537' is not a whole number from 1 to 65536;"),
+    (["--epochs", 10**6], "'1000000' is not a whole number from 1 to 65536;"),
     (["--max-steps", 2**63], "is not a whole number from 1, below 2^63;"),
     (["--data-root", ""], "error: --data-root '': empty"),
     (["--run_dir="], "error: --run-dir '': empty"),
@@ -175,3 +176,4 @@ def test_a_loop_of_links_is_wrong_input(
     done = call("evaluate.py", "--snapshot", "a.pth", "--dataset", "camvid", "--json", "loop/x")
     assert done.returncode == 2, done.stderr
     assert done.stderr.startswith("error: ")
+    assert "loop" in done.stderr

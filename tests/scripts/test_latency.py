@@ -43,7 +43,7 @@ def test_clock_counts_runs_after_the_warm_up() -> None:
     assert figures.percentile(50) == 2
 
 
-# Users have "spawn"; a fork has PyTorch imported.
+# Users have "spawn"; a fork has PyTorch imported, and may compute in one thread alone.
 @pytest.mark.parametrize("start", ["fork", pytest.param("spawn", marks=pytest.mark.slow)])
 def test_table_and_json(
     start: str, tmp_path: Path, call, monkeypatch: pytest.MonkeyPatch
@@ -53,8 +53,8 @@ def test_table_and_json(
     checkpoint.write(tmp_path / "x.pth", {
         "format": checkpoint.FORMAT, "model": network.config, "weights": network.state_dict(),
         "dataset": {"name": "folder"}})
-    words = ["--size", 64, 96, "--batch-sizes", 1, 2, "--runs", 3, "--threads", 1,
-             "--json", tmp_path / "out.json"]
+    words = ["--size", 64, 96, "--batch-sizes", 1, 2, "--runs", 3, "--device", "cpu",
+             "--threads", 1, "--json", tmp_path / "out.json"]
     done = call("latency.py", "--arch", "sgcpnet", "--snapshot", tmp_path / "x.pth", *words)
     assert done.returncode == 0, done.stderr
     first, second = json.loads((tmp_path / "out.json").read_text())

@@ -42,7 +42,8 @@ def add_data(
     add_held("--holdout-fraction", dest="holdout", type=fraction, metavar="F", help="part of train "
              "that becomes val where there is none, chosen by the images' names alone" + (
                  "" if default else " (default: as in the snapshot's training)"))
-    add("--cv-split", type=whole, help="published cross-validation of train and val: 0, 1 or 2")
+    add("--cv-split", type=whole, help="published cross-validation of train and val: 0, 1 or 2" + (
+        "" if default else " (default: as in the snapshot's training)"))
     add("--limit", type=positive, help="first N images of a split only")
     add("--exif", choices=("apply", "ignore"), help="whether labels were drawn on images as EXIF "
         "turns them, or on the stored pixels, where their sizes do not tell" + (

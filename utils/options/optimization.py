@@ -5,7 +5,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Any
 
-from utils.options.parser import SWITCH, at_least_zero, below_one, odd, positive, share, whole
+from utils.options.parser import SWITCH, at_least_zero, below_one, few, odd, positive, share, whole
 from utils.stopping import no_class
 from utils.training.schedules import SCHEDULES, Schedule, Shape
 
@@ -36,7 +36,7 @@ def add_optimization(parser: argparse.ArgumentParser, optimizers: Collection[str
 
 def add_length(add: Any, epochs: int, batch_size: int) -> None:
     """How long a training is, the size of its steps, and the seed; with these defaults."""
-    add("--epochs", type=positive, default=epochs, help="passes over the training split")
+    add("--epochs", type=few, default=epochs, help="passes over the training split")
     add("--max-steps", type=positive, help="end after N optimizer steps, if the epochs are longer")
     add("--batch-size", type=positive, default=batch_size,
         help="crops per optimizer step, over all processes")

@@ -149,7 +149,7 @@ def _whole(least: int, most: int, end: str) -> Number:
 
 
 positive, whole = (_whole(least, 2**63 - 1, ", below 2^63") for least in (1, 0))
-side = _whole(1, 65536, " to 65536")  # pixels
+side = few = _whole(1, 65536, " to 65536")  # pixels; epochs, seconds
 threads, readers = (_whole(least, 1024, " to 1024") for least in (1, 0))
 odd = Number("an odd number from 1", lambda n: n > 0 and n % 2 == 1, _digits, "N")
 share = Number("a number from 0 to 1", lambda x: 0 <= x <= 1)

@@ -11,7 +11,7 @@ from typing import Any
 from utils import checkpoint, distributed
 from utils.options.data import add_eval_crop, add_eval_size
 from utils.options.optimization import check_loss, check_optimization, check_schedule
-from utils.options.parser import SWITCH, Parser, Show, checked, positive, share, side
+from utils.options.parser import SWITCH, Parser, Show, checked, few, positive, share, side
 from utils.training import run_folder
 
 # Options that may differ from host to host.
@@ -116,7 +116,7 @@ def add_run_folder(add: Any, data: str) -> None:
     add("--extend", **SWITCH, help="with --resume, let more --epochs or --max-steps make the "
         "training longer, though the rest of its learning-rate course is then another one; "
         "--schedule constant needs no leave")
-    add("--patience", type=positive, default=120, metavar="SECONDS", help="processes of a launcher "
+    add("--patience", type=few, default=120, metavar="SECONDS", help="processes of a launcher "
         "that do not answer for so long end the training; not while one prepares for all")
     add("--save-every", type=positive, default=500,
         help="steps between checkpoints; every validation writes one too")
