@@ -5,10 +5,15 @@
 #   ./scripts/train_camvid_cspsg_n.sh --run-dir runs/camvid_fast_scratch
 #   ./scripts/train_camvid_cspsg_n.sh --init runs/camvid_fast_scratch/last.pth \
 #       --teacher weights/camvid_train.pth --epochs 40 --val-every 10 --lr 1e-3 --warmup-steps 100 \
-#       --loss lovasz+cross_entropy               # goes on: weights/camvid_fast.pth
+#       --loss lovasz+cross_entropy --run-dir runs/camvid_fast_teacher
+#   ./scripts/train_camvid_cspsg_n.sh --init runs/camvid_fast_teacher/last.pth \
+#       --teacher weights/camvid_train.pth --epochs 60 --val-every 15 --warmup-steps 100 \
+#       --loss lovasz+cross_entropy --run-dir runs/camvid_fast
 #
-# The second part learns from another network's answers too, whose encoder had seen ImageNet; the
-# weights themselves began as random ones. What was measured: docs/camvid.md.
+# weights/camvid_fast.pth is 0.7 of that and 0.3 of the part before it.
+#
+# From the second part on it learns from another network's answers too, whose encoder had seen
+# ImageNet; the weights themselves began as random ones. How, and what was measured: docs/camvid.md.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 launch train.py --dataset camvid --arch cspsg_n --crop-size 320 384 --scale 1.0 2.2 \
