@@ -53,7 +53,7 @@ ERRORS = {  # what is wrong, and what to do; {root} is the data set's folder
     "lossy-label": ("label is not a PNG", f"{EXPORT}; JPEG changes numbers"),
     "other-colors": ("label has other colors than the classes", RESTORE),
     "palettes": ("palettes of labels differ, so their indices may too",
-                 "give the classes the colors of the labels, or all labels one palette"),
+                 "give the classes the colors of the labels, or export gray PNGs of ids"),
     # labels whose ids are wrong
     "size": ("label has another size than its image", "export it at the size of the image; to "
              "resize it, take the nearest pixel"),

@@ -145,7 +145,7 @@ def test_ranks_have_as_many_batches(images: int, accumulate: int) -> None:
 
 def test_a_rank_that_hangs(train: Trainings, tmp_path: Path) -> None:
     """The other ends and says which; the launcher of users then ends the one that hangs."""
-    hang = at("train.update", 2, 0, rank=1, pause=7)
+    hang = at("train.update", 2, 0, rank=1, pause=9)
     done = train.start(tmp_path, *WORDS, "--patience", 3, ranks=2, faults=[hang])
     assert done.returncode != 0
     first = done.stderr.splitlines()[0]
