@@ -29,7 +29,7 @@ from utils import distributed, files
 from utils.locks import hold_folder
 from utils.options.motion import add_propagation, check_propagation
 from utils.options.parser import Parser, positive, threads
-from utils.processes.cores import count_cores
+from utils.processes import count_cores
 from utils.stopping import run
 from utils.workers import map_in_threads
 

@@ -39,7 +39,7 @@ from utils.options.motion import add_frames, add_output, add_sdcnet, add_steps, 
 from utils.options.parser import Parser
 from utils.options.training import check_same_options, parse_resumable
 from utils.precision import autocast, choose_for_training
-from utils.processes.cores import count_cores
+from utils.processes import count_cores
 from utils.stopping import Stopped, StopRequest, prepare_to_train, run
 from utils.training import optimization
 from utils.training.log import Log

@@ -32,7 +32,7 @@ from datasets.evaluation.predictions import read_prediction
 from datasets.evaluation.scored_set import ScoredSet, open_truth
 from utils.images import read_label, write_png
 from utils.options.parser import Parser, positive
-from utils.processes.cores import count_cores
+from utils.processes import count_cores
 from utils.scoring.counts import Scores
 from utils.scoring.per_image import Scored, evaluate
 from utils.scoring.summary import summarize

@@ -29,7 +29,7 @@ from model.snapshot import open_predictor
 from utils import distributed
 from utils.inference.predictor import Workload
 from utils.options.parser import Parser, positive
-from utils.processes.cores import count_cores
+from utils.processes import count_cores
 from utils.stopping import run
 
 SETTLE = 3.0  # seconds after which the watch of the cores has noticed the load, or its end

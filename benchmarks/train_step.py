@@ -37,7 +37,7 @@ from utils import distributed
 from utils.inference.predictor import autocast
 from utils.labels import IGNORE
 from utils.options.parser import Parser, checked, positive
-from utils.processes.cores import count_cores
+from utils.processes import count_cores
 from utils.stopping import run
 from utils.training import optimization
 from utils.training.schedules import Schedule

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from utils.files import reason, shown
-from utils.processes.cores import count_cores
+from utils.processes import count_cores
 from utils.processes.peers import Peers
 from utils.processes.waiting_threads import sleep_beside_others
 from utils.stopping import end_with_launcher

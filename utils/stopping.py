@@ -159,8 +159,10 @@ def report(error: Exception) -> int:
     if getattr(error, "told", False):  # by the main rank
         return code_of(error, type(error).__name__)
     message = str(getattr(error, "strerror", None) or error).strip()
-    if named := getattr(error, "filename", None):  # by the system: a name too long, no permission
-        message = f"{os.fsdecode(named)}: {message}"
+    named = getattr(error, "filename", None)
+    if named and not isinstance(named, int):  # by the system: a name too long, no permission
+        from utils.files import shown  # which imports this module
+        message = f"{shown(named)}: {message}"
     files = [frame.filename for frame in traceback.extract_tb(error.__traceback__)]
     last = next(file for file in reversed(files) if not OF_PATHS.search(file))
     kind = type(error).__name__

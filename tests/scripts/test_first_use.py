@@ -15,7 +15,7 @@ import torch
 from conftest import ROOT
 
 from datasets import build_dataset
-from utils import checkpoint
+from utils import checkpoint, stopping
 from utils.images import write_png
 
 snapshots = test_submission.snapshots  # a fixture
@@ -177,3 +177,16 @@ def test_a_loop_of_links_is_wrong_input(
     assert done.returncode == 2, done.stderr
     assert done.stderr.startswith("error: ")
     assert "loop" in done.stderr
+
+
+@pytest.mark.parametrize(("name", "said"), [
+    ("a\n\x1b[2J", r"a\n\x1b[2J: too long"), (99, "too long")])
+def test_names_that_the_system_refuses_are_escaped(
+    name: object, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    """A number is that of an open file."""
+    monkeypatch.setattr(stopping, "ROOT", Path(__file__).parent)
+    with pytest.raises(OSError, match="too long") as caught:
+        raise OSError(36, "too long", name)
+    assert stopping.report(caught.value) == 2
+    assert capsys.readouterr().err == f"error: {said}\n"

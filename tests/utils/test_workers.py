@@ -12,10 +12,9 @@ from typing import Any
 import pytest
 import torch
 
-from utils import workers
+from utils import processes, workers
 from utils.options.data import add_data
 from utils.options.parser import Parser
-from utils.processes import cores
 from utils.workers import Loader
 
 CPU = torch.device("cpu")
@@ -84,7 +83,7 @@ def test_readers_have_cores(
     """Of a machine's cores a scheduler or a container gives some; PyTorch warns of more readers."""
     if quota is not None:
         (tmp_path / "cpu.max").write_text(quota)
-    monkeypatch.setattr(cores, "QUOTA", tmp_path / "cpu.max")
+    monkeypatch.setattr(processes, "QUOTA", tmp_path / "cpu.max")
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(given)), raising=False)
     parser = Parser(None)
     add_data(parser, ["folder"], None, None)

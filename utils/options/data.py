@@ -8,7 +8,7 @@ from typing import Any
 from utils.files import check_folder
 from utils.images import DEPTHS
 from utils.options.parser import OneOrTwo, fraction, positive, readers, side, threads, whole
-from utils.processes.cores import count_cores
+from utils.processes import count_cores
 
 # Segments streets out of the box; what demos take without a --snapshot.
 SHIPPED = "weights/camvid.pth"
