@@ -120,14 +120,17 @@ def _bits(pixels: np.ndarray) -> int:
 def _read_pixels(path: PathLike) -> tuple[bytes, ImageFile, np.ndarray]:
     """The file, its header, and (H, W, 3) uint8 or uint16 RGB."""
     data, image = _read(path)
-    if image.mode in ("F", "I"):
-        raise ValueError(f"{shown(path)}: 32 bits a channel (mode {image.mode}), expected 8 or 16")
+    tags = getattr(image, "tag_v2", {})
+    noise = _is_deep_tiff(image) and tags.get(284) == 2  # is what libraries read of such planes
+    if noise or image.mode in ("F", "I"):
+        what = "16 bits in planes" if noise else f"32 bits a channel (mode {image.mode})"
+        raise ValueError(f"{shown(path)}: {what}, expected 8 or 16 bits, interleaved; convert it")
     with _blaming(path, image.format):
         animated = getattr(image, "is_animated", False)
         if animated:
             warnings.warn(f"{shown(path)}: only the first frame is read", stacklevel=3)
         # The first frame of an animated PNG is another one in cv2 than in viewers.
-        multiplied = getattr(image, "tag_v2", {}).get(338) == (1,)  # by alpha, which PIL undoes
+        multiplied = tags.get(338) == (1,)  # by alpha, which PIL undoes
         if _is_deep_tiff(image) and image.mode in ("RGB", "RGBA") and not multiplied:
             # PIL gives the higher 8 bits alone; in RGB order, OpenCV gives other values.
             pixels = cv2.cvtColor(_decode(data, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
@@ -138,6 +141,7 @@ def _read_pixels(path: PathLike) -> tuple[bytes, ImageFile, np.ndarray]:
             pixels = fast(data) if fast else _decode(data, cv2.IMREAD_COLOR_RGB)
         elif image.mode.startswith("I;16"):
             pixels = cv2.cvtColor(np.asarray(image).astype(np.uint16), cv2.COLOR_GRAY2RGB)
+            pixels = 65535 - pixels if tags.get(262) == 0 else pixels  # PIL leaves white at 0
         else:
             pixels = np.array(image.convert("RGB"))
     return data, image, pixels

@@ -199,11 +199,24 @@ def test_every_kind_of_deep_tiff(tmp_path: Path) -> None:
     assert np.array_equal(read_image(path, bits=12), expected[..., [0, 0, 0]])
 
 
-def write_tiff(path: Path, pixels: bytes, bits: int, channels: int, turn: int) -> None:
-    """8x6 pixels, which OpenCV writes with neither an orientation nor 12 bits."""
+def test_deep_tiffs_that_libraries_read_wrong(tmp_path: Path) -> None:
+    """White is 0: turned around by nobody in 16 bits. Colors in planes: noise, so refused."""
+    deep, path = np.arange(0, 48000, 1000, dtype="<u2"), tmp_path / "a.tif"
+    write_tiff(path, (65535 - deep).tobytes(), 16, 1, 1, {262: 0})
+    expected = ((deep.astype(int) * 255 + 32767) // 65535).reshape(6, 8)
+    assert np.array_equal(read_image(path)[..., 1], expected)
+    write_tiff(path, deep.tobytes() * 3, 16, 3, 1, {284: 2, 273: (300, 396, 492), 279: (96,) * 3})
+    with pytest.raises(ValueError, match="a.tif: 16 bits in planes, expected .*; convert it"):
+        read_image(path)
+
+
+def write_tiff(
+    path: Path, pixels: bytes, bits: int, channels: int, turn: int, more: dict | None = None
+) -> None:
+    """8x6 pixels, which OpenCV writes with neither an orientation nor 12 bits; `more` tags."""
     header = TiffImagePlugin.ImageFileDirectory_v2()
     fields = {256: 8, 257: 6, 258: (bits,) * channels, 259: 1, 262: 2 if channels > 1 else 1,
-              273: 0, 274: turn, 277: channels, 278: 6, 279: len(pixels)}
+              273: 0, 274: turn, 277: channels, 278: 6, 279: len(pixels), **(more or {})}
     for tag, value in fields.items():
         header[tag] = value
     path.write_bytes(b"II*\0" + struct.pack("<I", 8) + header.tobytes(8) + pixels)
