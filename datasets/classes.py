@@ -1,5 +1,6 @@
 """Class tables: names, colors, label ids to train ids, and maps from one table to another."""
 
+import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -177,7 +178,8 @@ def read_class_map(
         if not line.strip() or line.startswith("#"):
             continue
         source, _, target = (part.strip() for part in line.partition("="))
-        fault = "expected CLASS = CLASS" if not (source and target) else ""
+        odd = not ours and re.search("=|#", target)  # a note would be a part of the new name
+        fault = "" if source and target and not odd else "expected CLASS = CLASS"
         for name, known in ((source, theirs), (target, ours)):
             if known and name not in known and not fault:
                 fault = no_class(name, known)

@@ -51,6 +51,7 @@ def test_unknown_ids_stay_unknown(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("text", "message"), [
     ("", "maps no class"), ("sky\n", "line 1: 'sky': expected CLASS = CLASS"),
     ("sky = \n", "line 1"), ("sky = a\n sky = b\n", "line 2.*sky is there twice"),
+    ("sky = a # note\n", "line 1.*expected CLASS = CLASS"), ("sky = a = b\n", "line 1"),
 ])
 def test_lines(text: str, message: str, tmp_path: Path) -> None:
     (tmp_path / "map").write_text(text)
