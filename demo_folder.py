@@ -41,44 +41,29 @@ from utils.images import allow_pixels, read_image, seen_size, shown
 from utils.inference.pipeline import Done, Pace, pipeline
 from utils.inference.predictor import FEW_IMAGES, Predictor, Workload
 from utils.inference.smoothing import Smoother
+from utils.options import prediction as options
 from utils.options.data import SHIPPED, add_device, add_snapshot, choose_snapshot, see_as_trained
 from utils.options.parser import Parser
-from utils.options.prediction import (
-    add_compile,
-    add_inference,
-    add_pictures,
-    add_source,
-    add_video,
-    build_inference,
-    check_source,
-)
 from utils.pictures import Painter, picture_paths, replaced
 from utils.stopping import Stopped, StopRequest, run
-from utils.video.reader import (
-    TIMELAPSE_FPS,
-    Video,
-    open_address,
-    open_camera,
-    open_file,
-    open_frames,
-)
+from utils.video import reader
 from utils.video.writer import VideoFile
 from utils.workers import map_in_threads
 
 
 def parse_args() -> argparse.Namespace:
     parser = Parser(__doc__)
-    add_source(parser)
+    options.add_source(parser)
     add_snapshot(parser, default=SHIPPED)
-    add_pictures(parser)
-    add_video(parser, DATASETS)
-    add_inference(parser)
-    add_compile(parser)
+    options.add_pictures(parser)
+    options.add_video(parser, DATASETS)
+    options.add_inference(parser)
+    options.add_compile(parser)
     add_device(parser)
     return parser.parse_args()
 
 
-def open_video(args: argparse.Namespace) -> Video:
+def open_video(args: argparse.Namespace) -> reader.Video:
     """The frames that the options ask for.
 
     Raises:
@@ -88,30 +73,31 @@ def open_video(args: argparse.Namespace) -> Video:
         name = args.dataset or "cityscapes"
         root = find_root(name, args.data_root)
         paths = find_sequence(name, root, args.city, args.split)[: args.limit]
-        video = open_frames(paths, args.city or f"{name}_{args.split or 'val'}",
-                            bits=args.bits)
-        video.fps = TIMELAPSE_FPS
+        video = reader.open_frames(paths, args.city or f"{name}_{args.split or 'val'}",
+                                   bits=args.bits)
+        video.fps = reader.TIMELAPSE_FPS
         return video
     if "://" in args.video:
-        return open_address(args.video)
+        return reader.open_address(args.video)
     path = Path(args.video)
     if args.video.isdecimal():
-        return open_camera(int(args.video))
+        return reader.open_camera(int(args.video))
     if path.is_dir():
         files = list_images(path)
-        video = open_frames(files[: args.limit], path.resolve().name, upright=True, bits=args.bits)
+        video = reader.open_frames(files[: args.limit], path.resolve().name, upright=True,
+                                   bits=args.bits)
         others = [other for other in list_images(path, every_file=True) if not is_image(other)]
         video.left_out = [] if args.limit else others
         return video
     if path.exists() or path.suffix:
-        return open_file(path)
+        return reader.open_file(path)
     try:
         frames = find_sequence("cityscapes", find_root("cityscapes", args.data_root), path.name,
                                "demoVideo")
     except (FileNotFoundError, ValueError) as error:
         raise FileNotFoundError(f"{shown(path)}: no such file or folder, and as a sequence of "
                                 f"Cityscapes: {error}") from None
-    return open_frames(frames[: args.limit], path.name)
+    return reader.open_frames(frames[: args.limit], path.name)
 
 
 def look_ahead(
@@ -150,7 +136,7 @@ def open_network(
 ) -> tuple[Predictor, Painter]:
     """The network, and what draws its predictions."""
     dataset = dataset_of(snapshot, {"name": args.dataset})
-    predictor = open_predictor(snapshot, device, args.precision, build_inference(args),
+    predictor = open_predictor(snapshot, device, args.precision, options.build_inference(args),
                                compiled=args.compile, workload=workload)
     return predictor, Painter(dataset, args.opacity, args.legend, args.percentages)
 
@@ -244,7 +230,7 @@ def segment_video(args: argparse.Namespace, device: torch.device, stop: StopRequ
 
 def main() -> None:
     args = parse_args()
-    check_source(args)
+    options.check_source(args)
     allow_pixels(args.max_pixels)
     device = distributed.start(args.device, args.threads)
     stop = StopRequest()

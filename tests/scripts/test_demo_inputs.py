@@ -75,7 +75,7 @@ def test_a_folder_as_video_is_looked_through_once(
     for number in range(300):
         (tmp_path / f"{number}.{'png' if number % 2 else 'txt'}").touch()
     compared = []
-    monkeypatch.setattr(demo_folder, "open_frames", lambda *_, **__: SimpleNamespace())
+    monkeypatch.setattr(demo_folder.reader, "open_frames", lambda *_, **__: SimpleNamespace())
     monkeypatch.setattr(type(tmp_path), "__eq__",
                         lambda a, b: compared.append(a) or str(a) == str(b))
     args = SimpleNamespace(timelapse=False, video=str(tmp_path), limit=None, bits=None)

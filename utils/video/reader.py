@@ -217,5 +217,9 @@ def _frames(video: Video, container: "InputContainer", stream: "VideoStream") ->
                 if picture.colorspace not in MATRICES:
                     picture.colorspace = UNSPECIFIED
                 rgb = reformatter.reformat(picture, round(picture.width * aspect), format="rgb24")
-                pixels = np.rot90(rgb.to_ndarray(), round(picture.rotation / 90))
+                pixels = rgb.to_ndarray()
+                if matrix := picture.side_data.get("DISPLAYMATRIX"):  # may mirror: no rotation says
+                    a, b, _, c, d, *_ = np.asarray(matrix).view(np.int32).tolist()
+                    pixels = pixels[::-1] if a * d < b * c else pixels
+                pixels = np.rot90(pixels, round(picture.rotation / 90))
                 yield Frame(np.ascontiguousarray(pixels), now - start)

@@ -160,7 +160,7 @@ def test_file_frames_keep_their_time(demo: Callable, clip: Path, tmp_path: Path,
         found.fps, found.count = 25.0, 24  # of 12 frames at 12.5
         return found
 
-    monkeypatch.setattr(demo_folder, "open_file", open_guessed)
+    monkeypatch.setattr(demo_folder.reader, "open_file", open_guessed)
     done = demo("--video", clip)
     assert done.returncode == 0, done.stderr
     assert "23 frames, 0.9 s at 25 frames/s" in done.stdout

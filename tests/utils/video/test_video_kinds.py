@@ -2,6 +2,7 @@
 
 import http.server
 import re
+import struct
 import threading
 from collections.abc import Callable, Iterator
 from fractions import Fraction
@@ -63,6 +64,21 @@ def test_turned_by_its_metadata(degrees: int, tmp_path: Path) -> None:
     found = read_all(encode(tmp_path / "x.mp4", [PICTURE] * 3, rotation=degrees))[1][1]
     assert found.shape == ((64, 96, 3) if degrees in (0, 180) else (96, 64, 3))
     assert np.abs(corners(found) - np.rot90(CORNERS, degrees // 90)).max() < 12
+
+
+@pytest.mark.parametrize("matrix", [(-1, 0, 0, 1), (1, 0, 0, -1), (0, 1, 1, 0), (0, -1, -1, 0)])
+def test_mirrored_by_its_metadata(matrix: tuple[int, ...], tmp_path: Path) -> None:
+    """The matrix of a track, ISO/IEC 14496-12: a point (x, y) is seen at (ax + cy, bx + dy)."""
+    path = encode(tmp_path / "x.mp4", [PICTURE] * 3)
+    a, b, c, d = matrix
+    data, unit = path.read_bytes(), 1 << 16
+    place = data.index(b"tkhd") + 44
+    own = struct.pack(">9i", a * unit, b * unit, 0, c * unit, d * unit, 0, 0, 0, 1 << 30)
+    path.write_bytes(data[:place] + own + data[place + 36 :])
+    expected = CORNERS.swapaxes(0, 1) if b else CORNERS
+    expected = expected[:: -1 if b + d < 0 else 1, :: -1 if a + c < 0 else 1]
+    found = read_all(path)[1][1]
+    assert np.abs(corners(found) - expected).max() < 12
 
 
 @pytest.mark.parametrize(("aspect", "width"), [
