@@ -163,6 +163,9 @@ def report(error: Exception) -> int:
     if named and not isinstance(named, int):  # by the system: a name too long, no permission
         from utils.files import shown  # which imports this module
         message = f"{shown(named)}: {message}"
+    full = (number := getattr(error, "errno", None)) in DISK_FAULTS  # whoever wrote
+    if number and full and not named and message == os.strerror(number):
+        message += ", where this writes or its output goes; mend that, and run it again"
     files = [frame.filename for frame in traceback.extract_tb(error.__traceback__)]
     last = next(file for file in reversed(files) if not OF_PATHS.search(file))
     kind = type(error).__name__
@@ -171,7 +174,7 @@ def report(error: Exception) -> int:
         last = files[-1].split('"')[1]
         kind, _, message = message.splitlines()[-1].partition(": ")
     inside = Path(last).is_relative_to(ROOT) and "site-packages" not in Path(last).parts
-    expected = inside and kind in EXPECTED
+    expected = full or inside and kind in EXPECTED
     failure = explain(error)  # by all ranks, that those which wait for this one know whose it is
     if "--debug" in sys.argv or not (expected or failure is not None):
         traceback.print_exception(error)

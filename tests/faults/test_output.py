@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+from concurrent.futures import Future
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -51,6 +52,17 @@ def test_nobody_reads(how: str, train: Trainings, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert checkpoint.read(run / "last.pth")["complete"]
     assert checkpoint.read(run / "best.pth")  # no line went into it
+
+
+def test_a_full_disk_is_one_line_whoever_wrote(capsys: pytest.CaptureFixture) -> None:
+    """A library, or another process, whose errors name no file."""
+    done: Future = Future()
+    done.set_exception(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
+    with pytest.raises(OSError, match="No space") as caught:
+        done.result()
+    assert stopping.report(caught.value) == 1
+    line = "error: No space left on device, where this writes or its output goes; "
+    assert capsys.readouterr().err == f"{line}mend that, and run it again\n"
 
 
 def test_closed_streams_are_taken() -> None:
