@@ -243,7 +243,7 @@ def networks(folder: Path) -> list[bytes]:
     return [*written, safetensors.torch.save(weights)]
 
 
-@pytest.mark.parametrize("number", few_or_many(300, 25_000))
+@pytest.mark.parametrize("number", few_or_many(150, 25_000))
 def test_snapshots(number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """By the readers of all scripts, and of convert_checkpoint.py."""
     monkeypatch.setitem(model.MODELS, "tiny", "tiny")

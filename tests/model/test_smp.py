@@ -24,7 +24,10 @@ LIGHT = "smp:unet:timm-mobilenetv3_small_minimal_100"
 VIT = "tu-vit_tiny_patch16_224"
 ENCODERS = {"dpt": VIT, "segformer": "mit_b0"}  # of an architecture; resnet18 otherwise
 ARCHITECTURES = list(smp.MODEL_ARCHITECTURES_MAPPING)
-NAMES = [f"smp:{each}:{ENCODERS.get(each, 'resnet18')}" for each in ARCHITECTURES]
+# All go through the same code of ours; these have every stride and both kinds of encoder.
+USUAL = ("unet", "fpn", "pspnet", "deeplabv3plus", "segformer", "dpt")
+NAMES = [pytest.param(f"smp:{each}:{ENCODERS.get(each, 'resnet18')}",
+                      marks=[pytest.mark.slow] * (each not in USUAL)) for each in ARCHITECTURES]
 ANY_SIZE = ((32, 32), (33, 129))
 
 

@@ -40,7 +40,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         folder = tmp_path / f"run{count}"
         base = ["--dataset", "camvid", "--data-root", root, "--arch", "tiny", "--run-dir", folder,
                 "--crop-size", 32, 32, "--batch-size", 2, "--epochs", 3, "--workers", 0,
-                "--precision", "fp32", "--log-every", 1, "--threads", 1]
+                "--precision", "fp32", "--log-every", 1, "--val-every", 3, "--threads", 1]
         monkeypatch.setattr(sys, "argv", ["train.py", *map(str, [*base, *words])])
         train.main()
         lines = (folder / "log.jsonl").read_text().splitlines()
