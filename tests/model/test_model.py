@@ -96,6 +96,18 @@ def yolov5_detector() -> dict[str, torch.Tensor]:
     return weights | {"model.24.m.1.weight": torch.zeros(1)}
 
 
+def unfilled(name: str, num_classes: int, **options: int) -> nn.Module:
+    """Without initial values, which take long; the largest without memory, as it computes long."""
+    with torch.device("meta"):
+        network = model.build_model(name, num_classes, **options)
+    return network if "wide" in name else network.to_empty(device="cpu")
+
+
+def blank(network: nn.Module, *size: int) -> torch.Tensor:
+    """(2, 3, H, W) uint8 on its device."""
+    return torch.zeros(2, 3, *size, dtype=torch.uint8, device=next(network.parameters()).device)
+
+
 @pytest.mark.parametrize("name", model.MODELS)
 def test_parameters(name: str) -> None:
     num_classes, parameters = PARAMETERS[name]
@@ -105,24 +117,24 @@ def test_parameters(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NETWORKS)
+@torch.no_grad()
 def test_shapes(name: str) -> None:
-    with torch.device("meta"):
-        network = model.build_model(name, 5).eval()
-        for size in SIZES:
-            images = torch.empty(2, 3, *size, dtype=torch.uint8)
-            coarse = network(images, full_size=False)
-            assert coarse.shape[-1] < size[1]
-            assert network(images).shape == network.upsample(coarse, size).shape == (2, 5, *size)
+    network = unfilled(name, 5).eval()
+    for size in SIZES:
+        images = blank(network, *size)
+        coarse = network(images, full_size=False)
+        assert coarse.shape[-1] < size[1]
+        assert network(images).shape == network.upsample(coarse, size).shape == (2, 5, *size)
 
 
 @pytest.mark.parametrize("output_stride", [8, 16])
 @pytest.mark.parametrize("name", [name for name in model.MODELS if name.startswith("deeplabv3_")])
+@torch.no_grad()
 def test_output_stride(name: str, output_stride: int) -> None:
-    with torch.device("meta"):
-        network = model.build_model(name, 5, output_stride=output_stride).eval()
-        for size in SIZES:
-            coarse = network(torch.empty(2, 3, *size, dtype=torch.uint8), full_size=False)
-            assert coarse.shape == (2, 5, *(-(-n // output_stride) for n in size))
+    network = unfilled(name, 5, output_stride=output_stride).eval()
+    for size in SIZES:
+        coarse = network(blank(network, *size), full_size=False)
+        assert coarse.shape == (2, 5, *(-(-n // output_stride) for n in size))
 
 
 @pytest.mark.parametrize("name", REFERENCES)
@@ -241,10 +253,8 @@ def test_csp_encoder_has_five_strides() -> None:
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_every_parameter_gets_a_gradient(name: str) -> None:
-    with torch.device("meta"):
-        network = model.build_model(name, 3).train()
-        images = torch.empty(2, 3, 64, 64, dtype=torch.uint8)
-        network(images).square().mean().backward()
+    network = unfilled(name, 3).train()
+    network(blank(network, 64, 64)).square().mean().backward()
     assert not [n for n, p in network.named_parameters() if p.grad is None]
 
 
