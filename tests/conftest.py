@@ -250,6 +250,8 @@ class Forks:
     ) -> Done:
         with tempfile.TemporaryDirectory() as folder:
             streams = {name: f"{folder}/{name}" for name in ("stdout", "stderr")}
+            for path in streams.values():
+                Path(path).touch()  # a kill may come before the run opens them
             job = {"script": str(ROOT / str(script)), "words": [str(word) for word in words],
                    "faults": list(faults), "ranks": ranks, "kill_after": kill_after,
                    "cwd": str(cwd or Path.cwd()), "env": {**os.environ, **(env or {})}, **streams}
