@@ -60,6 +60,8 @@ class RunFolder:
             where = shown(error.filename or self.path)
             raise OSError(error.errno, f"{where}: cannot be written ({error.strerror}); choose "
                           "another --run-dir") from None
+        if resume:  # of a new training the rehearsal looks
+            check_room(self.path, max([0, *(p.stat().st_size for p in self.path.glob("last*"))]))
 
     def save(self, content: dict[str, Any]) -> None:
         """Writes last.pth; the one before stays as last.prev.pth.
@@ -81,8 +83,7 @@ class RunFolder:
     def save_best(self, content: dict[str, Any]) -> None:
         """Writes best.pth: the network, without what only a training needs."""
         if self.main:
-            kept = {key: value for key, value in content.items() if key in BEST_KEYS}
-            checkpoint.write(self.path / BEST, kept)
+            checkpoint.write(self.path / BEST, {k: content[k] for k in content if k in BEST_KEYS})
 
 
 def restarted(folder: Path) -> bool:

@@ -2,8 +2,10 @@
 
 import os
 import re
+import shutil
 from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -350,3 +352,12 @@ def test_last_digits(key: str, capsys: pytest.CaptureFixture) -> None:
     assert capsys.readouterr().out.startswith(f"note: {key} was {RUN[key]}, is 99: ")
     check_same_training(RUN, dict(RUN))
     assert capsys.readouterr().out == ""
+
+
+def test_a_full_disk_is_said_before_a_training_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "last.pth").write_bytes(bytes(3_000_000))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=2_900_000))
+    with pytest.raises(OSError, match=r"3\.0 MB are to be written, 2\.9 MB are free; make room"):
+        RunFolder(tmp_path, resume=True)
