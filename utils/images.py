@@ -120,8 +120,8 @@ def _bits(pixels: np.ndarray) -> int:
 def _read_pixels(path: PathLike) -> tuple[bytes, ImageFile, np.ndarray]:
     """The file, its header, and (H, W, 3) uint8 or uint16 RGB."""
     data, image = _read(path)
-    tags = getattr(image, "tag_v2", {})
-    noise = _is_deep_tiff(image) and tags.get(284) == 2  # is what libraries read of such planes
+    deep, tags = _is_deep_tiff(image), getattr(image, "tag_v2", {})
+    noise = deep and tags.get(284) == 2  # is what libraries read of such planes
     if noise or image.mode in ("F", "I"):
         what = "16 bits in planes" if noise else f"32 bits a channel (mode {image.mode})"
         raise ValueError(f"{shown(path)}: {what}, expected 8 or 16 bits, interleaved; convert it")
@@ -131,7 +131,7 @@ def _read_pixels(path: PathLike) -> tuple[bytes, ImageFile, np.ndarray]:
             warnings.warn(f"{shown(path)}: only the first frame is read", stacklevel=3)
         # The first frame of an animated PNG is another one in cv2 than in viewers.
         multiplied = tags.get(338) == (1,)  # by alpha, which PIL undoes
-        if _is_deep_tiff(image) and image.mode in ("RGB", "RGBA") and not multiplied:
+        if deep and image.mode in ("RGB", "RGBA") and not multiplied:
             # PIL gives the higher 8 bits alone; in RGB order, OpenCV gives other values.
             pixels = cv2.cvtColor(_decode(data, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
         elif image.format in ("PNG", "JPEG") and image.mode != "CMYK" and not animated:
