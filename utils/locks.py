@@ -68,14 +68,14 @@ class Lock:
     def _owner(self) -> str:
         """Whose the mark is; "" if it was left behind, and is gone now."""
         try:
-            found, age = self.mark.read_text(), time.time() - self.mark.stat().st_mtime
+            found, age = self.mark.read_text("latin-1"), time.time() - self.mark.stat().st_mtime
             who, _, since = found.partition(", started ")
             number = who.removeprefix("process ").removesuffix(f" on {socket.gethostname()}")
             if age < GONE and not (number.isdecimal() and _start(int(number)) != since):
                 return shown(who) or "another process"
             aside = self.mark.with_name(f".{self.mark.name}-{secrets.token_hex(8)}.part")
             os.rename(self.mark, aside)
-            if aside.read_text() != found:  # somebody was faster, and has it by right
+            if aside.read_text("latin-1") != found:  # somebody was faster, and has it by right
                 os.rename(aside, self.mark)
                 return "another process"
             aside.unlink()
@@ -124,7 +124,7 @@ def _start(number: int) -> str:
         return "?"
     try:
         os.kill(number, 0)
-        return Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[19]
+        return Path(f"/proc/{number}/stat").read_text("latin-1").rpartition(")")[2].split()[19]
     except ProcessLookupError:
         return "never"
     except (OSError, IndexError):

@@ -105,7 +105,8 @@ def wait_until_gone(group: int = -1, argument: str = "", patience: float = 120) 
         for process in Path("/proc").glob("[0-9]*"):
             try:
                 words = (process / "cmdline").read_text(errors="replace").split("\0")
-                state, _, its_group = (process / "stat").read_text().rpartition(")")[2].split()[:3]
+                stat = (process / "stat").read_text(errors="replace")
+                state, _, its_group = stat.rpartition(")")[2].split()[:3]
             except OSError:  # gone meanwhile
                 continue
             if state not in "ZX" and (int(its_group) == group or argument and argument in words):

@@ -1,5 +1,6 @@
 """Locks of folders, by the system and without: nobody writes where another process does."""
 
+import ctypes
 import os
 import signal
 import socket
@@ -31,12 +32,18 @@ def path(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mon
 
 @contextmanager
 def held_by_another(path: Path) -> Iterator[int]:
-    """A process that has a lock until this ends, by a kill."""
+    """A process that has a lock until this ends, by a kill, and a name that is no text."""
     read, write = os.pipe()
     if not (pid := os.fork()):
-        lock = Lock(path)
-        os.write(write, b"!" if lock.take() == "" else b"?")
-        signal.pause()
+        try:
+            if sys.platform == "linux":
+                ctypes.CDLL(None).prctl(15, b"\xff) 1 (")
+            lock = Lock(path)
+            os.write(write, b"!" if lock.take() == "" else b"?")
+            signal.pause()
+        finally:  # never on into the tests
+            os._exit(1)
+    os.close(write)  # so that the end of the process is seen
     try:
         assert os.read(read, 1) == b"!"
         yield pid
@@ -44,7 +51,6 @@ def held_by_another(path: Path) -> Iterator[int]:
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
         os.close(read)
-        os.close(write)
 
 
 def test_one_process_at_a_time(path: Path, capsys: pytest.CaptureFixture) -> None:
@@ -79,6 +85,8 @@ def test_marks_of_other_hosts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     """They count until nobody has touched them for five minutes."""
     monkeypatch.setattr(locks, "fcntl", None)
     lock = Lock(tmp_path / ".lock")
+    lock.mark.write_bytes(b"\xff")  # of nobody knows what
+    assert lock.take()
     lock.mark.write_text("process 1 on elsewhere\x1b[31m, started 5")
     assert lock.take() == r"process 1 on elsewhere\x1b[31m"
     for age, owner in ((290, True), (310, False)):
