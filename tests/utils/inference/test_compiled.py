@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -177,6 +178,40 @@ def test_without_a_compiler_it_runs_as_it_is(
     assert predictor(image).equal(build(False)(image))
     out = capsys.readouterr().out
     assert out == "not compiled: there is no C++ compiler (g++ or clang++)\n"
+
+
+@pytest.mark.parametrize(("precision", "noise", "good"), [
+    ("fp32", 1e-4, True), ("fp32", 1e-3, False), ("bf16", 3e-3, True), ("bf16", 3e-2, False)])
+def test_a_compiled_forward_is_compared_with_float32(
+    precision: str, noise: float, good: bool, monkeypatch: pytest.MonkeyPatch, home: Path,
+    capsys: pytest.CaptureFixture,
+) -> None:
+    """In bf16, which is off by 3e-3 here, about as far as the forward that is not compiled."""
+    network = Tiny().eval()
+    with torch.no_grad():
+        network.layer.weight.copy_(torch.eye(3)[:, :, None, None])
+    rounds = torch.linspace(-1, 1, 3 * 160).reshape(1, 3, 10, 16)
+
+    def far(images: Tensor, share: float) -> Tensor:
+        exact = network(images)
+        return exact + rounds * share * exact.abs().max()
+
+    class Rounding(compiled.Eager):
+        def forward(self, images: Tensor) -> Tensor:
+            return far(images, 6e-3 * (self.precision == "bf16"))
+
+    def write(program: object, package_path: str, **_: object) -> str:
+        Path(package_path).touch()
+        return package_path
+
+    monkeypatch.setattr(compiled, "Eager", Rounding)
+    monkeypatch.setattr(torch.export, "export", lambda *_: None)
+    monkeypatch.setitem(vars(torch), "_inductor", SimpleNamespace(aoti_compile_and_package=write))
+    monkeypatch.setattr(compiled, "_load", lambda _: lambda images: far(images, 2 * noise))
+    forwards = CompiledForwards(network, precision)
+    fault = forwards.prepare(SHAPE)
+    assert fault == "" if good else "not compiled: the compiled forward differs by" in fault
+    assert len(kept(home)) == len(forwards.known) == good
 
 
 def test_what_other_code_was_compiled_from_is_not_taken(
