@@ -152,9 +152,8 @@ cspsg_x_stride64 = partial(CSPSG, FORMS["x_stride64"])  # yolov56-4
 cspsg_x_c2f = partial(CSPSG, FORMS["x_c2f"])  # yolov8-4
 
 
-def conv_bn_silu(
-    in_channels: int, out_channels: int, kernel_size: int, stride: int = 1
-) -> nn.Sequential:
+def conv_bn_silu(in_channels: int, out_channels: int, kernel_size: int, stride: int = 1
+                 ) -> nn.Sequential:
     """Convolution to ceil(size / stride) (floor for even kernels), batch norm, SiLU."""
     padding = (kernel_size - 1) // 2
     return nn.Sequential(OrderedDict(
@@ -183,9 +182,8 @@ class CSPBlock(nn.Module):
     `shortcut` says whether the bottlenecks are residual.
     """
 
-    def __init__(
-        self, in_channels: int, out_channels: int, blocks: int, shortcut: bool = True
-    ) -> None:
+    def __init__(self, in_channels: int, out_channels: int, blocks: int, shortcut: bool = True
+                 ) -> None:
         super().__init__()
         half = out_channels // 2
         self.deep = conv_bn_silu(in_channels, half, 1)
@@ -201,9 +199,8 @@ class CSPBlock(nn.Module):
 class C2fBlock(nn.Module):
     """Half of the channels go through bottlenecks of two 3x3; all that comes out is fused."""
 
-    def __init__(
-        self, in_channels: int, out_channels: int, blocks: int, shortcut: bool = True
-    ) -> None:
+    def __init__(self, in_channels: int, out_channels: int, blocks: int, shortcut: bool = True
+                 ) -> None:
         super().__init__()
         half = out_channels // 2
         self.split = conv_bn_silu(in_channels, 2 * half, 1)

@@ -75,8 +75,7 @@ SGCPNET: Table = (  # github.com/zhouyuan888888/SGCPNet
     (r"sgcp\.td_bu\.unit\.0\.(p\d_w1|conv\d_up)", r"context.down.\1"),
     (r"sgcp\.td_bu\.unit\.0\.(p\d_w2|conv\d_down)", r"context.up.\1"),
     (r"sgcp\.td_bu\.unit\.0\.p5_to_p6\.", "context.coarser."),
-    (r"sgcp\.td_bu\.unit\.0\.p(\d)_down_channel\.",
-     lambda m: f"context.narrow.{int(m[1]) - 3}."),
+    (r"sgcp\.td_bu\.unit\.0\.p(\d)_down_channel\.", lambda m: f"context.narrow.{int(m[1]) - 3}."),
     (r"sgcp\.td_bu\.unit\.0\.p(\d)_down_channel_2\.",
      lambda m: f"context.narrow_again.{int(m[1]) - 4}."),
 )

@@ -107,8 +107,7 @@ def _choose_on_cpu(
     gain = seconds["fp32"] / seconds["bf16"]
     chosen = "bf16" if gain >= GAIN else "fp32"
     with suppress(OSError, RuntimeError):  # without it, it is timed again
-        write_file(Path.home() / KEPT,
-                   json.dumps({**_read_kept(), key: chosen}, indent=1).encode())
+        write_file(Path.home() / KEPT, json.dumps({**_read_kept(), key: chosen}, indent=1).encode())
     return chosen, f"bf16 is {gain:.2f} times as fast as fp32 on this CPU"
 
 

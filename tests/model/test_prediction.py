@@ -112,6 +112,16 @@ def test_rows_of_an_enlargement(
         torch.testing.assert_close(part, whole[:, :, rows], rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("channels", [1, 2, 19, 256])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_the_first_of_the_largest(channels: int, dtype: torch.dtype) -> None:
+    """Also where several are equal, and in more rows than are judged at a time."""
+    scores = torch.randint(-2, 3, (channels, 37, 21), generator=torch.Generator().manual_seed(0))
+    found = best_class(scores.to(dtype))
+    assert found.dtype == torch.uint8
+    assert np.array_equal(found.numpy(), scores.numpy().argmax(0))
+
+
 @pytest.mark.parametrize("side", [2, 4, 8])
 @pytest.mark.parametrize("shape", [(1, 1), (2, 5), (90, 70)])
 def test_labels_between_coarse_logits(side: int, shape: tuple[int, int]) -> None:

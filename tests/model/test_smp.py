@@ -109,8 +109,8 @@ def test_what_wants_a_gradient_gets_one(name: str) -> None:
 
 
 @pytest.mark.parametrize("encoder", [
-    "resnet18", "densenet121", "dpn68", "efficientnet-b0", "mobileone_s0", "vgg11_bn",
-    "tu-resnetv2_50", "tu-ghostnet_050",
+    "resnet18", "densenet121", "dpn68", "efficientnet-b0", "mobileone_s0", "tu-ghostnet_050",
+    *(pytest.param(name, marks=pytest.mark.slow) for name in ("vgg11_bn", "tu-resnetv2_50")),
 ])
 @torch.no_grad()
 def test_fused_networks_compute_the_same(encoder: str) -> None:

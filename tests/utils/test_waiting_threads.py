@@ -117,7 +117,7 @@ def test_a_watch_that_cannot_look_ends_quietly(
 
 
 @LINUX
-@pytest.mark.parametrize("threads", [2, 3])
+@pytest.mark.parametrize("threads", [pytest.param(2, marks=pytest.mark.slow), 3])
 def test_a_crowd_is_more_threads_than_cores(threads: int, tmp_path: Path) -> None:
     """In a process of its own: OpenMP keeps the threads that it had."""
     code = f"""

@@ -31,9 +31,8 @@ PAYS = 300.0  # seconds of forwards: to compile takes 20 to 50 s, and saves a te
 ABANDONED = 86_400  # seconds; no compiler works as long
 FEWEST = 200  # images, for which it is worth to find out how fast they are both ways
 GAIN = 1.03  # times as fast is what a compiled forward has to be
-# Part of the largest logit by which a forward may differ from float32 on average, of noise, whose
-# single logits differ by ten times that (SGCPNet of random weights: 1.1e-4); and how many times
-# as far as uncompiled bf16, which rounds elsewhere.
+# Part of the largest logit by which a forward may differ from float32 on average, of noise (SGCPNet
+# of random weights: 1.1e-4); and how many times as far as uncompiled bf16, which rounds elsewhere.
 FAR, ROUNDED = 3e-4, 1.5
 
 Forward = Callable[[Tensor], Tensor]  # (N, 3, H, W) uint8 -> coarse logits

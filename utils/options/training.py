@@ -200,8 +200,7 @@ def check_same_options(args: argparse.Namespace, last: dict[str, Any] | None) ->
 def add_augmentation(parser: argparse.ArgumentParser) -> None:
     """How training images vary."""
     add = parser.add_argument_group("augmentation").add_argument
-    add("--crop-size", type=side, nargs=2, default=(512, 512), metavar=("H", "W"),
-        help="pixels")
+    add("--crop-size", type=side, nargs=2, default=(512, 512), metavar=("H", "W"), help="pixels")
     add("--pre-size", type=side, metavar="PIXELS",
         help="longer side of every image at magnification 1 (default: its own)")
     add("--scale", type=float, nargs=2, default=(0.5, 2.0), metavar=("MIN", "MAX"),

@@ -241,8 +241,7 @@ def open_members(path: Path) -> Iterator[list[Member]]:
                          "and fetch it again") from None
     with archive:
         yield [
-            Member(info.orig_filename, info.file_size, partial(archive.read, info),
-                   _distrust(info))
+            Member(info.orig_filename, info.file_size, partial(archive.read, info), _distrust(info))
             for info in archive.infolist() if not info.is_dir()
         ]
 
