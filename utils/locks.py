@@ -68,14 +68,15 @@ class Lock:
     def _owner(self) -> str:
         """Whose the mark is; "" if it was left behind, and is gone now."""
         try:
-            found, age = self.mark.read_text("latin-1"), time.time() - self.mark.stat().st_mtime
+            found = self.mark.read_text(errors="replace")
+            age = time.time() - self.mark.stat().st_mtime
             who, _, since = found.partition(", started ")
             number = who.removeprefix("process ").removesuffix(f" on {socket.gethostname()}")
-            if age < GONE and not (number.isdecimal() and _start(int(number)) != since):
+            if age < GONE and not (number.isdecimal() and _start(int(number)) not in (since, "?")):
                 return shown(who) or "another process"
             aside = self.mark.with_name(f".{self.mark.name}-{secrets.token_hex(8)}.part")
             os.rename(self.mark, aside)
-            if aside.read_text("latin-1") != found:  # somebody was faster, and has it by right
+            if aside.read_text(errors="replace") != found:  # somebody was faster
                 os.rename(aside, self.mark)
                 return "another process"
             aside.unlink()
@@ -125,7 +126,7 @@ def _start(number: int) -> str:
     try:
         os.kill(number, 0)
         return Path(f"/proc/{number}/stat").read_text("latin-1").rpartition(")")[2].split()[19]
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):
         return "never"
     except (OSError, IndexError):
         return "?"

@@ -97,6 +97,24 @@ def test_marks_of_other_hosts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert [path.name for path in tmp_path.iterdir()] == [".lock"]
 
 
+def test_marks_of_processes_that_are_not_ones_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another user's lives, whatever is known of its start; none has a number of that size."""
+    monkeypatch.setattr(locks, "fcntl", None)
+    lock = Lock(tmp_path / ".lock")
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    lock.mark.write_text(f"process 1 on {socket.gethostname()}, started 5")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "kill", refuse)
+        assert lock.take() == f"process 1 on {socket.gethostname()}"
+    lock.mark.write_text(f"process {10**20} on {socket.gethostname()}, started 5")
+    assert not lock.take()
+
+
 def test_a_mark_is_touched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(locks, "fcntl", None)
     monkeypatch.setattr(locks, "TOUCHED", 0.01)
