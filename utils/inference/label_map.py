@@ -50,7 +50,7 @@ def best_class(scores: Tensor) -> Tensor:
 
 
 def _first_largest(scores: Tensor) -> Tensor:
-    """(C, ...) -> (...) uint8; on a CPU by bytes, where max() takes 3 to 8 times as long."""
+    """(C, ...) -> (...) uint8; with NaN any. On a CPU by bytes: up to 6 times as fast as max()."""
     if scores.device.type != "cpu":
         return scores.max(0).indices.to(torch.uint8)
     last = len(scores) - 1

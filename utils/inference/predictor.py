@@ -78,7 +78,7 @@ class Predictor:
             channels = self.label_maps(images)[0, :height, :width]
         elif self.inference.plain and size:
             logits = self._steady(self._coarse(images).float(), self.network.upsample, images)
-            logits = self.network.upsample(logits, images.shape[-2:])
+            logits = self.network.upsample(logits.contiguous(), images.shape[-2:])
             logits = logits[:, :, :height, :width]
             channels = best_class(resize(logits, size)[0])
         else:

@@ -181,12 +181,13 @@ def test_without_a_compiler_it_runs_as_it_is(
 
 
 @pytest.mark.parametrize(("precision", "noise", "good"), [
-    ("fp32", 1e-4, True), ("fp32", 1e-3, False), ("bf16", 3e-3, True), ("bf16", 3e-2, False)])
-def test_a_compiled_forward_is_compared_with_float32(
+    ("fp32", 1e-4, True), ("fp32", 1e-3, False), ("fp32", float("nan"), False),
+    *(("bf16", sign * noise, noise < 0.04) for noise in (0.036, 0.043) for sign in (1, -1))])
+def test_a_compiled_forward_is_compared_with_the_one_that_is_not(
     precision: str, noise: float, good: bool, monkeypatch: pytest.MonkeyPatch, home: Path,
     capsys: pytest.CaptureFixture,
 ) -> None:
-    """In bf16, which is off by 3e-3 here, about as far as the forward that is not compiled."""
+    """In bf16 it may be off by 1.3 of what that is from float32, of 0.03 here."""
     network = Tiny().eval()
     with torch.no_grad():
         network.layer.weight.copy_(torch.eye(3)[:, :, None, None])
@@ -198,7 +199,7 @@ def test_a_compiled_forward_is_compared_with_float32(
 
     class Rounding(compiled.Eager):
         def forward(self, images: Tensor) -> Tensor:
-            return far(images, 6e-3 * (self.precision == "bf16"))
+            return far(images, 0.06 * (self.precision == "bf16"))
 
     def write(program: object, package_path: str, **_: object) -> str:
         Path(package_path).touch()
@@ -207,7 +208,8 @@ def test_a_compiled_forward_is_compared_with_float32(
     monkeypatch.setattr(compiled, "Eager", Rounding)
     monkeypatch.setattr(torch.export, "export", lambda *_: None)
     monkeypatch.setitem(vars(torch), "_inductor", SimpleNamespace(aoti_compile_and_package=write))
-    monkeypatch.setattr(compiled, "_load", lambda _: lambda images: far(images, 2 * noise))
+    monkeypatch.setattr(compiled, "_load", lambda _: lambda images: far(
+        images, 0.06 * (precision == "bf16") + 2 * noise))
     forwards = CompiledForwards(network, precision)
     fault = forwards.prepare(SHAPE)
     assert fault == "" if good else "not compiled: the compiled forward differs by" in fault
