@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-CHUNK, ROWS = 1024, {"cpu": 16}  # cells, rows at a time; their logits stay in a CPU's cache
+CHUNK, PART = 1024, {"cpu": 1 << 20}  # cells, logits at a time, which stay in a CPU's cache
 
 
 def largest_between(coarse: Tensor, side: int) -> Tensor:
@@ -45,12 +45,12 @@ def largest_between(coarse: Tensor, side: int) -> Tensor:
 
 def best_class(scores: Tensor) -> Tensor:
     """(C, H, W) -> (H, W) uint8, the channel of the largest score, the first of equal ones."""
-    parts = scores.split(ROWS.get(scores.device.type, 256), dim=1)
-    return torch.cat([_first_largest(part) for part in parts])
+    rows = max(1, PART.get(scores.device.type, 1 << 27) // scores[:, 0].numel())
+    return torch.cat([_first_largest(part) for part in scores.split(rows, dim=1)])
 
 
 def _first_largest(scores: Tensor) -> Tensor:
-    """(C, ...) -> (...) uint8; with NaN any. On a CPU by bytes: up to 6 times as fast as max()."""
+    """(C, ...) -> (...) uint8; with NaN any. On a CPU by bytes: 2 to 6 times as fast as max()."""
     if scores.device.type != "cpu":
         return scores.max(0).indices.to(torch.uint8)
     last = len(scores) - 1
