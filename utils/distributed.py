@@ -18,7 +18,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from utils.files import reason, shown
 from utils.processes import count_cores
-from utils.processes.peers import Peers
+from utils.processes.peers import Peers, meet
 from utils.processes.waiting_threads import sleep_beside_others
 from utils.stopping import end_with_launcher
 
@@ -66,8 +66,7 @@ def start(device: str, threads: int | None = None, patience: float = PATIENCE) -
 def is_launched() -> bool:
     """Whether this is one of the processes of a launcher.
 
-    Raises:
-        ValueError: by halves, as what a cluster's shell leaves behind.
+    Raises ValueError: by halves, as what a cluster's shell leaves behind.
     """
     launched = bool({"RANK", "WORLD_SIZE"} & os.environ.keys())
     missing = [name for name in LAUNCHED if launched and not os.environ.get(name)]
@@ -90,8 +89,7 @@ def is_launched() -> bool:
 def join(device: torch.device, patience: timedelta) -> None:
     """Waits until all processes of the launcher are there.
 
-    Raises:
-        RuntimeError: the launcher has ended, or one of the processes.
+    Raises RuntimeError: the launcher has ended, or one of the processes.
     """
     end_with_launcher()
     place = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
@@ -103,12 +101,15 @@ def join(device: torch.device, patience: timedelta) -> None:
     cuda = device.type == "cuda"
     set_timeout = getattr(dist, "set_timeout", None) or dist.distributed_c10d._set_pg_timeout
     try:
-        dist.init_process_group("nccl" if cuda else "gloo", timeout=patience,
+        store, number, count = next(dist.rendezvous("env://", timeout=patience))
+        store = dist.PrefixStore(meet(store, number, count, patience), store)
+        dist.init_process_group("nccl" if cuda else "gloo", store=store, rank=number,
+                                world_size=count, timeout=patience,
                                 device_id=device if cuda else None)
         GROUP["patient"] = dist.new_group(backend="gloo", timeout=patience)
         set_timeout(WAITING, GROUP["patient"])  # now that every rank is there
         GROUP["patience"] = patience.total_seconds()
-        GROUP["peers"] = Peers(gather((socket.gethostname(), os.getpid())), *place, patience)
+        GROUP["peers"] = Peers(gather((socket.gethostname(), os.getpid())), store.clone(), patience)
     except RuntimeError as error:
         if "EADDRINUSE" in str(error):
             raise

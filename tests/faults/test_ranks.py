@@ -3,6 +3,7 @@
 import re
 import shutil
 import time
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -10,14 +11,15 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from conftest import run_script
+import torch.distributed as dist
+from conftest import run_script, start_script
 from trainings import Trainings, at
 
 from datasets.sampling.epoch_lists import AllImages
 from datasets.sampling.sampler import TrainSampler
 from utils import checkpoint, distributed
 from utils.processes import peers
-from utils.processes.peers import Peers
+from utils.processes.peers import Peers, meet
 
 WORDS = ["--optimizer", "sgd", "--batch-size", 4]
 
@@ -190,6 +192,55 @@ def test_a_launcher_that_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
         distributed.join(torch.device("cpu"), timedelta(seconds=1))
 
 
+def test_each_start_has_a_name_of_its_own() -> None:
+    """On one store, whatever the ranks of the starts before have left there."""
+    store, patience = dist.TCPStore("127.0.0.1", 0, is_master=True), timedelta(seconds=20)
+    with ThreadPoolExecutor() as pool:
+        def start(*ranks: int, patience: timedelta = patience) -> list[Future]:
+            began = []
+            for rank in ranks:
+                own = dist.TCPStore("127.0.0.1", store.port, is_master=False, timeout=patience)
+                began.append(pool.submit(meet, own, rank, 3, patience))
+                time.sleep(0.15)  # the first sees what is old alone
+            return began
+
+        names = [{future.result() for future in start(*order)} for order in
+                 [(0, 1, 2), (0, 1, 2), (2, 1, 0)]]
+        for future in start(1, 2, patience=timedelta(seconds=0.5)):  # and rank 0 is killed
+            with pytest.raises(dist.DistStoreError):
+                future.result()
+        alone = start(0, 1, patience=timedelta(seconds=1))
+        with pytest.raises(RuntimeError, match="rank 2 has not come"):
+            alone[0].result()
+        names += [{future.result() for future in start(0, 2, 1)}, {alone[1].result()}]
+    assert [len(several) for several in names] == [1] * 5
+    assert len(set.union(*names)) == 5
+
+
+RESTARTS = """
+import os
+import signal
+import time
+import torch
+import torch.distributed as dist
+from utils import distributed
+again = os.environ["TORCHELASTIC_RESTART_COUNT"] == "1"
+if again and os.environ["RANK"] == "0":
+    time.sleep(2)  # until the other has looked for its address
+distributed.start("cpu", 1, patience=60)
+if not again and distributed.rank() == 1:
+    os.kill(os.getpid(), signal.SIGKILL)
+distributed.sum_over_ranks(torch.ones(()))
+distributed.stop()
+"""
+
+
+def test_ranks_started_again_do_not_look_for_the_ones_before(tmp_path: Path) -> None:
+    (tmp_path / "restarts.py").write_text(RESTARTS)
+    done = start_script(tmp_path / "restarts.py", ranks=2, env={"PET_MAX_RESTARTS": "1"})
+    assert done.returncode == 0, done.stderr
+
+
 WAITS = """
 import threading
 import time
@@ -200,14 +251,14 @@ with distributed.main_first():
         time.sleep(3)
 distributed.stop()
 assert threading.active_count() == 1  # none that PyTorch could be in while Python ends
-print("done", flush=True)
+print("done\\n", end="", flush=True)  # a line in one piece, beside the other rank
 """
 
 
 def test_what_rank_0_prepares_may_take_long(tmp_path: Path) -> None:
     (tmp_path / "waits.py").write_text(WAITS)
     done = run_script(tmp_path / "waits.py", ranks=2)
-    assert (done.returncode, done.stdout) == (0, "done\n" * 2), done.stderr
+    assert (done.returncode, done.stdout.count("done\n")) == (0, 2), done.stderr
 
 
 SILENT = """

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 
+from torch.distributed import DistError
 from torch.distributed import run as elastic
 from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
@@ -41,8 +42,8 @@ def fail(line: str) -> None:
 
 def main(words: list[str]) -> int:
     """The exit code of the training. `words` are those of torch.distributed.run."""
-    # Else processes that were started again would look for each other at places that are numbered
-    # by the restarts that their own host has seen.
+    # Else a launcher that is started again learns nowhere at which place its processes meet: the
+    # others keep what they were told.
     os.environ["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"
     args = elastic.parse_args(words)
     host, _, port = args.rdzv_endpoint.rpartition(":")
@@ -54,7 +55,7 @@ def main(words: list[str]) -> int:
         return max(1, error.get_first_failure()[1].exitcode)
     except SignalException as signal:
         return 128 + signal.sigval
-    except RendezvousError as error:
+    except (RendezvousError, DistError) as error:
         reason = str(error).partition("\n")[0] or type(error).__name__
         fail(f"the {args.nnodes} hosts have not come together at {args.rdzv_endpoint} within "
              f"{patience:.0f} s, or one has given up ({reason})")

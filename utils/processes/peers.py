@@ -1,6 +1,7 @@
 """The other ranks of a training: whether they live, and which of them ended."""
 
 import re
+import secrets
 import socket
 import threading
 import time
@@ -16,19 +17,45 @@ ROLL_CALL = 5.0  # seconds
 LOST = re.compile(r"gloo/|NCCL|by peer")  # in the words of an exchange that failed
 
 
+def meet(store: dist.Store, rank: int, world: int, patience: timedelta) -> str:
+    """A prefix for keys in a launcher's store that is of this start of the ranks alone.
+
+    Launchers keep a store when they start ranks again, in which these would find the addresses of
+    the ranks before; https://github.com/pytorch/pytorch/issues/135712. Counts of starts differ
+    between hosts, so rank 0 draws a word and tells each rank that asks, by a word of that rank.
+
+    Raises RuntimeError: not all ranks have come in time.
+    """
+    word = secrets.token_hex(8)
+    if rank > 0:
+        store.set(f"asks/{rank}", word)
+        word = store.get(f"told/{word}").decode()
+        store.set(f"{word}/{rank}", "")
+        return word
+    end = time.monotonic() + patience.total_seconds()
+    for number in range(1, world):
+        while not store.check([f"{word}/{number}"]):  # who asked may be one before: until it knows
+            if store.check([f"asks/{number}"]):
+                store.set(f"told/{store.get(f'asks/{number}').decode()}", word)
+            if time.monotonic() > end:
+                raise RuntimeError(f"rank {number} has not come")
+            time.sleep(0.05)
+    return word
+
+
 class Peers:
     """Tells the other ranks that this one lives, and knows whether they do.
 
-    Rank 0 listens to all, all to rank 0. What it takes is a connection of its own to the store of
-    the launcher; as that may hang where a network is cut, threads use it that nobody waits for.
-    `processes` are host and process id of every rank; `patience` is without a beat.
+    Rank 0 listens to all, all to rank 0. `store` is a connection of its own to the launcher's; as
+    that may hang where a network is cut, threads use it that nobody waits for. `processes` are
+    host and process id of every rank; `patience` is without a beat.
     """
 
     def __init__(
-        self, processes: Sequence[tuple[str, int]], host: str, port: int, patience: timedelta
+        self, processes: Sequence[tuple[str, int]], store: dist.Store, patience: timedelta
     ) -> None:
         self.processes, self.rank, self.world = processes, dist.get_rank(), len(processes)
-        self.store = dist.TCPStore(host, port, is_master=False, timeout=patience)
+        self.store = store
         self.patience, self.gave_up = patience.total_seconds(), False
         heard = range(1, self.world) if self.rank == 0 else range(1)
         self.last = dict.fromkeys(heard, time.monotonic())
