@@ -14,7 +14,7 @@ import torch.distributed as dist
 
 BEAT = 2.0  # seconds, or a quarter of the patience
 ROLL_CALL = 5.0  # seconds
-LOST = re.compile(r"gloo/|NCCL|by peer")  # in the words of an exchange that failed
+LOST = re.compile(r"gloo/|NCCL|by peer|pair closure")  # in the words of an exchange that failed
 
 
 def meet(store: dist.Store, rank: int, world: int, patience: timedelta) -> str:
