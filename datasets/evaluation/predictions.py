@@ -3,6 +3,7 @@ each benchmark expects of a package of them.
 """
 
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -135,8 +136,9 @@ def expected_package(name: str, dataset: SegmentationDataset) -> Package:
     ValueError if EXIF turns images, and nothing says whether that is wanted; or for other names.
     """
     check_exif(dataset)
-    if odd := [each for each in dataset.names if each != each.encode(errors="ignore").decode()]:
-        raise ValueError(f"{shown(odd[0])}: a package has names in UTF-8 alone; rename the image")
+    if odd := [each for each in dataset.names if re.search(r"[\x00-\x1f\\\ud800-\udfff]", each)]:
+        raise ValueError(f"{shown(odd[0])}: packages have names in UTF-8 alone, without backslash "
+                         "and line break; rename the image")
     folder, anywhere = LAYOUTS.get(name, ("", False))
     table = dataset.id_to_train_id
     void = int(np.flatnonzero(table == IGNORE)[0])

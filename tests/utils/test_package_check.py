@@ -1,6 +1,7 @@
 """The check of packages for benchmark servers: every kind of wrong package is named."""
 
 import os
+import re
 import stat
 import struct
 import warnings
@@ -16,7 +17,8 @@ from PIL import Image
 
 from datasets import DATASETS, build_dataset
 from datasets.evaluation.predictions import LAYOUTS, expected_package
-from utils.submission.package import find_fault
+from utils.files import shown
+from utils.submission.package import find_fault, inspect
 
 Files = dict[str, bytes]
 KITTI = "semantic/000000_10.png"
@@ -55,13 +57,19 @@ def write_package(path: Path, files: Files | list[tuple[str | zipfile.ZipInfo, b
     return path
 
 
-def test_names_that_no_zip_holds(tmp_path: Path) -> None:
-    """Said before anything is predicted."""
-    root = draw_folder(tmp_path)
+@pytest.mark.parametrize("name", [b"\xff", b"a\nb", b"a\\b", "ü".encode(), b"a b'"])
+def test_names_that_no_zip_holds(name: bytes, tmp_path: Path) -> None:
+    """Said before anything is predicted; of no others."""
+    root, own = draw_folder(tmp_path), os.fsdecode(name)
     for kind in ("images", "labels"):
-        (root / kind / "val/1.png").rename(os.fsdecode(os.fsencode(root / kind) + b"/val/\xff.png"))
-    with pytest.raises(ValueError, match=r"^\\udcff: a package has names in UTF-8 alone"):
-        package_of("folder", root)
+        (root / kind / "val/1.png").rename(root / kind / f"val/{own}.png")
+    if name[:1] in (b"\xff", b"a") and b" " not in name:
+        said = f"^{re.escape(shown(own))}: packages have names in UTF-8 alone, without backslash"
+        with pytest.raises(ValueError, match=said):
+            package_of("folder", root)
+    else:
+        write_package(tmp_path / "x.zip", right_files("folder", root))
+        assert not inspect(tmp_path / "x.zip", package_of("folder", root)).faults
 
 
 @pytest.mark.parametrize("name", DATASETS)
