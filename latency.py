@@ -193,8 +193,9 @@ def measure(args: argparse.Namespace, name: str, stored: bool) -> Figures:
     """Builds the network and runs it, all as of `open_network`."""
     predictor, network = open_network(args, name, stored)
     device = predictor.device
-    figures = Figures(name, _device_name(device), predictor.precision, torch.get_num_threads(),
-                      args.size, count_parameters(network), 0)
+    gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else ""
+    figures = Figures(name, gpu or platform.processor() or platform.machine(), predictor.precision,
+                      torch.get_num_threads(), args.size, count_parameters(network), 0)
     warm_up = max(WARM_UP, SETTLED) if predictor.replayed else WARM_UP
     for size in args.batch_sizes:
         images = draw(size, args.size)
@@ -234,12 +235,6 @@ def _peak_memory(device: torch.device) -> int:
 
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-
-
-def _device_name(device: torch.device) -> str:
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return platform.processor() or platform.machine()
 
 
 if __name__ == "__main__":

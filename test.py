@@ -26,7 +26,7 @@ from datasets.transforms import EvalTransform
 from model.hub import weights_file
 from model.snapshot import open_predictor, read_snapshot
 from utils import distributed
-from utils.files import settings_of
+from utils.files import settings_of, write_json
 from utils.inference.predictor import Predictor, Workload
 from utils.locks import hold_folder
 from utils.options.data import (
@@ -40,7 +40,7 @@ from utils.options.data import (
 from utils.options.parser import Parser
 from utils.options.prediction import add_compile, add_inference, build_inference
 from utils.stopping import run
-from utils.submission.folder import ResultsFolder
+from utils.submission.folder import DONE, ResultsFolder
 from utils.submission.package import inspect
 from utils.workers import read_shard
 
@@ -144,9 +144,10 @@ def main() -> None:
     distributed.stop()  # all predictions are there, and the others need not wait for the package
     if main_rank:
         findings = results.pack()
-        results.finish({"snapshot": args.snapshot, "precision": predictor.precision,
-                        "compile": compiled, "dataset": name, "split": args.split,
-                        "images": len(dataset), "package": results.zip.name})
+        write_json(results.folder / DONE, {
+            "snapshot": args.snapshot, "precision": predictor.precision, "compile": compiled,
+            "dataset": name, "split": args.split, "images": len(dataset),
+            "package": results.zip.name})
         print(f"{len(missing)} of {len(dataset)} images of {name} {args.split} predicted now")
         print(findings.report(results.zip, package))
     lock.release()

@@ -86,13 +86,6 @@ class DeepLabV3Plus(Segmenter):
         return self.classifier(features)
 
 
-def initialize(head: nn.Module) -> None:
-    """Random weights as He et al., ICCV 2015, https://arxiv.org/abs/1502.01852"""
-    for module in head.modules():
-        if isinstance(module, nn.Conv2d):
-            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-
-
 deeplabv3plus_wide_resnet38 = partial(DeepLabV3Plus, WideResNet38Encoder, skip=2)
 deeplabv3plus_se_resnext50 = partial(DeepLabV3Plus, partial(SEResNeXtEncoder, 50))
 deeplabv3plus_se_resnext101 = partial(DeepLabV3Plus, partial(SEResNeXtEncoder, 101))

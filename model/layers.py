@@ -1,7 +1,7 @@
 """What at least two networks use: their base class, blocks, activation checkpointing."""
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -211,11 +211,8 @@ def run_block(block: nn.Module, *inputs: Tensor, recompute: bool) -> Tensor:
         return block(*inputs)
     if torch.compiler.is_compiling():  # the compiler computes again what gradients need, no more
         return checkpoint(block, *inputs, use_reentrant=False)
-
-    def contexts() -> tuple[AbstractContextManager, AbstractContextManager]:
-        return nullcontext(), statistics_aside(block)
-
-    return checkpoint(block, *inputs, use_reentrant=False, context_fn=contexts)
+    return checkpoint(block, *inputs, use_reentrant=False,
+                      context_fn=lambda: (nullcontext(), statistics_aside(block)))
 
 
 @contextmanager

@@ -185,8 +185,7 @@ def read_size(path: PathLike, upright: bool = False, label_size: LabelSize = Non
 def read_orientation(path: PathLike) -> int:
     """1 to 8, EXIF 2.32, of the pixels as `read_image` finds them: 1 is upright, or not known."""
     with open_image(path) as file:
-        image = _read_header(path, file)
-        return _orientation(image, file)
+        return _orientation(_read_header(path, file), file)
 
 
 def _orientation(image: ImageFile, file: BinaryIO) -> int:

@@ -14,7 +14,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from time import perf_counter, time
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -37,13 +37,6 @@ FAR, ROUNDED = 3e-4, 1.3
 
 Forward = Callable[[Tensor], Tensor]  # (N, 3, H, W) uint8 -> coarse logits
 Shape = tuple[int, ...]
-
-
-class Choice(NamedTuple):
-    """What was decided about compiling."""
-
-    shapes: list[Shape]  # of the batches that have a compiled forward
-    reason: str  # in words; "" if nobody asks
 
 
 class Eager(nn.Module):
@@ -156,8 +149,7 @@ def compile_where_it_pays(predictor: Any, wanted: bool | None, workload: Any) ->
             workload, if its images are many, faster so, and compiled already or soon enough.
         workload: size of the first image, and how many there are.
 
-    Raises:
-        ValueError: wanted of an ONNX file.
+    Raises ValueError: wanted of an ONNX file.
     """
     network, on_cpu = predictor.network, predictor.device.type == "cpu"
     exported = not sum(each.numel() for each in network.parameters())
@@ -174,38 +166,37 @@ def compile_where_it_pays(predictor: Any, wanted: bool | None, workload: Any) ->
         return replace(predictor, forward=forwards)
     own = _choose(predictor, forwards, workload) if distributed.rank() == 0 else None
     shapes, why = distributed.gather(own, patiently=True)[0]
-    if why:
-        distributed.say(why)
+    distributed.say(why)
     for shape in shapes:
         if shape not in forwards.known:  # as on the main rank
             forwards.prepare(shape)
     return replace(predictor, forward=forwards) if forwards.known else predictor
 
 
-def _choose(predictor: Any, forwards: CompiledForwards, workload: Any) -> Choice:
-    """The sizes that are to be compiled, or are."""
+def _choose(predictor: Any, forwards: CompiledForwards, workload: Any) -> tuple[list[Shape], str]:
+    """The sizes of batches that have a compiled forward now, and why these, in words."""
     try:
         own_folder()
     except (OSError, RuntimeError) as error:  # no home, or one that cannot be written
-        return Choice([], f"not compiled: {reason(error)}")
+        return [], f"not compiled: {reason(error)}"
     pixels = draw((1, 3, *workload.size))[0].permute(1, 2, 0)
     shapes = _shapes(predictor, pixels)
     if missing := sum(not forwards.path(shape).is_file() for shape in shapes):
         seconds = time_by_turns({"eager": partial(predictor, pixels)})["eager"]
         if seconds * workload.images < PAYS * missing:
             least = round(PAYS * missing / seconds, -2)
-            return Choice([], f"not compiled: with {1000 * seconds:.0f} ms an image it pays from "
-                              f"{least:,.0f} images (--compile)")
+            return [], (f"not compiled: with {1000 * seconds:.0f} ms an image it pays from "
+                        f"{least:,.0f} images (--compile)")
     for shape in shapes:
         if fault := forwards.prepare(shape):
-            return Choice([], fault)
+            return [], fault
     timed = time_by_turns({"eager": partial(predictor, pixels),
                            "compiled": partial(replace(predictor, forward=forwards), pixels)})
     gain = timed["eager"] / timed["compiled"]  # here and now: other programs may change it
     if gain < GAIN:
         forwards.known.clear()
-    return Choice(shapes if forwards.known else [], f"{'not ' * (gain < GAIN)}compiled: it is "
-                  f"{gain:.2f} times as fast on this CPU")
+        shapes = []
+    return shapes, f"{'not ' * (not shapes)}compiled: it is {gain:.2f} times as fast on this CPU"
 
 
 def _shapes(predictor: Any, pixels: Tensor) -> list[Shape]:
@@ -239,8 +230,7 @@ def find_compiler() -> str | None:
 def own_folder() -> Path:
     """Where compiled forwards are kept: nobody else may write there, since it is code.
 
-    Raises:
-        OSError: it is another user's, or open to others.
+    Raises OSError: it is another user's, or open to others.
     """
     folder = Path.home() / FOLDER
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)

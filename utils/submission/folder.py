@@ -21,7 +21,7 @@ from utils.submission.package import THREADS, Findings, Package, find_fault, ins
 from utils.workers import map_in_threads
 
 PRED, RGB, COMPOSE = "pred", "rgb", "compose"
-SETTINGS, DONE = "settings.json", "test.json"
+SETTINGS, DONE = "settings.json", "test.json"  # the latter is written last
 
 
 @dataclass(frozen=True)
@@ -104,10 +104,6 @@ class ResultsFolder:
             findings = inspect(part, self.package)
             findings.raise_faults(self.zip)
         return findings
-
-    def finish(self, about: dict[str, Any]) -> None:
-        """Marks the folder as complete."""
-        files.write_json(self.folder / DONE, about)
 
     @property
     def zip(self) -> Path:
