@@ -89,12 +89,9 @@ launch() {
     if [ "$processes" = 1 ] && [ -z "${LAUNCH:-}" ]; then
         exec "$PYTHON" "$ROOT/$1" "${@:2}"
     fi
-    if [ -n "${LAUNCH:-}" ]; then
-        # shellcheck disable=SC2086  # a list of words
-        exec "$PYTHON" -m utils.processes.launcher --nproc-per-node "$processes" $LAUNCH "$ROOT/$1" "${@:2}"
-    fi
-    exec "$PYTHON" -m torch.distributed.run --nproc-per-node "$processes" --standalone \
-        "$ROOT/$1" "${@:2}"
+    # shellcheck disable=SC2086  # a list of words
+    exec "$PYTHON" -m utils.processes.launcher --nproc-per-node "$processes" \
+        ${LAUNCH:---standalone} "$ROOT/$1" "${@:2}"
 }
 
 # usage: starts_from OPTION EXAMPLE "$@"   says so when a recipe is started without its first weights

@@ -77,12 +77,25 @@ def accepts(command: list[str], monkeypatch: pytest.MonkeyPatch) -> bool:
 ])
 def test_launchers(name: str, words: list[str], recorded, monkeypatch) -> None:
     (command,) = recorded(name, *words, "--workers", "7")
-    hosts = name == "train_multi_node.sh"
-    assert command[:2] == ["-m", "utils.processes.launcher" if hosts else "torch.distributed.run"]
+    assert command[:2] == ["-m", "utils.processes.launcher"]
+    assert ("--standalone" in command) == (name != "train_multi_node.sh")
     assert command[command.index("--nproc-per-node") + 1] == "2"
     assert command[-2:] == ["--workers", "7"]
     assert accepts(command, monkeypatch)
     assert not accepts([*command, "--nonsense"], monkeypatch)
+
+
+def test_the_launcher_ends_as_its_processes(tmp_path: Path) -> None:
+    script = tmp_path / "wrong.py"
+    script.write_text("import sys\nprint('error: why', file=sys.stderr)\nsys.exit(2)\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "utils.processes.launcher", "--standalone", "--nproc-per-node", "2",
+         script], cwd=ROOT, capture_output=True, text=True, check=False,
+        env={key: os.environ[key] for key in os.environ if key != "OMP_NUM_THREADS"})
+    assert done.returncode == 2
+    assert "error: why" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert len(done.stderr.splitlines()) < 6, done.stderr
 
 
 def chosen(name: str, recorded, monkeypatch) -> argparse.Namespace:

@@ -300,16 +300,17 @@ def test_ranks(train: Trainings, reference: Any, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("launcher", ["torch.distributed.run", "utils.processes.launcher"])
 @pytest.mark.parametrize("number", [TERM, KILL])
-def test_launcher_is_signalled(number: int, train: Trainings, reference: Any, tmp_path: Path
-                               ) -> None:
+def test_launcher_is_signalled(number: int, launcher: str, train: Trainings, reference: Any,
+                               tmp_path: Path) -> None:
     words = ["--arch", "deeplabv3_resnet18", "--batch-size", 4, "--epochs", 8]
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", 2]
+    launch = [sys.executable, "-m", launcher, "--standalone", "--nproc-per-node", 2]
     base = [word for word in train.base if word not in ("--arch", "tiny")]  # known to forks alone
     script = [ROOT / "train.py", *base, "--run-dir", tmp_path, *words]
     with (tmp_path / "output").open("w") as output:
         process = subprocess.Popen([str(word) for word in (*launch, *script)], stdout=output,
-                                   stderr=output, start_new_session=True)
+                                   stderr=output, start_new_session=True, cwd=ROOT)
     log = tmp_path / "log.jsonl"
     while not (log.exists() and log.read_text().count("train") >= 3):
         assert process.poll() is None, (tmp_path / "output").read_text()

@@ -1,7 +1,7 @@
-"""`torch.distributed.run` for several hosts: ends, with a line, when they have lost each other.
+"""`torch.distributed.run` that ends as its processes did, with no traceback below their words.
 
-As it is, a launcher whose link to the first host was cut waits for its kernel to give up the
-connection, a quarter of an hour, and one that is left alone ends with a traceback.
+Of several hosts, it ends with a line when they have lost each other: it would wait a quarter of an
+hour for its kernel to give up a connection to the first host that was cut.
 """
 
 import os
@@ -9,6 +9,7 @@ import socket
 import sys
 import threading
 import time
+from contextlib import suppress
 
 from torch.distributed import DistError
 from torch.distributed import run as elastic
@@ -23,11 +24,9 @@ def watch(place: tuple[str, int], patience: float) -> None:
     """Ends the trainings of this host when the first one, once seen, has not answered for long."""
     seen = None
     while seen is None or time.monotonic() - seen < patience:
-        try:
+        with suppress(OSError):
             socket.create_connection(place, timeout=ASK).close()
             seen = time.monotonic()
-        except OSError:
-            pass
         time.sleep(ASK)
     fail(f"{place[0]}:{place[1]} has not answered for {patience:.0f} s: its launcher ended, or "
          "the network between the hosts is cut")
@@ -42,13 +41,14 @@ def fail(line: str) -> None:
 
 def main(words: list[str]) -> int:
     """The exit code of the training. `words` are those of torch.distributed.run."""
-    # Else a launcher that is started again learns nowhere at which place its processes meet: the
-    # others keep what they were told.
-    os.environ["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # as elastic does, and warns in four lines
     args = elastic.parse_args(words)
-    host, _, port = args.rdzv_endpoint.rpartition(":")
-    patience = float(dict(pair.split("=") for pair in args.rdzv_conf.split(","))["join_timeout"])
-    threading.Thread(target=watch, args=((host, int(port)), patience), daemon=True).start()
+    if not args.standalone:
+        # Else one that is started again is not told where processes meet: the others know it.
+        os.environ["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"
+        host, _, port = args.rdzv_endpoint.rpartition(":")
+        patience = float(dict(x.split("=") for x in args.rdzv_conf.split(","))["join_timeout"])
+        threading.Thread(target=watch, args=((host, int(port)), patience), daemon=True).start()
     try:
         elastic.run(args)
     except ChildFailedError as error:  # it has said why
@@ -57,8 +57,8 @@ def main(words: list[str]) -> int:
         return 128 + signal.sigval
     except (RendezvousError, DistError) as error:
         reason = str(error).partition("\n")[0] or type(error).__name__
-        fail(f"the {args.nnodes} hosts have not come together at {args.rdzv_endpoint} within "
-             f"{patience:.0f} s, or one has given up ({reason})")
+        fail(f"the {args.nnodes} hosts have not come together at {args.rdzv_endpoint} in time, or "
+             f"one has given up ({reason})")
     return 0
 
 
