@@ -33,13 +33,13 @@ def meet(store: dist.Store, rank: int, world: int, patience: timedelta) -> str:
         store.set(f"{word}/{rank}", "")
         return word
     end = time.monotonic() + patience.total_seconds()
-    for number in range(1, world):
-        while not store.check([f"{word}/{number}"]):  # who asked may be one before: until it knows
+    while left := [n for n in range(1, world) if not store.check([f"{word}/{n}"])]:
+        for number in left:  # who has asked may be one of a start before: it does not answer
             if store.check([f"asks/{number}"]):
                 store.set(f"told/{store.get(f'asks/{number}').decode()}", word)
-            if time.monotonic() > end:
-                raise RuntimeError(f"rank {number} has not come")
-            time.sleep(0.05)
+        if time.monotonic() > end:
+            raise RuntimeError(f"rank {left[0]} has not come")
+        time.sleep(0.05)
     return word
 
 
