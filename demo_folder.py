@@ -66,8 +66,7 @@ def parse_args() -> argparse.Namespace:
 def open_video(args: argparse.Namespace) -> reader.Video:
     """The frames that the options ask for.
 
-    Raises:
-        FileNotFoundError, ValueError: nothing there, or not as it should be.
+    Raises FileNotFoundError, ValueError: nothing there, or not as it should be.
     """
     if args.timelapse:
         name = args.dataset or "cityscapes"

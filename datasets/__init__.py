@@ -132,8 +132,7 @@ def dataset_of(snapshot: dict[str, Any], known: dict[str, Any] | None = None) ->
         snapshot: as of `read_snapshot`.
         known: description of the data set it is used for, or its name alone.
 
-    Raises:
-        ValueError: nobody knows the classes, or there are fewer logits than that.
+    Raises ValueError: nobody knows the classes, or there are fewer logits than that.
     """
     description, channels = snapshot["dataset"], snapshot["model"]["num_classes"]
     if description.get("guessed") and known:

@@ -70,8 +70,7 @@ def read_indexed(path: Path, colors: Mapping[int, Color]) -> np.ndarray:
     id, ids are taken by color; black, if it is of no id, is an id that is not in use. Palettes are
     filled up with black: at an index that is no id it says nothing.
 
-    Raises:
-        ValueError: some colors are of other ids than their indices, and others of none.
+    Raises ValueError: some colors are of other ids than their indices, and others of none.
     """
     ids = read_label(path, palette=True)
     used = used_colors(path, ids)
@@ -95,8 +94,7 @@ def read_colored(path: Path, colors: Mapping[int, Color]) -> np.ndarray:
 
     Where all is gray, and a gray is no class's color, the three channels are ids.
 
-    Raises:
-        ValueError: colors of no class, or a gray that is an id and the color of another.
+    Raises ValueError: colors of no class, or a gray that is an id and the color of another.
     """
     pixels = read_image(path)
     places = color_ids(pixels, [*colors.values(), BLACK])

@@ -33,8 +33,7 @@ def list_images(folder: Path, every_file: bool = False) -> list[Path]:
         folder: not those below it.
         every_file: what is no image by its name too, but for hidden files and folders.
 
-    Raises:
-        FileNotFoundError: no such folder, or no images in it.
+    Raises FileNotFoundError: no such folder, or no images in it.
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"{shown(folder)}: no such folder")

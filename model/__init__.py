@@ -65,8 +65,7 @@ def build_model(name: str, num_classes: int, **options: Any) -> Any:
         The network. Its `config` (name, number of classes, every option) is what a checkpoint
         needs to build it again.
 
-    Raises:
-        ValueError: unknown name or option.
+    Raises ValueError: unknown name or option.
     """
     builder, defaults = _builder(name), _defaults(name)
     if unknown := set(options) - set(defaults):

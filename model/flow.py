@@ -64,8 +64,7 @@ class Raft:
 def build_raft(size: str, weights: str | None, device: torch.device) -> Motion:
     """RAFT, `size` large or small, its weights from a file as torchvision's, or downloaded once.
 
-    Raises:
-        ValueError: neither a file nor a connection, or weights of another network.
+    Raises ValueError: neither a file nor a connection, or weights of another network.
     """
     optical_flow = import_module("torchvision.models.optical_flow")  # seconds, for RAFT alone
     build: Any = getattr(optical_flow, f"raft_{size}")

@@ -59,8 +59,7 @@ def find(source: str | Path) -> Path:
     A path that exists is that, of a run's folder its best.pth; else OWNER/NAME is fetched from the
     hub, or found where it was fetched to before.
 
-    Raises:
-        FileNotFoundError, ValueError: nothing there, no network in a folder.
+    Raises FileNotFoundError, ValueError: nothing there, no network in a folder.
     """
     path = Path(source)
     if path.is_dir():
@@ -149,8 +148,7 @@ def read_folder(folder: Path, encoder: bool = False) -> dict[str, Any]:
         folder: with config.json.
         encoder: whether one alone will do, of which the snapshot has no classes.
 
-    Raises:
-        FileNotFoundError, ValueError: no weights in it, damaged, or of a network unknown here.
+    Raises FileNotFoundError, ValueError: no weights in it, damaged, or of a network unknown here.
     """
     config = _read_json(folder / CONFIG)
     path = weights_file(folder)

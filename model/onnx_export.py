@@ -73,8 +73,7 @@ def write_onnx(network: nn.Module, about: dict[str, Any], path: Path, labels: bo
 class ExportedNetwork(Segmenter):
     """An ONNX file that behaves like the network it was written from, in as many threads as torch.
 
-    Raises:
-        ValueError: no ONNX file of export.py, or onnxruntime is missing.
+    Raises ValueError: no ONNX file of export.py, or onnxruntime is missing.
     """
 
     def __init__(self, path: str | Path) -> None:

@@ -80,8 +80,7 @@ class SDCNet2D(nn.Module):
         Returns:
             (N, 2, H, W) float, pixels (x, y), likewise; for `model.sdcnet.warp`.
 
-        Raises:
-            ValueError: other shapes, or sides below 33.
+        Raises ValueError: other shapes, or sides below 33.
         """
         self._check(frames, flows)
         features, levels = self._join(frames, flows), []  # N, 5T - 2, H', W'
@@ -153,8 +152,7 @@ def _mirror(sequence: Tensor) -> Tensor:
 def load_sdcnet(path: str | Path) -> SDCNet2D:
     """The network of a checkpoint file, of train_sdcnet.py or published, in evaluation mode.
 
-    Raises:
-        FileNotFoundError, ValueError: missing, damaged, or of another network.
+    Raises FileNotFoundError, ValueError: missing, damaged, or of another network.
     """
     content = checkpoint.read(path)
     if "format" not in content:

@@ -36,8 +36,7 @@ def load_weights(network: nn.Module, weights: dict[str, Tensor], except_: str = 
     Returns:
         The names left out by `except_`.
 
-    Raises:
-        ValueError: a tensor is missing, left over, or of another shape.
+    Raises ValueError: a tensor is missing, left over, or of another shape.
     """
     own = network.state_dict()
     counters = {name: own[name] for name in own if name.endswith(".num_batches_tracked")}
@@ -73,8 +72,7 @@ def read_snapshot(
     Returns:
         At least `model` (arch, num_classes, options), `dataset` and `weights`.
 
-    Raises:
-        FileNotFoundError, ValueError: missing, damaged, or of no network known here.
+    Raises FileNotFoundError, ValueError: missing, damaged, or of no network known here.
     """
     path = hub.find(path)
     if path.is_dir():
@@ -112,8 +110,7 @@ def from_snapshot(snapshot: dict[str, Any], **options: Any) -> nn.Module:
 def _check_size(snapshot: dict[str, Any], options: dict[str, Any]) -> None:
     """Refuses options that build no network, or a larger one than there are weights of.
 
-    Raises:
-        ValueError: nothing is allocated before.
+    Raises ValueError: nothing is allocated before.
     """
     config, weights = snapshot["model"], snapshot["weights"]
     if is_smp(config["arch"]):  # some of its encoders compute while they are built
@@ -132,8 +129,7 @@ def _check_size(snapshot: dict[str, Any], options: dict[str, Any]) -> None:
 def load_model(path: str | Path, **options: Any) -> nn.Module:
     """The network of a checkpoint file, ours or a published one, in evaluation mode.
 
-    Raises:
-        FileNotFoundError, ValueError: missing, damaged, or of no network known here.
+    Raises FileNotFoundError, ValueError: missing, damaged, or of no network known here.
     """
     return from_snapshot(read_snapshot(path), **options)
 
@@ -158,8 +154,7 @@ def build_with_weights(
     Returns:
         The network, and a line for each source that says what was taken.
 
-    Raises:
-        ValueError: the weights do not fit.
+    Raises ValueError: the weights do not fit.
     """
     if init:
         snapshot = read_snapshot(init, weights=True)
@@ -236,8 +231,7 @@ def open_predictor(
             the precision that is fast without; None: on a CPU, where it pays.
         workload: what precision and compiling are chosen for.
 
-    Raises:
-        ValueError: the snapshot is an ONNX file and `compiled` asked for.
+    Raises ValueError: the snapshot is an ONNX file and `compiled` asked for.
     """
     network: Any = from_snapshot(snapshot)
     exported = isinstance(network, ExportedNetwork)

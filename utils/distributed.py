@@ -46,8 +46,7 @@ def start(device: str, threads: int | None = None, patience: float = PATIENCE) -
     Returns:
         This process's device.
 
-    Raises:
-        ValueError: the device is not there.
+    Raises ValueError: the device is not there.
     """
     launched = is_launched()  # first: it says what is wrong with the others
     local_rank = int(os.environ.get("LOCAL_RANK", 0))
@@ -122,8 +121,7 @@ def join(device: torch.device, patience: timedelta) -> None:
 def find_device(name: str, local_rank: int = 0, local_world: int = 1) -> torch.device:
     """The device of a name; "auto" takes CUDA, then MPS, then the CPU.
 
-    Raises:
-        ValueError: the device is not there.
+    Raises ValueError: the device is not there.
     """
     if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", name):
         raise ValueError(f"--device {name}: auto, cpu, cuda, cuda:N or mps is expected")

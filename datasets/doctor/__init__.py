@@ -51,8 +51,7 @@ def check(
         threads: that read files.
         exif: apply or ignore it, where the size of a label does not tell.
 
-    Raises:
-        ValueError: the data set never has such a split.
+    Raises ValueError: the data set never has such a split.
     """
     root = root.resolve()
     report = Diagnosis(name, root)

@@ -133,8 +133,7 @@ def make_lists(
 ) -> tuple[EpochLists, list[Sample]]:
     """The lists of the epochs, and the samples that they refer to, those of `train` first.
 
-    Raises:
-        FileNotFoundError, ValueError: no such frames, labels or classes.
+    Raises FileNotFoundError, ValueError: no such frames, labels or classes.
     """
     for name in options.coarse_boost:
         if name not in train.class_names:

@@ -24,8 +24,7 @@ class TrainSampler(Sampler[list[SampleKey]]):
         rank: this process.
         max_steps: the training ends here if the epochs are longer.
 
-    Raises:
-        ValueError: fewer images than a batch.
+    Raises ValueError: fewer images than a batch.
     """
 
     def __init__(

@@ -143,8 +143,7 @@ def weighted_sum(
         factor: (N, H, W) float32.
         sets: of the pixels that may have several classes.
 
-    Raises:
-        ValueError: the target has another size than the logits.
+    Raises ValueError: the target has another size than the logits.
     """
     if target.shape != logits[:, 0].shape:
         raise ValueError(f"a target of {tuple(target.shape)} for logits {tuple(logits.shape)}")

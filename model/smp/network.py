@@ -83,8 +83,7 @@ def build(
         mean, std: of the pixels, in 0..255, RGB.
         package_options: of the package's own builder.
 
-    Raises:
-        ValueError: these parts do not go together, or take images of one size only.
+    Raises ValueError: these parts do not go together, or take images of one size only.
     """
     parts = build_parts(architecture, encoder, num_classes, output_stride, None, package_options)
     network = SMPNetwork(parts, Normalize(mean, std))

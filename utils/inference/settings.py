@@ -21,8 +21,7 @@ class Inference:
         average: of "logits" or "probabilities".
         batch: windows per forward.
 
-    Raises:
-        ValueError: out of range.
+    Raises ValueError: out of range.
     """
 
     scales: tuple[float, ...] = (1.0,)

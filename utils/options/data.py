@@ -98,8 +98,7 @@ def add_snapshot(
 def choose_snapshot(args: argparse.Namespace) -> None:
     """Where no --snapshot is given, the network that comes with the project.
 
-    Raises:
-        ValueError: it is not there.
+    Raises ValueError: it is not there.
     """
     if args.snapshot is None:
         if not DEFAULT_SNAPSHOT.is_file():
@@ -128,8 +127,7 @@ def _say(text: str) -> None:
 def check_output(path: str | None) -> None:
     """Refuses a file that could not be written after the work is done.
 
-    Raises:
-        ValueError: its folder is missing or cannot be written, or it is a folder.
+    Raises ValueError: its folder is missing or cannot be written, or it is a folder.
     """
     if not path:
         return

@@ -60,8 +60,7 @@ def add_output(parser: argparse.ArgumentParser) -> None:
 def check_sdcnet(args: argparse.Namespace, world: int) -> None:
     """Refuses what would fail later.
 
-    Raises:
-        ValueError: what was given, what is allowed.
+    Raises ValueError: what was given, what is allowed.
     """
     if args.batch_size % world:
         raise ValueError(f"--batch-size {args.batch_size} does not divide into {world} processes")

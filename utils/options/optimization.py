@@ -47,8 +47,7 @@ def add_length(add: Any, epochs: int, batch_size: int) -> None:
 def check_optimization(args: argparse.Namespace, world: int, cuda: bool) -> None:
     """Refuses batches that do not divide.
 
-    Raises:
-        ValueError: what was given, what is allowed.
+    Raises ValueError: what was given, what is allowed.
     """
     forwards = world * args.accumulate
     if args.batch_size % forwards:
@@ -150,8 +149,7 @@ def check_loss(args: argparse.Namespace, image_weighted: Sequence[str]) -> None:
 def loss_settings(args: argparse.Namespace, class_names: Sequence[str]) -> dict[str, Any]:
     """What the options of `add_loss` ask for, by the names of `LossOptions`.
 
-    Raises:
-        ValueError: a strict class that the data set does not have.
+    Raises ValueError: a strict class that the data set does not have.
     """
     known = {str(number): number for number in range(len(class_names))}
     known |= {name: number for number, name in enumerate(class_names)}

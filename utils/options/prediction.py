@@ -39,8 +39,7 @@ def add_compile(parser: argparse.ArgumentParser) -> None:
 def build_inference(args: argparse.Namespace) -> Inference:
     """What the options of `add_inference` ask for.
 
-    Raises:
-        ValueError: out of range.
+    Raises ValueError: out of range.
     """
     overlap = Inference.overlap if args.overlap is None else args.overlap
     return Inference(tuple(args.scales), args.flip_average, args.window, overlap, args.average,

@@ -129,8 +129,7 @@ def check_training(
 ) -> None:
     """Refuses combinations that would fail later; `image_weighted` names losses.
 
-    Raises:
-        ValueError: what was given, what is allowed.
+    Raises ValueError: what was given, what is allowed.
     """
     if args.init and args.pretrained_encoder:
         raise ValueError("--init and --pretrained-encoder: give one of them")
@@ -154,8 +153,7 @@ def parse_resumable(parser: Parser) -> tuple[argparse.Namespace, dict[str, Any] 
 
     A launcher that starts its processes again has them resume by themselves.
 
-    Raises:
-        FileNotFoundError, ValueError: nothing to resume.
+    Raises FileNotFoundError, ValueError: nothing to resume.
     """
     args = parser.parse_args()
     again = args.resume is None and args.run_dir and run_folder.restarted(Path(args.run_dir))
