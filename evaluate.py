@@ -13,6 +13,7 @@ labels' own size, from sums over all images: the same for any number of processe
 
 import argparse
 import json
+import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from functools import partial
@@ -198,27 +199,36 @@ def check(args: argparse.Namespace) -> None:
         raise ValueError("--boundary-ratio: a number above 0, and only with --boundary or --report")
     check_output(args.json)
     check_output(args.csv)
+    if args.csv and args.json and os.path.realpath(args.csv) == os.path.realpath(args.json):
+        raise ValueError("--csv and --json: give two files")
     if args.report:
         check_folder(args.report)
 
 
 def check_overwriting(args: argparse.Namespace, now: dict[str, Any]) -> None:
-    """Refuses a --json that holds something else than figures of `now`. Raises ValueError.
+    """Refuses a --json or --csv that holds something else than figures of `now`.
 
-    Older files say less of what they are of.
+    Older files say less of what they are of; a --csv says nothing, but may have a --json beside it.
+    Raises ValueError.
     """
-    path = Path(args.json or "")
-    stream = str(path).startswith(("/dev/std", "/dev/fd/"))  # wherever the shell leads it to
-    if args.overwrite or stream or not path.is_file() or not path.stat().st_size:
-        return
+    def is_there(file: str | None) -> bool:  # not a stream, wherever the shell leads it to
+        return bool(file) and not file.startswith(("/dev/std", "/dev/fd/")) and (
+            Path(file).is_file() and Path(file).stat().st_size > 0)
+
     found: dict[str, Any] = {}
-    with suppress(ValueError):  # none of ours
-        found = read_scores(args.json)
-    differ = [key for key in now if found.get(key, now[key]) != now[key]]
-    if differ or not found:
-        what = (f"other figures, of another run (not the same {', '.join(differ)})" if found else
-                "something else than scores")
-        raise ValueError(f"--json {args.json}: holds {what}; give --overwrite, or another file")
+    if args.overwrite:
+        return
+    if is_there(args.json):
+        with suppress(ValueError):  # none of ours
+            found = read_scores(args.json)
+        differ = [key for key in now if found.get(key, now[key]) != now[key]]
+        if differ or not found:
+            what = (f"other figures, of another run (not the same {', '.join(differ)})" if found
+                    else "something else than scores")
+            raise ValueError(f"--json {args.json}: holds {what}; give --overwrite, or another file")
+    if is_there(args.csv) and not (found and Path(args.csv).read_bytes()[:11] == b"image,mean,"):
+        raise ValueError(f"--csv {args.csv}: is there, and may be of another run; give --overwrite,"
+                         " or another file")
 
 
 def main() -> None:
@@ -252,23 +262,24 @@ def main() -> None:
         lines.append(f"{len(scored)} images of {scored.name} {args.split}, mIoU "
                      f"{100 * result['averageScoreClasses']:.2f} %, "
                      f"{args.snapshot or args.predictions}")
-        # Files before the tables, which may go into a pipe that breaks.
         names = scored.dataset.names
         images = {names[index]: ious for index, ious in image_ious(scores).items()}
-        if args.json:
-            content = plain(result | {"imageScores": images})
-            write_file(Path(args.json), json.dumps(content, indent=1).encode())
-        if args.csv:
-            write_file(Path(args.csv), image_table(images).encode("utf-8", "surrogateescape"))
-        if args.report:
-            data = f"{scored.name} {args.split} in {scored.dataset.root}"
-            page = Report(f"{scored.name} {args.split}", args.snapshot or args.predictions, scores,
-                          result, names, origin(args, data, about),
-                          json.loads(about.get("args", "{}")), comparison)
-            scored.images = True
-            again = read or partial(read_again, scored, outputs)
-            lines.append(f"report: {write(args.report, page, again)}")
-        print(*lines, sep="\n")
+        try:  # files before the tables, which may go into a pipe that breaks
+            if args.json:
+                content = plain(result | {"imageScores": images})
+                write_file(Path(args.json), json.dumps(content, indent=1).encode())
+            if args.csv:
+                write_file(Path(args.csv), image_table(images).encode("utf-8", "surrogateescape"))
+            if args.report:
+                title = f"{scored.name} {args.split}"
+                page = Report(title, args.snapshot or args.predictions, scores, result, names,
+                              origin(args, f"{title} in {scored.dataset.root}", about),
+                              json.loads(about.get("args", "{}")), comparison)
+                scored.images = True
+                again = read or partial(read_again, scored, outputs)
+                lines.append(f"report: {write(args.report, page, again)}")
+        finally:  # and the tables where the disk is full
+            print(*lines, sep="\n")
     distributed.stop()
 
 

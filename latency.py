@@ -131,13 +131,13 @@ def main() -> None:
     for each in wanted:  # a fresh process: its memory and its caches are the network's own
         with ProcessPoolExecutor(1, get_context("spawn")) as pool:
             results.append(pool.submit(measure, args, *each).result())
+    if args.json:  # first: the output may go into a pipe that ends
+        write_json(args.json, [figures.to_json() for figures in results])
     print(results[0].about())
     print(table([list(COLUMNS), *map(row, results)]))
     for figures in results:
         rates = ", ".join(f"{rate:.1f} at {size}" for size, rate in figures.throughput.items())
         print(f"{figures.name}: images/s by batch size: {rates}")
-    if args.json:
-        write_json(args.json, [figures.to_json() for figures in results])
 
 
 def open_network(args: argparse.Namespace, name: str, stored: bool) -> tuple[Predictor, nn.Module]:

@@ -156,12 +156,12 @@ def main() -> None:
         masks = list(tqdm(pool.map(count, paths), total=len(paths), disable=None, unit="mask"))
     masks.append(Mask("total", np.sum([mask.pixels for mask in masks], axis=0), set()))
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    if args.csv:  # first: the output may go into a pipe that ends
+        write_csv(Path(args.csv), masks, table.class_names)
+        print(f"{len(masks)} rows: {args.csv}")
     print(f"% of the pixels, classes of {args.classes or args.dataset}")
     print_table(masks, table.class_names, width)
     print_other(masks)
-    if args.csv:
-        write_csv(Path(args.csv), masks, table.class_names)
-        print(f"{len(masks)} rows: {args.csv}")
 
 
 if __name__ == "__main__":

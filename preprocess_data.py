@@ -18,6 +18,7 @@ counts other than published, classes that never occur, hidden and unused files.
 """
 
 import argparse
+import os
 from contextlib import suppress
 from pathlib import Path
 
@@ -121,9 +122,9 @@ def check(args: argparse.Namespace) -> None:
     if not root.is_dir():
         raise FileNotFoundError(f"{root.resolve()}: no such folder; give --data-root DIR")
     report = doctor.check(args.dataset, root, args.split, args.limit, args.workers, args.exif)
-    print("\n".join(lines(report)), flush=True)
-    if args.json:
+    if args.json:  # first: the output may go into a pipe that ends
         write_json(args.json, report.to_json())
+    print("\n".join(lines(report)), flush=True)
     if report.count("error"):
         raise ValueError(verdict(report))
     print(verdict(report))
@@ -148,7 +149,16 @@ def prepare(args: argparse.Namespace) -> None:
     dataset.sizes()
     doctor.check_ids(args.dataset, dataset, 0, args.workers)
     if args.train_ids:
+        if args.void_id < len(dataset.class_names):
+            raise ValueError(f"--void-id {args.void_id}: is the train id of "
+                             f"{dataset.class_names[args.void_id]}; give a larger one")
         paths = [train_id_path(sample, args.save_dir) for sample in dataset.samples]
+        found = [dataset.files(part) for part in dataset.parts()]
+        own = {os.path.realpath(path.parent) for each in found
+               for path in [*each.images.values(), *each.labels.values()]}
+        if args.save_dir and own & {os.path.realpath(path.parent) for path in paths}:
+            raise ValueError(f"--save-dir {args.save_dir}: holds files of the data set, which would"
+                             " be written over; choose another")
         if len(set(paths)) < len(paths):
             raise ValueError(f"--split {split}: several labels have one name, as fine and coarse; "
                              "prepare one part at a time")

@@ -62,8 +62,7 @@ class Segmenter(nn.Module):
             images: (N, 3, H, W) uint8 RGB, or float in 0..255; H and W at least 32.
             full_size: False leaves the logits at the (h, w) of `coarse_logits`.
 
-        Returns:
-            (N, num_classes, H, W), or (N, num_classes, h, w).
+        Returns (N, num_classes, H, W), or (N, num_classes, h, w).
         """
         logits = self.coarse_logits(images)
         return self.upsample(logits, images.shape[-2:]) if full_size else logits

@@ -77,8 +77,7 @@ class SDCNet2D(nn.Module):
             flows: (N, T - 1, 2, H, W) float, pixels (x, y); flow i says of each pixel of frame
                 i + 1 how far away it is in frame i.
 
-        Returns:
-            (N, 2, H, W) float, pixels (x, y), likewise; for `model.sdcnet.warp`.
+        Returns (N, 2, H, W) float, pixels (x, y), likewise; for `model.sdcnet.warp`.
 
         Raises ValueError: other shapes, or sides below 33.
         """

@@ -33,8 +33,7 @@ def load_weights(network: nn.Module, weights: dict[str, Tensor], except_: str = 
         weights: state dict with this project's names.
         except_: names with this prefix may differ in shape; those keep their values.
 
-    Returns:
-        The names left out by `except_`.
+    Returns the names left out by `except_`.
 
     Raises ValueError: a tensor is missing, left over, or of another shape.
     """
@@ -69,8 +68,7 @@ def read_snapshot(
         weights: whether they are needed, which an ONNX file does not give.
         encoder: whether one alone will do, as the model hub has.
 
-    Returns:
-        At least `model` (arch, num_classes, options), `dataset` and `weights`.
+    Returns at least `model` (arch, num_classes, options), `dataset` and `weights`.
 
     Raises FileNotFoundError, ValueError: missing, damaged, or of no network known here.
     """
@@ -151,8 +149,7 @@ def build_with_weights(
             or from where segmentation_models_pytorch has it.
         **options: the builder's own.
 
-    Returns:
-        The network, and a line for each source that says what was taken.
+    Returns the network, and a line for each source that says what was taken.
 
     Raises ValueError: the weights do not fit.
     """

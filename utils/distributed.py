@@ -43,8 +43,7 @@ def start(device: str, threads: int | None = None, patience: float = PATIENCE) -
         threads: of this process on the CPU; default cores / local ranks.
         patience: seconds in which the processes have to answer each other, once they compute.
 
-    Returns:
-        This process's device.
+    Returns this process's device.
 
     Raises ValueError: the device is not there.
     """
@@ -299,8 +298,7 @@ def keep_freed_memory() -> bool:
     unmapped: in a training on the CPU 18,000 pages a step, a fifth of its time. A
     step needs again what the last one needed, so that the most memory in use hardly changes.
 
-    Returns:
-        Whether there is something to set: other C libraries are left alone.
+    Returns whether there is something to set: other C libraries are left alone.
     """
     if platform.libc_ver()[0] != "glibc":
         return False

@@ -95,9 +95,7 @@ def open_cache(dataset: SegmentationDataset, threads: int = 1, verify: bool = Fa
         threads: decode beside each other.
         verify: compare what is there with its checksums, and make again what differs.
 
-    Raises:
-        ValueError: a file cannot be decoded.
-        OSError: not enough room, or it cannot be written.
+    Raises ValueError: a file cannot be decoded; OSError: not enough room, or it cannot be written.
     """
     return Cache(CacheFiles(dataset, threads).complete(verify))
 

@@ -171,8 +171,7 @@ def tile_centroids(train_ids: np.ndarray, tile: int) -> np.ndarray:
         tile: side in pixels. Only whole tiles count, as published, so the right and bottom rest of
             a label have none, and a label smaller than a tile none at all.
 
-    Returns:
-        Tiles row by row, classes ascending; the mean is rounded down.
+    Returns tiles row by row, classes ascending; the mean is rounded down.
     """
     rows = [np.empty((0, 3), np.int32)]
     height, width = train_ids.shape

@@ -55,8 +55,7 @@ def ohem(
         threshold: a pixel is hard when the probability of its class is below this.
         least: part of all pixels that is kept, the hardest first, when fewer are hard.
 
-    Returns:
-        () float32, mean over the pixels kept, 0 when no pixel counts.
+    Returns () float32, mean over the pixels kept, 0 when no pixel counts.
     """
     with torch.no_grad():
         losses = F.cross_entropy(logits.float(), target, ignore_index=IGNORE, reduction="none")

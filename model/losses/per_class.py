@@ -89,8 +89,7 @@ def focal(
         logits, target, class_weights: as of `bce`.
         gamma: exponent of 1 - the probability of the truth; 0 is plain binary cross entropy.
 
-    Returns:
-        () float32 (float64 of float64): mean over counted pixels, then over classes.
+    Returns () float32 (float64 of float64): mean over counted pixels, then over classes.
     """
     exact = _exact(logits)
     truth = _one_hot(target, logits.shape[1])

@@ -19,8 +19,7 @@ def largest_between(coarse: Tensor, side: int) -> Tensor:
         coarse: (C, h, w) float, at most 256 channels.
         side: H / h = W / w, even; corners are not aligned.
 
-    Returns:
-        (H, W) uint8.
+    Returns (H, W) uint8.
     """
     channels, height, width = coarse.shape
     padded = F.pad(coarse[None], (1, 1, 1, 1), mode="replicate")[0]  # half a cell beyond each edge

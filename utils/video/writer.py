@@ -57,9 +57,7 @@ class VideoFile:
             seconds: when it is to be seen, 0 for the first; the one before is repeated until then,
                 and a frame that comes too early is left out. None is next.
 
-        Raises:
-            ValueError: another size than that of the first frame.
-            OSError: it cannot be written.
+        Raises ValueError: another size than that of the first frame; OSError: it cannot be written.
         """
         from av import VideoFrame
         from av.video.reformatter import ColorRange, Colorspace
