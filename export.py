@@ -84,6 +84,8 @@ def compare(
     differences, same, pixels = [0.0], 0, 0
     for photo in map(torch.from_numpy, photos):
         expected, found = network(photo), exported(photo)
+        if not expected.sum().isfinite():  # which would agree with whatever
+            raise ValueError("the network gives logits that are not finite: its training diverged")
         labels = expected.argmax(1) == found.argmax(1)
         same, pixels = same + int(labels.sum()), pixels + labels.numel()
         if not exported.labels:

@@ -108,13 +108,15 @@ class ExportedNetwork(Segmenter):
         except Exception as error:  # onnxruntime raises its own types
             size = "x".join(map(str, pixels.shape[-2:]))
             raise RuntimeError(f"the ONNX file does not run on {size} pixels: {error}") from None
-        found = torch.from_numpy(output)
+        found, classes = torch.from_numpy(output), self.config["num_classes"]
         if self.labels:
-            classes = self.config["num_classes"]
             if int(found.max()) >= classes:
                 raise ValueError(f"the ONNX file gives class {int(found.max())}, it says that it "
                                  f"has {classes}")
             found = nn.functional.one_hot(found.long(), classes).permute(0, 3, 1, 2).float()
+        elif found.ndim != 4 or found.shape[1] != classes:
+            raise ValueError(f"the ONNX file gives logits of shape {tuple(found.shape)}, it says "
+                             f"that it has {classes} classes")
         return found
 
 

@@ -17,7 +17,7 @@ from numpy._core import multiarray
 from torch import Tensor
 
 from utils import untrusted
-from utils.files import patiently, shown, write_file
+from utils.files import patiently, replacing, shown
 
 FORMAT = 1
 WRAPPERS = ("weights", "state_dict", "model_state", "model", "segmenter", "net", "ema")
@@ -77,14 +77,14 @@ def state_dict(content: dict[str, Any], path: str | Path) -> dict[str, Tensor]:
 def check_finite(weights: dict[str, Tensor], path: str | Path) -> None:
     """Refuses weights that would make every logit nan. Raises ValueError."""
     if name := _not_finite(weights):
-        raise ValueError(f"{path}: {name} is not finite: the training that made it diverged, or "
-                         "the file is damaged; take an earlier checkpoint")
+        raise ValueError(f"{path}: {name} is not finite, or a variance below 0: the training that "
+                         "made it diverged, or the file is damaged; take an earlier checkpoint")
 
 
 def _not_finite(weights: dict[str, Tensor]) -> str | None:
-    """The first tensor that holds nan or infinity."""
-    return next((name for name, tensor in weights.items()
-                 if tensor.is_floating_point() and not tensor.isfinite().all()), None)
+    """The first tensor that holds nan or infinity, or a variance below 0."""
+    return next((name for name, tensor in weights.items() if tensor.is_floating_point() and not (
+        tensor.isfinite().all() and (tensor.min() >= 0 or not name.endswith("running_var")))), None)
 
 
 def fingerprint(value: Any) -> int:
@@ -141,4 +141,5 @@ def save(path: str | Path, content: dict[str, Any]) -> None:
     # Through memory: torch hides the errno of a full disk behind an internal assertion.
     buffer = io.BytesIO()
     torch.save(content, buffer)
-    write_file(path, buffer.getbuffer())
+    with replacing(path, buffer.getbuffer().nbytes) as part:
+        part.write_bytes(buffer.getbuffer())

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 import pickletools
 import re
 import stat
@@ -126,6 +127,11 @@ def _is_number(value: Any, least: int, most: int) -> bool:
     return type(value) is int and least <= value <= most
 
 
+def _are_colors(value: Any, above: float = -math.inf) -> bool:
+    return _is_list(value, lambda x: type(x) in (int, float) and above < x < math.inf) and (
+        len(value) == 3)
+
+
 def _is_line(value: Any) -> bool:
     """A text that messages can be made of."""
     return _is_name(value) and value.isprintable()
@@ -143,7 +149,8 @@ _PARTS: tuple[dict[str, Callable[[Any], bool]], dict[str, Callable[[Any], bool]]
     "dataset": lambda value: isinstance(value, dict),
     "model.arch": _is_line,
     "model.num_classes": lambda value: _is_number(value, 0, MOST_CLASSES),
-    "model.options": lambda value: isinstance(value, dict) and all(map(_is_line, value)),
+    "model.options": lambda value: isinstance(value, dict) and all(map(_is_line, value)) and (
+        _are_colors(value.get("mean", [1] * 3)) and _are_colors(value.get("std", [1] * 3), 0)),
 }, {
     "dataset.name": lambda value: value is None or _is_line(value),
     "dataset.class_names": lambda value: _is_list(value, _is_name),

@@ -1,6 +1,7 @@
 """export.py: an ONNX file computes what the network does, and runs in the demo."""
 
 import importlib
+import json
 import shutil
 import sys
 from pathlib import Path
@@ -217,3 +218,35 @@ def test_the_size_of_the_training_is_kept(
     done = call(*words(tmp_path / "x.pth", photos, tmp_path / "x.onnx"), "--size", 32, 64)
     assert seen == [60, (1, 3, 32, 64), (1, 3, 32, 64)]
     assert "photos are seen" not in done.stdout
+
+
+@pytest.mark.parametrize(("channels", "weight", "said"), [
+    (3, 0.1, ""), (5, 0.1, "logits of shape (1, 5, 48, 64), it says that it has 3 classes"),
+    (2, 0.1, "logits of shape (1, 2, 48, 64), it says that it has 3 classes"),
+    (3, float("nan"), "logits that are not finite"), (3, 3e38, "logits that are not finite"),
+])
+def test_graphs_that_are_not_what_they_say(channels: int, weight: float, said: str, tmp_path: Path,
+                                           call) -> None:
+    from onnx import TensorProto, helper, save
+
+    layers = [helper.make_node("Cast", ["images"], ["x"], to=TensorProto.FLOAT),
+              helper.make_node("Conv", ["x", "w"], ["logits"], kernel_shape=[1, 1])]
+    kernel = helper.make_tensor("w", TensorProto.FLOAT, [channels, 3, 1, 1],
+                                [weight * (1 + i) for i in range(3 * channels)])
+    graph = helper.make_graph(
+        layers, "g",
+        [helper.make_tensor_value_info("images", TensorProto.UINT8, ["N", 3, "H", "W"])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["N", channels, "H", "W"])],
+        [kernel])
+    content = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    entry = content.metadata_props.add()
+    entry.key, entry.value = onnx_export.KEY, json.dumps({
+        "model": {"arch": "x", "num_classes": 3, "options": {}},
+        "dataset": {"name": "folder", "class_names": ["a", "b", "c"], "train_id_to_id": [0, 1, 2],
+                    "palette": [[0, 0, 1], [0, 0, 2], [0, 0, 3]]}})
+    save(content, str(tmp_path / "x.onnx"))
+    write_png(tmp_path / "x.png", np.full((48, 64, 3), 99, np.uint8))
+    done = call("demo.py", "--demo-image", tmp_path / "x.png", "--snapshot", tmp_path / "x.onnx",
+                "--save-dir", tmp_path / "out")
+    assert done.returncode == (2 if said else 0), done.stderr
+    assert said in done.stderr

@@ -92,9 +92,16 @@ class Predictor:
 
     def _coarse(self, images: Tensor) -> Tensor:
         if self.forward:
-            return self.forward(images)
-        with autocast(self.device, self.precision):
-            return self.network(images.to(self.device), full_size=False)
+            logits = self.forward(images)
+        else:
+            with autocast(self.device, self.precision):
+                logits = self.network(images.to(self.device), full_size=False)
+        if "tried" not in vars(self):  # of the first image, for what it costs
+            vars(self)["tried"] = True
+            if not logits.sum(dtype=torch.float32).isfinite():
+                raise ValueError("the network gives logits that are not finite: its training "
+                                 "diverged, or its numbers are too large for this --precision")
+        return logits
 
     def _steady(self, scores: Tensor, upsample: Upsample, images: Tensor) -> Tensor:
         return self.smoother(scores, upsample, images) if self.smoother else scores
