@@ -15,6 +15,7 @@ whole are kept, and the result is the same.
 """
 
 import argparse
+import hashlib
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,8 @@ import cv2
 from tqdm import tqdm
 
 from datasets import build_dataset, find_root
-from datasets.video.propagation import Method, Propagation, bytes_needed, check_sizes, find_chains
+from datasets.doctor import check_ids
+from datasets.video.propagation import Method, Propagation, bytes_needed, check_frames, find_chains
 from model.flow import MOTIONS, smallest_side
 from utils import distributed, files
 from utils.locks import hold_folder
@@ -33,7 +35,7 @@ from utils.processes import count_cores
 from utils.stopping import run
 from utils.workers import map_in_threads
 
-RECORD = "propagation.json"
+RECORD, LABELS = "propagation.json", "labels"
 DECISIVE = ("motion", "motion_weights", "direct", "consistency", "upstream")
 
 
@@ -57,14 +59,25 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def check_place(out: Path, root: Path, settings: dict[str, Any]) -> None:
-    """Refuses a folder of other labels, or of frames made in another way. Raises ValueError."""
+def check_place(
+    out: Path, root: Path, settings: dict[str, Any], labels: dict[str, str]
+) -> dict[str, Any]:
+    """Refuses a folder of other labels, or of frames made in another way. Raises ValueError.
+
+    Returns digests of all `labels` that frames in it are made from, these and those before.
+    """
     if out.resolve() == root.resolve():
         raise ValueError(f"{out}: is --data-root, whose own frames would be among these; choose "
                          "another --save-dir")
     if any(out.glob("gtFine/*/*/*.png")):
-        files.check_settings(out / RECORD, settings, "frames")
+        known = files.read_settings(out / RECORD).get(LABELS) or {}
+        files.check_settings(out / RECORD, settings | ({LABELS: known} if known else {}), "frames")
+        if odd := [name for name in labels if known.get(name, labels[name]) != labels[name]]:
+            raise ValueError(f"{out}: holds frames made from another label of {odd[0]}; choose "
+                             "another --save-dir, or delete this one")
+        labels = known | labels
     files.check_folder(out)
+    return {LABELS: labels}
 
 
 def main() -> None:
@@ -74,11 +87,14 @@ def main() -> None:
     root, out = find_root("cityscapes", args.data_root), Path(args.save_dir)
     dataset = build_dataset("cityscapes", root, args.split, limit=args.limit)
     chains = find_chains(dataset, args.split, args.propagate, out)
-    check_sizes(dataset, chains, smallest_side(args.motion))
+    check_frames(dataset, chains, smallest_side(args.motion))
+    check_ids("cityscapes", dataset, 1, args.workers)
     motion = MOTIONS[args.motion](args.motion_weights, device)
     settings = files.settings_of({key: vars(args)[key] for key in DECISIVE}, (),
                                  ("motion_weights",))
-    check_place(out, root, settings)
+    labels = {sample.name: hashlib.sha256(files.read_file(sample.truth)).hexdigest()[:16]
+              for sample in dataset.samples}
+    settings |= check_place(out, root, settings, labels)
     lock = hold_folder(out)
     files.begin(out / RECORD, settings)
     need = bytes_needed(dataset, chains)

@@ -16,8 +16,9 @@ if __name__ == "__main__":  # before the imports, which take seconds
     end_with_launcher()
 
 import argparse
+import copy
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import islice
 from typing import Any
@@ -31,8 +32,8 @@ from datasets.base import SegmentationDataset
 from datasets.cache.decoded import open_cache
 from datasets.cache.per_label import count_class_pixels
 from datasets.classes import read_class_map
-from datasets.doctor import check_labels
-from datasets.reading import settle
+from datasets.doctor import check_ids, check_labels
+from datasets.reading import check_exif, settle
 from datasets.samples import note_small, shared_images
 from datasets.sampling.epoch_lists import EpochLists, ListOptions, lists_digest, make_lists
 from datasets.sampling.mixing import Mosaic, Paste
@@ -164,6 +165,11 @@ def build_data(
                         args.propagated_root, tuple(args.propagated_skip), args.limit, args.seed)
     with distributed.main_first():
         epoch_lists, train.samples = make_lists(train, lists, args.workers)
+    added = copy.copy(train)
+    added.samples = train.samples[epoch_lists.images[0] :]  # propagated, or of coarse labels
+    if added.samples:
+        check_exif(added)
+        check_ids(args.dataset, added, 0, args.workers)
     if args.cache:  # the ranks wait for one of them, longer than a barrier would
         train.cache = open_cache(train, args.workers)
     sizes = [dataset.sizes() for dataset in (train, val)]
@@ -180,11 +186,13 @@ def build_data(
     return train, val, epoch_lists
 
 
-def build_network(args: argparse.Namespace, num_classes: int, last: Any) -> nn.Module:
+def build_network(
+    args: argparse.Namespace, num_classes: int, last: Any, class_names: Sequence[str] = ()
+) -> nn.Module:
     """The network; at the start of a training with the weights that it is to start from."""
     torch.manual_seed(args.seed)
     given = starting_network(args, last)
-    network, notes = build_with_weights(args.arch, num_classes, **given)
+    network, notes = build_with_weights(args.arch, num_classes, class_names=class_names, **given)
     if args.checkpoint_activations:
         checkpoint_activations(network)
     for note in notes:
@@ -264,7 +272,7 @@ def main() -> None:
     batch = args.accumulate, world, args.batch_size // (args.accumulate * world)
     sampler = TrainSampler(lists, args.epochs, batch, rank, args.seed, args.max_steps)
     epochs = len(sampler.offsets) - 1
-    network = build_network(args, len(train.class_names), last)
+    network = build_network(args, len(train.class_names), last, train.class_names)
     network = network.to(device, memory_format=torch.channels_last)
     optimization.train_mode(network, args.freeze_bn)
     # In args, so that checkpoints say it and a resumed training keeps it.

@@ -15,7 +15,14 @@ import numpy as np
 
 from datasets.base import SegmentationDataset
 from datasets.sampling.epoch_lists import shifted
-from utils.images import read_image, read_label, read_size, write_png
+from utils.images import (
+    needed_bits,
+    read_image,
+    read_label,
+    read_orientation,
+    read_size,
+    write_png,
+)
 from utils.labels import IGNORE
 from utils.video.flow import Motion, disagreement, warp, warp_labels
 from utils.workers import map_in_threads
@@ -125,8 +132,10 @@ def find_chains(dataset: SegmentationDataset, split: str, count: int, out: Path)
     return chains
 
 
-def check_sizes(dataset: SegmentationDataset, chains: Iterable[Chain], smallest: int) -> None:
-    """ValueError for frames below `smallest` pixels a side, or not as large as the labelled one."""
+def check_frames(dataset: SegmentationDataset, chains: Iterable[Chain], smallest: int) -> None:
+    """ValueError for frames below `smallest` pixels a side, or not as large as the labelled one,
+    of 16 bits, or that EXIF turns: what is written says neither.
+    """
     sizes = dataset.sizes()
     height, width = min(sizes, key=min)
     if min(height, width) < smallest:
@@ -139,8 +148,11 @@ def check_sizes(dataset: SegmentationDataset, chains: Iterable[Chain], smallest:
         if (height, width) != sizes[index]:
             raise ValueError(f"{path}: {width}x{height}, its labelled frame "
                              f"{dataset.samples[index].name} {sizes[index][1]}x{sizes[index][0]}")
+        if read_orientation(path) != 1 or needed_bits(path):
+            raise ValueError(f"{path}: of 16 bits, or EXIF turns it; convert it to 8 bits, upright")
 
-    jobs = ((path, chain.index) for chain in chains for path in chain.frames)
+    jobs = ((path, chain.index) for chain in chains
+            for path in (dataset.samples[chain.index].image, *chain.frames))
     list(map_in_threads(check, jobs, 8))
 
 
