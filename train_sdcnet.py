@@ -91,7 +91,10 @@ def attempt(
 ) -> None:
     """Forward and backward of the first batch, forward of a val triplet."""
     for batch in ([train[key] for key in next(iter(sampler))], [val[len(val) - 1]]):
-        loss_of(network, default_collate(batch), settings).backward()
+        loss = loss_of(network, default_collate(batch), settings)
+        if not loss.isfinite():  # backward of what it samples at would leave the image
+            raise FloatingPointError(f"loss {loss.item()} of the first batch; give another --init")
+        loss.backward()
 
 
 def train_until(

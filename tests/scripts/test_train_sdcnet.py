@@ -323,3 +323,17 @@ def test_the_displacement_makes_the_next_frame(fit, root: Path) -> None:
     frames, flows = FrameTriplets(root, "val", DIS)[0]
     vectors = network.displacement(frames[None, :2].permute(0, 1, 4, 2, 3), flows[None, :1])
     assert vectors.mean((0, 2, 3)).tolist() == pytest.approx([-2, -1], abs=0.3)
+
+
+def test_weights_without_a_finite_loss(root: Path, narrow: None, tmp_path: Path, call) -> None:
+    """Backward would read beyond the image: a segmentation fault."""
+    network = SDCNet2DRecon()
+    weights = {name: torch.full_like(tensor, 1e30) if tensor.is_floating_point() else tensor
+               for name, tensor in network.state_dict().items()}
+    checkpoint.write(tmp_path / "huge.pth", {
+        "format": checkpoint.FORMAT, "model": network.config, "dataset": {"name": "frames"},
+        "weights": weights})
+    done = call("train_sdcnet.py", "--data-root", root, "--run-dir", tmp_path / "run", *FAST,
+                "--init", tmp_path / "huge.pth")
+    assert done.returncode == 1
+    assert "of the first batch; give another --init" in done.stderr
