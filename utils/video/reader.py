@@ -141,7 +141,7 @@ def open_frames(
     """
     if not paths:
         raise FileNotFoundError(f"{name}: no images in it")
-    sizes = list(map_in_threads(read_size, paths, 8))
+    sizes = list(map_in_threads(partial(read_size, upright=upright), paths, 8))
     for path, (height, width) in zip(paths, sizes, strict=True):
         if (height, width) != sizes[0]:
             raise ValueError(f"{shown(path)}: {width}x{height} among frames of {sizes[0][1]}x"

@@ -2,6 +2,7 @@
 
 import os
 import secrets
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from fractions import Fraction
@@ -9,6 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Final
 
+import cv2
 import numpy as np
 
 from utils.images import shown
@@ -50,14 +52,14 @@ class VideoFile:
         return any(side % 2 for side in self.size)
 
     def write(self, frame: np.ndarray, seconds: float | None = None) -> None:
-        """Adds a frame; odd sides get one more line of pixels, since H.264 has even ones.
+        """Adds a frame, at the size of the first; odd sides get one more line, as H.264 wants.
 
         Args:
             frame: (H, W, 3) uint8 RGB.
             seconds: when it is to be seen, 0 for the first; the one before is repeated until then,
                 and a frame that comes too early is left out. None is next.
 
-        Raises ValueError: another size than that of the first frame; OSError: it cannot be written.
+        Raises OSError: it cannot be written.
         """
         from av import VideoFrame
         from av.video.reformatter import ColorRange, Colorspace
@@ -68,8 +70,9 @@ class VideoFile:
             with self._blamed():
                 self.container = self._open(height + height % 2, width + width % 2)
         if (height, width) != self.size:
-            raise ValueError(f"frame {self.frames}: {width}x{height} among frames of "
-                             f"{self.size[1]}x{self.size[0]}; the frames of a video have one size")
+            warnings.warn(f"{shown(self.path)}: frames of {width}x{height} become as large as the "
+                          f"first, {self.size[1]}x{self.size[0]}", stacklevel=2)
+            (height, width), frame = self.size, cv2.resize(frame, self.size[::-1])
         if self.padded:
             frame = np.pad(frame, ((0, height % 2), (0, width % 2), (0, 0)), "edge")
         # As what the stream says that it has.
