@@ -158,10 +158,11 @@ def main() -> None:
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     if args.csv:  # first: the output may go into a pipe that ends
         write_csv(Path(args.csv), masks, table.class_names)
-        print(f"{len(masks)} rows: {args.csv}")
     print(f"% of the pixels, classes of {args.classes or args.dataset}")
     print_table(masks, table.class_names, width)
     print_other(masks)
+    if args.csv:
+        print(f"{len(masks)} rows: {args.csv}")
 
 
 if __name__ == "__main__":

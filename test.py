@@ -130,7 +130,8 @@ def main() -> None:
                            PASSING, ("snapshot", "class_map"))
     lock = hold_folder(results.folder)
     settings = results.check(settings, go_on=args.skip_done)
-    missing = results.unfinished(device) if args.skip_done else list(range(len(dataset)))
+    images = [sample.image for sample in dataset.samples]
+    missing = results.unfinished(images, device) if args.skip_done else list(range(len(images)))
     main_rank = distributed.rank() == 0
     workload = Workload(dataset[0][0].shape[:2], len(dataset))
     predictor = open_predictor(snapshot, device, settings["precision"], inference, table,

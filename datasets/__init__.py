@@ -92,6 +92,8 @@ def build_as_trained(
     """
     from datasets.samples import split_parts
 
+    if name not in DATASETS:
+        raise ValueError(f"{name!r}: no data set that is known; give --dataset NAME")
     held, cv_split, limit = chosen
     if held is cv_split is None and root.is_dir():
         source = DATASETS[name](root, "")

@@ -19,6 +19,7 @@ from utils.labels import IGNORE, is_color
 
 SUFFIXES = {  # of images
     ".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".heic", ".heif"}
+OTHERS = {".avif", ".gif", ".jfif", ".jp2", ".pgm", ".ppm", ".tga"}  # of images that are not read
 
 
 def is_image(path: Path) -> bool:
@@ -68,6 +69,10 @@ def read_classes(path: Path) -> ClassTable:
         palette.append((values[1], values[2], values[3]))
     if not 1 <= len(ids) <= 254:
         raise ValueError(f"{path}: {len(ids)} classes; 1 to 254 are possible")
+    if len(ids) > 1 and {255} == {color[2] for color in palette} and all(
+            name.rpartition(" ")[2].isdecimal() for name in names):
+        raise ValueError(f"{path}: four numbers behind each name; expected: id name r g b, without "
+                         "alpha")
     table = np.full(256, IGNORE, np.uint8)
     table[ids] = np.arange(len(ids))
     return ClassTable(names, palette, ids, table)
@@ -100,11 +105,15 @@ class Folder(SegmentationDataset):
         if not splits and any((self.root / "images").glob("*")):
             hint = ("; the images lie in images/ itself: a folder for each split is missing, as "
                     "images/train and labels/train")
+        if split == "val" and "train" in splits:
+            hint += "; --holdout-fraction 0.1 takes a part of train"
         if (self.root / split / "images").is_dir():
             hint = f"; {split}/images/ is there: rename it images/{split}/, and its labels likewise"
         clashes: list[tuple[Path, Path]] = []  # a.jpg and a.png; a.png and a.PNG
         labelled = self.root / "labels" / split
-        images = by_name(files_below(folder, SUFFIXES), clashes=clashes, below=folder)
         labels = by_name(files_below(labelled, {".png"}), clashes=clashes, below=labelled)
+        labels = labels or by_name(files_below(labelled, SUFFIXES), below=labelled)  # are refused
         pattern = None if split == "test" and not labels else f"labels/{split}/NAME.png"
+        kinds = SUFFIXES if pattern else SUFFIXES | OTHERS  # which nothing else would miss
+        images = by_name(files_below(folder, kinds), clashes=clashes, below=folder)
         return Files(images, f"images/{split}/NAME.jpg", labels, pattern, hint, clashes)

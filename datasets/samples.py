@@ -192,7 +192,8 @@ def held_fraction(samples: list[Sample], fraction: float, has_val: bool) -> set[
     ValueError if it is none or all, or there is a val already.
     """
     if has_val:
-        raise ValueError(f"--holdout-fraction {fraction:g}: there is a val already; leave it out")
+        raise ValueError(f"--holdout-fraction {fraction:g}: there is a val already; leave it "
+                         "out, or move the images of val away")
 
     def place(name: str) -> float:
         return int.from_bytes(hashlib.sha256(os.fsencode(name)).digest()[:6]) / (1 << 48)
@@ -223,7 +224,8 @@ def note_small(sizes: Sequence[Size], crop: Size, pre_size: int | None) -> None:
 
 def shared_images(first: Iterable[Sample], second: Iterable[Sample]) -> int:
     """How many images are in both lists."""
-    return len({sample.image for sample in first} & {sample.image for sample in second})
+    one, other = ({os.path.realpath(each.image) for each in part} for part in (first, second))
+    return len(one & other)
 
 
 def _once(samples: Iterable[Sample]) -> list[Sample]:

@@ -1,6 +1,6 @@
 """Loads checkpoints: ours, published ones, ONNX files; opens them for training or prediction."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -133,11 +133,8 @@ def load_model(path: str | Path, **options: Any) -> nn.Module:
 
 
 def build_with_weights(
-    name: str,
-    num_classes: int,
-    init: str | None = None,
-    encoder: str | None = None,
-    **options: Any,
+    name: str, num_classes: int, init: str | None = None, encoder: str | None = None,
+    class_names: Sequence[str] = (), **options: Any,
 ) -> tuple[nn.Module, list[str]]:
     """Builds a network that starts from given weights, and with their pixel statistics.
 
@@ -147,6 +144,7 @@ def build_with_weights(
         init: checkpoint of a network; a classifier of other classes is new, the rest must fit.
         encoder: checkpoint for the encoder alone, or "imagenet" for a download from torchvision,
             or from where segmentation_models_pytorch has it.
+        class_names: of the logits, where they are known.
         **options: the builder's own.
 
     Returns the network, and a line for each source that says what was taken.
@@ -167,7 +165,10 @@ def build_with_weights(
         except ValueError as error:
             raise ValueError(f"{init} is of {snapshot['model']['arch']}, not of {name}: "
                              f"{error}") from None
-        return network, [f"weights: {init}; new: {', '.join(new) or 'nothing'}"]
+        before = snapshot["dataset"].get("class_names") or ()
+        odd = [pair for pair in zip(before, class_names, strict=False) if pair[0] != pair[1]]
+        other = f"; its class {odd[0][0]} becomes {odd[0][1]}" if odd and not new else ""
+        return network, [f"weights: {init}; new: {', '.join(new) or 'nothing'}{other}"]
     if encoder is None:
         return build_model(name, num_classes, **options), []
     rename = dict if is_smp(name) else encoder_weights

@@ -86,6 +86,9 @@ launch() {
     if [ -z "$processes" ]; then
         processes="$("$PYTHON" -c 'import torch; print(max(1, torch.cuda.device_count()))')"
     fi
+    case "$processes" in
+        *[!0-9]* | 0) echo "error: NPROC=$processes: a number of processes is expected" >&2; exit 2 ;;
+    esac
     if [ "$processes" = 1 ] && [ -z "${LAUNCH:-}" ]; then
         exec "$PYTHON" "$ROOT/$1" "${@:2}"
     fi

@@ -115,9 +115,10 @@ def replacing(path: PathLike, need: int = 0, durable: bool = True) -> Iterator[P
 
 
 def open_own(path: Path, mode: str) -> IO[Any]:
-    """As open(), of a file that stays in a folder of results; OSError for a link in its place."""
+    """As open(), of a file in a folder of results; OSError for a link or a pipe in its place."""
     def opener(name: str, flags: int) -> int:
-        return os.open(name, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)
+        strict = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+        return os.open(name, flags | strict, 0o666)
 
     return open(path, mode, encoding=None if "b" in mode else "utf-8", opener=opener)
 

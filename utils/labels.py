@@ -13,9 +13,9 @@ EXACT = 1 << 24  # largest count that a float32 of cv2.calcHist holds exactly
 
 
 def is_color(path: PathLike) -> bool:
-    """Whether a PNG has color channels, not gray or palette indices; from its header."""
+    """Whether a PNG has color channels of 8 bits, not gray or palette indices; by its header."""
     with open_image(path) as file:
-        return "RGB" in stored_as(file.read(26))
+        return "8-bit RGB" in stored_as(file.read(26))
 
 
 def color_ids(rgb: np.ndarray, palette: Palette) -> np.ndarray:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from utils import distributed
-from utils.files import write_file
+from utils.files import read_file, write_file
 
 CHOICES = ("fp32", "bf16")  # of a CPU
 KEPT = Path(".cache/streetseg/precision.json")  # in the user's home
@@ -152,7 +152,7 @@ def processor_facts() -> str:
 def _read_kept() -> dict[str, str]:
     """What is kept and can be read; else it is made anew."""
     try:
-        content = json.loads((Path.home() / KEPT).read_text(encoding="utf-8"))
+        content = json.loads(read_file(Path.home() / KEPT))
     except (OSError, ValueError, RuntimeError):
         return {}
     entries = content.items() if isinstance(content, dict) else ()

@@ -13,7 +13,7 @@ import torch
 from tqdm import tqdm
 
 from datasets.base import SegmentationDataset
-from utils.files import write_file
+from utils.files import blaming, write_file
 from utils.labels import histogram
 from utils.workers import map_in_threads
 
@@ -26,7 +26,8 @@ def cache_folder(root: Path) -> Path:
         if os.access(folder, os.W_OK):
             return folder
     folder = Path.home() / ".cache" / "streetseg"
-    folder.mkdir(parents=True, exist_ok=True)
+    with blaming(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     return folder
 
 

@@ -98,6 +98,15 @@ def test_the_launcher_ends_as_its_processes(tmp_path: Path) -> None:
     assert len(done.stderr.splitlines()) < 6, done.stderr
 
 
+@pytest.mark.parametrize("number", ["x", "0", "-1"])
+def test_a_number_of_processes_that_is_none(number: str) -> None:
+    done = subprocess.run(
+        [ROOT / "scripts/evaluate.sh"], capture_output=True, text=True, check=False,
+        env={**os.environ, "VIRTUAL_ENV": sys.prefix, "NPROC": number})
+    assert (done.returncode, done.stderr) == (
+        2, f"error: NPROC={number}: a number of processes is expected\n")
+
+
 def chosen(name: str, recorded, monkeypatch) -> argparse.Namespace:
     """What a recipe asks for."""
     (command,) = recorded(name)

@@ -53,7 +53,11 @@ def starting_network(args: argparse.Namespace, last: dict[str, Any] | None) -> d
     Weights bring pixel statistics along, which no option of a resumed training knows.
     """
     if last:
-        return dict(last["model"]["options"])
+        stored = dict(last["model"]["options"])
+        for name in ("output_stride", "skip"):
+            if getattr(args, name) and getattr(args, name) != stored.get(name):
+                raise ValueError(f"--{name.replace('_', '-')}: is fixed by the network of --resume")
+        return stored
     given = {"init": args.init, "encoder": args.pretrained_encoder}
     chosen = {"output_stride": args.output_stride, "skip": args.skip}
     return given | {name: value for name, value in chosen.items() if value}
@@ -171,7 +175,10 @@ def parse_resumable(parser: Parser) -> tuple[argparse.Namespace, dict[str, Any] 
         if not runs:
             raise FileNotFoundError("--resume: no training under runs/; give its folder")
         folder = runs[-1].parent
-    if Path(folder).is_file():  # last.pth itself
+    if Path(folder).is_file():
+        if Path(folder).name != run_folder.LAST:
+            raise ValueError(f"--resume {folder}: give its folder, whose {run_folder.LAST} goes on;"
+                             " --init starts a new training from such a file")
         folder = Path(folder).parent
     last = run_folder.read_last(Path(folder))
     checkpoint.check_format(last, folder)

@@ -105,7 +105,8 @@ def read_scores(path: str, labels: Sequence[ScoredLabel] | None = None) -> dict[
 
 def _is_scores(content: Any) -> bool:
     scores = content.get("classScores") if isinstance(content, dict) else None
-    if not isinstance(scores, dict) or not content.keys() >= {*FACTS}:
+    if not isinstance(scores, dict) or not content.keys() >= {*FACTS} or not isinstance(
+            content.get("settings", {}), dict):
         return False
     figures = [*map(content.get, AVERAGES), *scores.values()]
     return all(x is None or isinstance(x, int | float) for x in figures)

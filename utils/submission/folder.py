@@ -5,6 +5,7 @@ over the image) are for people. Scorers that search a folder take a color pictur
 """
 
 import zipfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,9 +63,13 @@ class ResultsFolder:
             distributed.say(f"precision: {precision}, as of the predictions in {self.folder}")
         return settings
 
-    def unfinished(self, device: torch.device) -> list[int]:
-        """Indices of the images that have no prediction as it should be; the same on all ranks."""
-        items = list(self.package.sizes.items())
+    def unfinished(self, images: Sequence[Path], device: torch.device) -> list[int]:
+        """Indices of the images that have no prediction as it should be, or are newer than it.
+
+        The same on all ranks.
+        """
+        items = [(image, *item) for image, item in
+                 zip(images, self.package.sizes.items(), strict=True)]
         mine = distributed.shard(len(items))
         done = torch.zeros(len(items), dtype=torch.int64)
         jobs = map_in_threads(lambda index: self._is_done(*items[index]), mine, THREADS)
@@ -120,9 +125,12 @@ class ResultsFolder:
     def _picture(self, kind: str, path: str) -> Path:
         return self.folder / kind / path.removeprefix(self.package.folder)
 
-    def _is_done(self, path: str, size: Size) -> bool:
+    def _is_done(self, image: Path, path: str, size: Size) -> bool:
+        place = self.folder / PRED / path
         try:
-            data = files.read_file(self.folder / PRED / path)
+            data = files.read_file(place)
+            if image.stat().st_mtime > place.stat().st_mtime:
+                return False
             pictures = [self._picture(kind, path) for kind in (RGB, COMPOSE) if self.pictures]
             return all(read_size(picture) == size for picture in pictures) and not find_fault(
                 path, data, size, self.package

@@ -130,7 +130,8 @@ class TrainingState:
         groups = [{**saved, **{key: now[key] for key in now if key not in ("params", "lr")}}
                   for saved, now in pairs]
         self.optimizer.load_state_dict({**state["optimizer"], "param_groups": groups})
-        self.scaler.load_state_dict(state["scaler"])
+        if state["scaler"]:  # none of a training that was in another precision
+            self.scaler.load_state_dict(state["scaler"])
         self.step, self.epoch, self.best = state["step"], state["epoch"], state["best"]
 
 

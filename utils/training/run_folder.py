@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 from utils import checkpoint, distributed
-from utils.files import check_room, open_own, shown, sweep, write_file
+from utils.files import check_room, open_own, replacing, shown, sweep
 from utils.locks import Lock
 from utils.precision import processor
 from utils.stopping import MEMORY, Stopped
@@ -54,8 +54,8 @@ class RunFolder:
             with open_own(self.path / "command.txt", "ab") as file:
                 command = shlex.join([Path(sys.executable).name, *sys.argv])
                 file.write(os.fsencode(command) + b"\n")
-            launch = os.environ.get("TORCHELASTIC_RUN_ID", "").encode()
-            write_file(self.path / LAUNCH, launch, durable=False)
+            with replacing(self.path / LAUNCH, durable=False) as part:
+                part.write_text(os.environ.get("TORCHELASTIC_RUN_ID", ""))
         except OSError as error:
             where = shown(error.filename or self.path)
             raise OSError(error.errno, f"{where}: cannot be written ({error.strerror}); choose "
@@ -133,7 +133,7 @@ def check_same_training(then: dict[str, Any], now: dict[str, Any], longer: bool 
 
     Raises ValueError: network, optimizer, seed, batch, steps or list of images differ.
     """
-    for key in ("arch", "optimizer", "seed", "batch", "steps", "samples"):
+    for key in ("arch", "optimizer", "seed", "batch", "samples", "steps"):
         if then[key] == now[key] or key == "steps" and longer and then[key] < now[key]:
             continue
         raise ValueError(f"--resume: {key} was {then[key]} and is {now[key]}, which is another "
