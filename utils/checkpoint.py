@@ -83,8 +83,8 @@ def check_finite(weights: dict[str, Tensor], path: str | Path) -> None:
 
 def _not_finite(weights: dict[str, Tensor]) -> str | None:
     """The first tensor that holds nan or infinity, or a variance below 0."""
-    return next((name for name, tensor in weights.items() if tensor.is_floating_point() and not (
-        tensor.isfinite().all() and (tensor.min() >= 0 or not name.endswith("running_var")))), None)
+    return next((name for name, tensor in weights.items() if tensor.is_floating_point() and (
+        not tensor.isfinite().all() or name.endswith("running_var") and (tensor < 0).any())), None)
 
 
 def fingerprint(value: Any) -> int:

@@ -327,3 +327,9 @@ def test_options_that_only_a_new_network_has(words: list, train: Trainings, tmp_
     done = train("--resume", tmp_path / "run", "--extend", "--epochs", 3, *words)
     assert (done.returncode, done.stderr) == (
         2, f"error: {words[0]}: is fixed by the network of --resume\n")
+
+
+def test_tensors_without_numbers_are_finite() -> None:
+    checkpoint.check_finite({"empty": torch.empty(0), "a.running_var": torch.zeros(2)}, "x.pth")
+    with pytest.raises(ValueError, match=r"a\.running_var is not finite, or a variance below 0"):
+        checkpoint.check_finite({"a.running_var": torch.tensor([1.0, -1.0])}, "x.pth")
