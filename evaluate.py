@@ -79,7 +79,8 @@ def parse_args() -> argparse.Namespace:
     group.add_argument("--csv", metavar="FILE", help="write the IoU of every class in every image "
                        "there, as a table")
     group.add_argument("--overwrite", action="store_true",
-                       help="write over figures of another network, data set or split too")
+                       help="write over figures of another network, data set or split too, and "
+                       "over a --csv without its --json")
     group.add_argument("--save-dir", metavar="DIR",
                        help="write pred/ (ids), rgb/ (colors), compose/ (overlay) and diff/ (only "
                        "what is wrong) there")

@@ -153,10 +153,12 @@ def prepare(args: argparse.Namespace) -> None:
             raise ValueError(f"--void-id {args.void_id}: is the train id of "
                              f"{dataset.class_names[args.void_id]}; give a larger one")
         paths = [train_id_path(sample, args.save_dir) for sample in dataset.samples]
-        found = [dataset.files(part) for part in dataset.parts()]
-        own = {os.path.realpath(path.parent) for each in found
-               for path in [*each.images.values(), *each.labels.values()]}
-        if args.save_dir and own & {os.path.realpath(path.parent) for path in paths}:
+        found = [dataset.files(part) for part in dataset.parts() if args.save_dir]
+        files = [path for each in found if each.images
+                 for path in [*each.images.values(), *each.labels.values()]]
+        files += [sample.instance for sample in dataset.samples if sample.instance]
+        own, taken = ({os.path.realpath(path.parent) for path in each} for each in (files, paths))
+        if args.save_dir and own & taken:
             raise ValueError(f"--save-dir {args.save_dir}: holds files of the data set, which would"
                              " be written over; choose another")
         if len(set(paths)) < len(paths):

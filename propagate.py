@@ -60,19 +60,21 @@ def parse_args() -> argparse.Namespace:
 
 
 def check_place(
-    out: Path, root: Path, settings: dict[str, Any], labels: dict[str, str]
+    out: Path, root: Path, settings: dict[str, Any], labels: dict[str, str], made: set[str]
 ) -> dict[str, Any]:
     """Refuses a folder of other labels, or of frames made in another way. Raises ValueError.
 
-    Returns digests of all `labels` that frames in it are made from, these and those before.
+    Returns digests of all `labels` that frames in it are made from, these and those before; of
+    those of `made` there are some already.
     """
     if out.resolve() == root.resolve():
         raise ValueError(f"{out}: is --data-root, whose own frames would be among these; choose "
                          "another --save-dir")
     if any(out.glob("gtFine/*/*/*.png")):
-        known = files.read_settings(out / RECORD).get(LABELS) or {}
+        known = files.read_settings(out / RECORD).get(LABELS)
+        known = known if isinstance(known, dict) else {}
         files.check_settings(out / RECORD, settings | ({LABELS: known} if known else {}), "frames")
-        if odd := [name for name in labels if known.get(name, labels[name]) != labels[name]]:
+        if odd := sorted(name for name in made if known.get(name, labels[name]) != labels[name]):
             raise ValueError(f"{out}: holds frames made from another label of {odd[0]}; choose "
                              "another --save-dir, or delete this one")
         labels = known | labels
@@ -94,7 +96,9 @@ def main() -> None:
                                  ("motion_weights",))
     labels = {sample.name: hashlib.sha256(files.read_file(sample.truth)).hexdigest()[:16]
               for sample in dataset.samples}
-    settings |= check_place(out, root, settings, labels)
+    made = {dataset.samples[chain.index].name for chain in chains
+            if any(pair.label.exists() for pair in chain.pairs)}
+    settings |= check_place(out, root, settings, labels, made)
     lock = hold_folder(out)
     files.begin(out / RECORD, settings)
     need = bytes_needed(dataset, chains)

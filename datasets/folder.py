@@ -72,7 +72,7 @@ def read_classes(path: Path) -> ClassTable:
     if len(ids) > 1 and {255} == {color[2] for color in palette} and all(
             name.rpartition(" ")[2].isdecimal() for name in names):
         raise ValueError(f"{path}: four numbers behind each name; expected: id name r g b, without "
-                         "alpha")
+                         "alpha (or names that do not end in a number)")
     table = np.full(256, IGNORE, np.uint8)
     table[ids] = np.arange(len(ids))
     return ClassTable(names, palette, ids, table)

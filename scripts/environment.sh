@@ -87,6 +87,7 @@ launch() {
         processes="$("$PYTHON" -c 'import torch; print(max(1, torch.cuda.device_count()))')"
     fi
     case "$processes" in
+        gpu | cpu | auto) ;; # words of the launcher
         *[!0-9]* | 0) echo "error: NPROC=$processes: a number of processes is expected" >&2; exit 2 ;;
     esac
     if [ "$processes" = 1 ] && [ -z "${LAUNCH:-}" ]; then

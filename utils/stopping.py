@@ -141,9 +141,10 @@ def run(main: Callable[[], None]) -> NoReturn:
             with contextlib.suppress(OSError):
                 sys.stdout.flush()
             os._exit(code)  # else Python would wait for what they read
-    except BrokenPipeError:  # | head
+    except BrokenPipeError as error:  # | head
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 1
+        before = error.__context__  # what was to be said there
+        code = report(before) if isinstance(before, Exception) else 1
     except Exception as error:
         code = report(error)
         # Lets go of main's DataLoader, which then ends its workers; left to the interpreter, they

@@ -137,8 +137,8 @@ def expected_package(name: str, dataset: SegmentationDataset) -> Package:
     """
     check_exif(dataset)
     if odd := [each for each in dataset.names if re.search(r"[\x00-\x1f\\\ud800-\udfff]", each)]:
-        raise ValueError(f"{shown(odd[0])}: packages have names in UTF-8 alone, without backslash "
-                         "and line break; rename the image")
+        raise ValueError(f"{shown(odd[0])}: packages have names in UTF-8 alone, without "
+                         "backslash and control characters; rename the image")
     folder, anywhere = LAYOUTS.get(name, ("", False))
     table = dataset.id_to_train_id
     void = int(np.flatnonzero(table == IGNORE)[0])

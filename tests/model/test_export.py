@@ -1,5 +1,6 @@
 """export.py: an ONNX file computes what the network does, and runs in the demo."""
 
+import contextlib
 import importlib
 import json
 import shutil
@@ -223,10 +224,10 @@ def test_the_size_of_the_training_is_kept(
 @pytest.mark.parametrize(("channels", "weight", "said"), [
     (3, 0.1, ""), (5, 0.1, "logits of shape (1, 5, 48, 64), it says that it has 3 classes"),
     (2, 0.1, "logits of shape (1, 2, 48, 64), it says that it has 3 classes"),
-    (3, float("nan"), "logits that are not finite"), (3, 3e38, "logits that are not finite"),
+    (3, float("nan"), None), (3, 3e38, None),
 ])
-def test_graphs_that_are_not_what_they_say(channels: int, weight: float, said: str, tmp_path: Path,
-                                           call) -> None:
+def test_graphs_that_are_not_what_they_say(channels: int, weight: float, said: str | None,
+                                           tmp_path: Path, call) -> None:
     from onnx import TensorProto, helper, save
 
     layers = [helper.make_node("Cast", ["images"], ["x"], to=TensorProto.FLOAT),
@@ -246,7 +247,10 @@ def test_graphs_that_are_not_what_they_say(channels: int, weight: float, said: s
                     "palette": [[0, 0, 1], [0, 0, 2], [0, 0, 3]]}})
     save(content, str(tmp_path / "x.onnx"))
     write_png(tmp_path / "x.png", np.full((48, 64, 3), 99, np.uint8))
-    done = call("demo.py", "--demo-image", tmp_path / "x.png", "--snapshot", tmp_path / "x.onnx",
-                "--save-dir", tmp_path / "out")
+    words = ["--demo-image", tmp_path / "x.png", "--snapshot", tmp_path / "x.onnx"]
+    finite = contextlib.nullcontext() if said is not None else pytest.warns(
+        UserWarning, match="logits that are not finite")
+    with finite:
+        done = call("demo.py", *words, "--save-dir", tmp_path / "out")
     assert done.returncode == (2 if said else 0), done.stderr
-    assert said in done.stderr
+    assert (said or "") in done.stderr

@@ -85,11 +85,15 @@ def test_launchers(name: str, words: list[str], recorded, monkeypatch) -> None:
     assert not accepts([*command, "--nonsense"], monkeypatch)
 
 
-def test_the_launcher_ends_as_its_processes(tmp_path: Path) -> None:
+@pytest.mark.parametrize("words", [
+    ["--standalone"], pytest.param(["--max-restarts", "0"], marks=pytest.mark.slow),
+    pytest.param(["--nnodes", "1", "--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:29577"],
+                 marks=pytest.mark.slow)])  # as in the recipes
+def test_the_launcher_ends_as_its_processes(words: list, tmp_path: Path) -> None:
     script = tmp_path / "wrong.py"
     script.write_text("import sys\nprint('error: why', file=sys.stderr)\nsys.exit(2)\n")
     done = subprocess.run(
-        [sys.executable, "-m", "utils.processes.launcher", "--standalone", "--nproc-per-node", "2",
+        [sys.executable, "-m", "utils.processes.launcher", *words, "--nproc-per-node", "2",
          script], cwd=ROOT, capture_output=True, text=True, check=False,
         env={key: os.environ[key] for key in os.environ if key != "OMP_NUM_THREADS"})
     assert done.returncode == 2

@@ -64,7 +64,7 @@ def test_names_that_no_zip_holds(name: bytes, tmp_path: Path) -> None:
     for kind in ("images", "labels"):
         (root / kind / "val/1.png").rename(root / kind / f"val/{own}.png")
     if name[:1] in (b"\xff", b"a") and b" " not in name:
-        said = f"^{re.escape(shown(own))}: packages have names in UTF-8 alone, without backslash"
+        said = f"^{re.escape(shown(own))}: packages have names in UTF-8 alone, without "
         with pytest.raises(ValueError, match=said):
             package_of("folder", root)
     else:

@@ -1,5 +1,6 @@
 """From images to label maps."""
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -99,8 +100,8 @@ class Predictor:
         if "tried" not in vars(self):  # of the first image, for what it costs
             vars(self)["tried"] = True
             if not logits.sum(dtype=torch.float32).isfinite():
-                raise ValueError("the network gives logits that are not finite: its training "
-                                 "diverged, or its numbers are too large for this --precision")
+                warnings.warn("the network gives logits that are not finite: it is hardly trained, "
+                              "it diverged, or they are too large for the precision", stacklevel=2)
         return logits
 
     def _steady(self, scores: Tensor, upsample: Upsample, images: Tensor) -> Tensor:

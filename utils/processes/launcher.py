@@ -41,13 +41,14 @@ def fail(line: str) -> None:
 
 def main(words: list[str]) -> int:
     """The exit code of the training. `words` are those of torch.distributed.run."""
-    os.environ.setdefault("OMP_NUM_THREADS", "1")  # as elastic does, and warns in four lines
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # elastic does, and warns; ours set their own
     args = elastic.parse_args(words)
-    if not args.standalone:
+    if ":" in args.rdzv_endpoint:  # several hosts
         # Else one that is started again is not told where processes meet: the others know it.
         os.environ["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"
         host, _, port = args.rdzv_endpoint.rpartition(":")
-        patience = float(dict(x.split("=") for x in args.rdzv_conf.split(","))["join_timeout"])
+        conf = dict(pair.split("=", 1) for pair in args.rdzv_conf.split(",") if pair)
+        patience = float(conf.get("join_timeout", 600))
         threading.Thread(target=watch, args=((host, int(port)), patience), daemon=True).start()
     try:
         elastic.run(args)
