@@ -131,6 +131,7 @@ def run(main: Callable[[], None]) -> NoReturn:
     sys.stdout, sys.stderr = map(_Escaping, streams)
     try:
         main()
+        sys.stdout.flush()
         code = 0
     except Stopped as stopped:
         code = stopped.code
@@ -154,6 +155,8 @@ def run(main: Callable[[], None]) -> NoReturn:
             peers.leave()
     finally:
         sys.stdout, sys.stderr = streams
+        for stream in streams:  # else Python would try again, fail, and end with 120
+            _Lasting(stream).flush()
     sys.exit(code)
 
 

@@ -44,7 +44,9 @@ def kill_and_resume(
             how = draw(rng) if seen < kills else {}
             done = train.go_on(run, *words, "--workers", workers, ranks=ranks, **how)
             code = done.returncode
-            assert not code or how and "Traceback" not in done.stderr, done.stderr
+            # A reader may say that who was to fetch its batch is gone.
+            quiet = "Traceback" not in done.stderr or "resource_sharer.py" in done.stderr
+            assert not code or how and quiet, done.stderr
             seen += code != 0
             wait_until_gone(done.pid)
             found = {name: step_of(run / name) for name in ("best.pth", "last.pth")
