@@ -204,6 +204,16 @@ def test_predictions_of_images_that_were_replaced(
     assert "1 of 2 images" in call("test.py", *words).stdout
 
 
+def words_of(script: str, own: Path, tmp_path: Path) -> list:
+    """For a script that reads a snapshot, and writes `out` or out.onnx."""
+    if script == "export.py":
+        pytest.importorskip("onnxscript")
+    return {"evaluate.py": ["--data-root", own, "--workers", 0],
+            "demo.py": ["--demo-image", own / "images/val/0.png", "--save-dir", tmp_path / "out"],
+            "export.py": ["--images", own / "images/val", "--output", tmp_path / "out.onnx"],
+            }[script]
+
+
 @pytest.mark.parametrize(("change", "said"), [
     ({"weights": {"running_var": -1.0}}, "running_var is not finite, or a variance below 0"),
     ({"options": {"std": (1.0, 0.0, 1.0)}}, "model.options in it is not as train.py writes it"),
@@ -219,12 +229,7 @@ def test_weights_that_give_no_numbers(change: dict, said: str, script: str, own:
         name = next(name for name in content["weights"] if name.endswith(end))
         content["weights"][name].fill_(value)
     torch.save(content, snapshot)
-    words = {"evaluate.py": ["--data-root", own, "--workers", 0],
-             "demo.py": ["--demo-image", own / "images/val/0.png", "--save-dir", tmp_path / "out"],
-             "export.py": ["--images", own / "images/val", "--output", tmp_path / "out.onnx"]}
-    if script == "export.py":
-        pytest.importorskip("onnxscript")
-    done = call(script, "--snapshot", snapshot, *words[script])
+    done = call(script, "--snapshot", snapshot, *words_of(script, own, tmp_path))
     assert done.returncode == 2
     assert said in done.stderr
     assert not list(tmp_path.glob("out/*")) + list(tmp_path.glob("*.onnx"))
@@ -238,13 +243,8 @@ def test_logits_of_nan_are_said(script: str, own: Path, snapshot: Path, tmp_path
     content = torch.load(snapshot, weights_only=True)
     next(x for name, x in content["weights"].items() if name.endswith("conv.weight")).fill_(3e38)
     torch.save(content, snapshot)
-    words = {"evaluate.py": ["--data-root", own, "--workers", 0],
-             "demo.py": ["--demo-image", own / "images/val/0.png", "--save-dir", tmp_path / "out"],
-             "export.py": ["--images", own / "images/val", "--output", tmp_path / "out.onnx"]}
-    if script == "export.py":
-        pytest.importorskip("onnxscript")
     with pytest.warns(UserWarning, match="the network gives logits that are not finite"):
-        done = call(script, "--snapshot", snapshot, *words[script])
+        done = call(script, "--snapshot", snapshot, *words_of(script, own, tmp_path))
     assert done.returncode == 0, done.stderr
 
 
